@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+# How every file of allshard is compiled: C11 with GNU extensions, strict
+# warnings, hidden symbols, and the sanitizers where they are asked for.
+
+set(allshard_sanitize_flags -fsanitize=address,undefined -fno-sanitize-recover=all
+                            -fno-omit-frame-pointer)
+
+function(allshard_compile target)
+    set_target_properties(${target} PROPERTIES C_VISIBILITY_PRESET hidden)
+    target_compile_definitions(${target} PRIVATE _GNU_SOURCE _FILE_OFFSET_BITS=64
+                                                 ${allshard_public_definitions})
+    target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion -Wshadow
+                                             -Wstrict-prototypes -Wmissing-prototypes)
+    if(ALLSHARD_WERROR)
+        target_compile_options(${target} PRIVATE -Werror)
+    endif()
+    if(ALLSHARD_SANITIZE)
+        target_compile_options(${target} PRIVATE ${allshard_sanitize_flags})
+        target_link_options(${target} PRIVATE ${allshard_sanitize_flags})
+    endif()
+endfunction()
