@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * allshard: save and load a model that is spread over MPI ranks as one ordinary
+ * Hugging Face checkpoint folder. This header is the manual.
+ *
+ * 1. The idea
+ *    Every rank declares the tensors, or parts of tensors, that it holds, in an
+ *    allshard_state. One collective call then writes the final
+ *    model-0000X-of-0000N.safetensors and model.safetensors.index.json directly,
+ *    every rank its own byte ranges, or reads such a folder into the declared
+ *    memory, whatever number of ranks and whatever layout wrote it.
+ *
+ * 2. Words
+ *    main process  rank 0 of the communicator; it alone cleans the folder and commits
+ *    piece         the part of one tensor that one rank declares: a box (offset and shape
+ *                  per dimension) or a flat range of elements, with a pointer and strides
+ *    replica       the same box declared by several ranks; they share the writing
+ *    collective    every rank of the communicator must call, in the same order
+ *    local         any rank may call at any time
+ *
+ * 3. Results
+ *    Functions return ALLSHARD_OK (0) or a negative code. A collective function returns
+ *    the same code on every rank. allshard_last_error gives the text, with rank, host,
+ *    file and cause. The library never prints, exits, aborts or touches signal handlers.
+ *
+ * 4. Structures
+ *    Option structures begin with `size_t size`, which the caller sets to
+ *    sizeof(the structure); set every other member to zero for its default. Later
+ *    versions only append members.
+ *
+ * 5. Threads
+ *    One thread at a time per context, and the thread must be allowed to call MPI.
+ *
+ * Sizes are in bytes, shapes, offsets, strides and counts in elements, unless a line
+ * says otherwise. Strings are UTF-8 and NUL-terminated; all are copied.
+ */
+#ifndef ALLSHARD_H
+#define ALLSHARD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A build without MPI (-DALLSHARD_MPI=OFF) is for one process; pass ALLSHARD_COMM_SELF. */
+#ifdef ALLSHARD_NO_MPI
+typedef int allshard_comm;
+#define ALLSHARD_COMM_SELF 0
+#else
+#include <mpi.h>
+typedef MPI_Comm allshard_comm;
+#define ALLSHARD_COMM_SELF MPI_COMM_SELF
+#endif
+
+#if defined(__GNUC__) && defined(ALLSHARD_BUILDING)
+#define ALLSHARD_API __attribute__((visibility("default")))
+#else
+#define ALLSHARD_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ALLSHARD_VERSION_MAJOR 0
+#define ALLSHARD_VERSION_MINOR 1
+#define ALLSHARD_VERSION_PATCH 0
+
+/* ------------------------------------------------------------------ results */
+
+enum allshard_code {
+    ALLSHARD_OK = 0,
+    ALLSHARD_INVALID = -1,    /* an argument or a declaration is wrong */
+    ALLSHARD_NOMEM = -2,      /* out of memory */
+    ALLSHARD_SYSTEM = -3,     /* a system call failed; see sys_errno */
+    ALLSHARD_MPI = -4,        /* an MPI call failed */
+    ALLSHARD_NOT_FOUND = -5,  /* there is no such file, folder or checkpoint */
+    ALLSHARD_FORMAT = -6,     /* a file breaks the rules of its format */
+    ALLSHARD_MISMATCH = -7,   /* ranks, or a rank and the checkpoint, disagree about a tensor */
+    ALLSHARD_COVERAGE = -8,   /* the declared boxes leave a gap or overlap */
+    ALLSHARD_NAMES = -9,      /* load: names are missing or unexpected */
+    ALLSHARD_TIED = -10,      /* shared storage without a tensor that covers it whole */
+    ALLSHARD_EMPTY = -11,     /* the state holds no tensor */
+    ALLSHARD_SIZE = -12,      /* the shard size cannot be read */
+    ALLSHARD_PATTERN = -13,   /* the file name pattern is unusable */
+    ALLSHARD_LIMIT = -14,     /* a limit of the format or of this library is passed */
+    ALLSHARD_BUSY = -15,      /* another save holds the folder */
+    ALLSHARD_PENDING = -16,   /* the save is durable, but its last renames wait for recovery */
+    ALLSHARD_UNKNOWN = -17,   /* whether the save counts is unknown: run `allshard recover` */
+    ALLSHARD_INTERNAL = -18   /* a fault in allshard itself; please report it */
+};
+
+/* "ALLSHARD_FORMAT" for ALLSHARD_FORMAT; "ALLSHARD_?" for a number that is no code. Local. */
+ALLSHARD_API const char *allshard_error_name(int code);
+
+/* "0.1.0". Local. */
+ALLSHARD_API const char *allshard_version(void);
+
+/* ------------------------------------------------------------------ context */
+
+typedef struct allshard allshard;
+
+enum allshard_log_level {
+    ALLSHARD_LOG_ERROR = 1,
+    ALLSHARD_LOG_WARNING = 2,
+    ALLSHARD_LOG_INFO = 3,
+    ALLSHARD_LOG_DEBUG = 4
+};
+
+typedef struct allshard_options {
+    size_t size; /* sizeof(allshard_options) */
+
+    /* Called on the rank that has something to tell, on the calling thread, with the text
+     * of one line without a newline. NULL: silent. */
+    void (*log)(int level, const char *text, void *user);
+    void *log_user;
+
+    /* Called now and then during save and load with what this rank has written or read and
+     * what it is to write or read in all, in bytes. NULL: not called. */
+    void (*progress)(int64_t done, int64_t total, void *user);
+    void *progress_user;
+
+    /* Bytes of the pool of transfer buffers of each rank. 0: 64 MiB. A save or load takes
+     * at least four blocks, whatever this says. The same on every rank. */
+    int64_t memory;
+} allshard_options;
+
+/* Makes a context on a private duplicate of `comm`. Collective. `options` may be NULL.
+ * *out is NULL after a failure, whose text goes to options->log. Close before MPI_Finalize.
+ * ALLSHARD_INVALID, ALLSHARD_NOMEM, ALLSHARD_MPI. */
+ALLSHARD_API int allshard_open(allshard **out, allshard_comm comm,
+                               const allshard_options *options);
+
+#ifndef ALLSHARD_NO_MPI
+/* The same with a Fortran communicator handle. Collective. */
+ALLSHARD_API int allshard_open_f(allshard **out, MPI_Fint comm, const allshard_options *options);
+#endif
+
+/* Frees the context. Collective. States and plans of the context must be freed before.
+ * NULL is allowed (then on every rank). */
+ALLSHARD_API int allshard_close(allshard *as);
+
+typedef struct allshard_error {
+    size_t size;       /* sizeof(allshard_error), set by the caller */
+    int32_t code;      /* ALLSHARD_OK or a negative code */
+    int32_t sys_errno; /* errno of the cause, 0 if none */
+    int32_t rank;      /* rank that met the error; -1 if it was local to the caller */
+    int32_t reserved;
+    const char *host; /* host of that rank */
+    const char *text; /* what happened, to which file or tensor, and what to do */
+} allshard_error;
+
+/* The error of the last call on the context or one of its states. Local. The strings live
+ * until the next call on the context. Returns the code. */
+ALLSHARD_API int allshard_last_error(const allshard *as, allshard_error *out);
+
+/* -------------------------------------------------------------------- state */
+
+typedef struct allshard_state allshard_state;
+
+enum { ALLSHARD_MAX_DIMS = 16 };
+
+/* Element types, as safetensors names them. */
+enum allshard_dtype {
+    ALLSHARD_BOOL = 1,        /* 1 byte */
+    ALLSHARD_F4 = 2,          /* 4 bits, two in a byte */
+    ALLSHARD_F6_E2M3 = 3,     /* 6 bits, four in three bytes */
+    ALLSHARD_F6_E3M2 = 4,     /* 6 bits, four in three bytes */
+    ALLSHARD_U8 = 5,
+    ALLSHARD_I8 = 6,
+    ALLSHARD_F8_E5M2 = 7,
+    ALLSHARD_F8_E4M3 = 8,
+    ALLSHARD_F8_E8M0 = 9,
+    ALLSHARD_F8_E4M3FNUZ = 10,
+    ALLSHARD_F8_E5M2FNUZ = 11,
+    ALLSHARD_I16 = 12,
+    ALLSHARD_U16 = 13,
+    ALLSHARD_F16 = 14,
+    ALLSHARD_BF16 = 15,
+    ALLSHARD_I32 = 16,
+    ALLSHARD_U32 = 17,
+    ALLSHARD_F32 = 18,
+    ALLSHARD_C64 = 19, /* two 32-bit floats */
+    ALLSHARD_F64 = 20,
+    ALLSHARD_I64 = 21,
+    ALLSHARD_U64 = 22
+};
+
+/* One piece. A rank may declare several pieces of one tensor; all ranks that declare the
+ * tensor give the same name, dtype, shape, order key and storage. */
+typedef struct allshard_tensor {
+    size_t size;      /* sizeof(allshard_tensor) */
+    const char *name; /* any UTF-8 but "__metadata__" */
+    int32_t dtype;    /* enum allshard_dtype */
+    int32_t ndim;     /* 0 (scalar) to ALLSHARD_MAX_DIMS */
+
+    const int64_t *shape;       /* global shape, ndim elements */
+    const int64_t *offset;      /* where the box begins; NULL: at 0 in every dimension */
+    const int64_t *local_shape; /* shape of the box; NULL: all that follows the offset */
+
+    /* Instead of a box: elements [flat_offset, flat_offset + flat_count) of the tensor in C
+     * order, if flat is not 0 (then offset, local_shape and strides are NULL). */
+    int32_t flat;
+    int32_t reserved;
+    int64_t flat_offset;
+    int64_t flat_count;
+
+    /* Distance in memory between neighbours of the box in each dimension; NULL: C order.
+     * May be negative, and zero when saving. F4 and F6 elements must lie in whole bytes and
+     * without gaps in the last dimension. */
+    const int64_t *strides;
+
+    /* The box's first element, on the host. Read by save, filled by load; stays the caller's,
+     * and must stay in place until the state is freed. NULL only if the piece is empty. */
+    void *data;
+
+    /* Place in the global order: 1 or more, another for each tensor. 0 on all tensors of all
+     * ranks: ordered by (lowest rank that declares it, position there). */
+    int64_t order;
+
+    /* Tied tensors: a number that is the same for all tensors of one storage on every rank
+     * (0: none), the bytes of the whole storage (0: those of the tensor), and the tensor's
+     * first byte in it. Tensors that are not so marked are tied if all their pieces on all
+     * ranks show the same pointers. Of tied tensors one is saved, by huggingface_hub's rule,
+     * and the others are recorded in the metadata. */
+    uint64_t storage;
+    int64_t storage_bytes;
+    int64_t storage_offset;
+} allshard_tensor;
+
+/* A state holds the pieces that this rank declares under one part name ("model",
+ * "optimizer"); declare once, save and load many times. Local; but every rank that takes
+ * part in a save needs a state of the same part, if only an empty one. */
+ALLSHARD_API int allshard_state_create(allshard_state **out, allshard *as, const char *part);
+
+/* Adds a piece. Local. ALLSHARD_INVALID with a text that names the tensor. */
+ALLSHARD_API int allshard_state_tensor(allshard_state *s, const allshard_tensor *tensor);
+
+/* Adds metadata: written into the index, or into the header if there is one file. Local;
+ * ranks may declare the same key only with the same value. A key set twice: the last value
+ * counts. */
+ALLSHARD_API int allshard_state_meta(allshard_state *s, const char *key, const char *value);
+
+/* A small file (config.json, tokenizer files) that is saved beside the weights, in the same
+ * transaction. The bytes are copied. Local; ranks may declare the same name only with the
+ * same bytes. The name must be a plain file name that is none of the checkpoint's own. */
+ALLSHARD_API int allshard_state_file(allshard_state *s, const char *name, const void *bytes,
+                                     size_t n);
+
+/* Local. NULL is allowed. */
+ALLSHARD_API int allshard_state_free(allshard_state *s);
+
+/* --------------------------------------------------------------------- save */
+
+typedef struct allshard_save_options {
+    size_t size; /* sizeof(allshard_save_options) */
+
+    /* Largest shard: "5GB" (default), "500MB", "10KB": decimal units, read as
+     * huggingface_hub reads them; a bare integer is bytes. */
+    const char *max_shard_size;
+
+    /* File name with {suffix}; default "<part>{suffix}.safetensors". */
+    const char *pattern;
+
+    /* Of tied tensors, names to discard if another can be kept. */
+    const char *const *discard;
+    size_t discard_count;
+
+    /* Permission bits of the files; 0: 0666 less the umask. */
+    int32_t mode;
+    int32_t reserved;
+
+    /* The unit of writing and exchange; a multiple of 64. 0: 4 MiB. */
+    int64_t block_bytes;
+} allshard_save_options;
+
+/* Saves the state as a checkpoint in `directory`, which is made if it is not there (with
+ * its parents). Collective; all ranks give the same directory and options (NULL: defaults).
+ * An older checkpoint of the same pattern in the folder is replaced, and stays whole until
+ * the new one is durable; other files are left alone.
+ *
+ * After ALLSHARD_OK the checkpoint is durable and complete. ALLSHARD_PENDING: durable; the
+ * next save, or `allshard recover`, finishes the renames. ALLSHARD_UNKNOWN: see its text.
+ * After any other code the folder holds what it held before.
+ *
+ * ALLSHARD_INVALID, _SIZE, _PATTERN, _EMPTY, _MISMATCH, _COVERAGE, _TIED, _LIMIT, _BUSY,
+ * _SYSTEM, _MPI, _NOMEM, _PENDING, _UNKNOWN. */
+ALLSHARD_API int allshard_save(allshard_state *s, const char *directory,
+                               const allshard_save_options *options);
+
+/* --------------------------------------------------------------------- load */
+
+typedef struct allshard_load_options {
+    size_t size; /* sizeof(allshard_load_options) */
+
+    /* File name with {suffix}, if the folder holds several checkpoints; default
+     * "<part>{suffix}.safetensors", else the only one that is there. */
+    const char *pattern;
+
+    /* By default each declared name must be in the checkpoint and each name of the
+     * checkpoint must be declared by some rank (strict). Not 0: allowed; the memory of a
+     * missing tensor is left as it is. */
+    int32_t allow_missing;
+    int32_t allow_unexpected;
+
+    /* The unit of reading and exchange; a multiple of 64. 0: 4 MiB. */
+    int64_t block_bytes;
+} allshard_load_options;
+
+/* Fills the state's pieces from a checkpoint folder or a single file. Collective; all ranks
+ * give the same path and options (NULL: defaults). Every byte that any rank needs is read
+ * from storage once. Boxes may overlap and need not cover a tensor. Nothing on disk is
+ * changed. After a failure the content of the declared memory is unspecified, except after
+ * ALLSHARD_NAMES, _MISMATCH and _NOT_FOUND, which leave it as it was.
+ *
+ * A declared name that was dropped as tied when the checkpoint was saved is filled from the
+ * tensor that was kept.
+ *
+ * ALLSHARD_INVALID, _NOT_FOUND, _FORMAT, _MISMATCH, _NAMES, _SYSTEM, _MPI, _NOMEM. */
+ALLSHARD_API int allshard_load(allshard_state *s, const char *path,
+                               const allshard_load_options *options);
+
+/* The names that the last load on this context found missing (declared, not in the
+ * checkpoint) or unexpected (in the checkpoint, not declared): all of them, sorted by bytes,
+ * the same on every rank, whether they were allowed or not. Local; valid until the next
+ * call on the context. NULL past the end. */
+ALLSHARD_API size_t allshard_missing_count(const allshard *as);
+ALLSHARD_API const char *allshard_missing_name(const allshard *as, size_t i);
+ALLSHARD_API size_t allshard_unexpected_count(const allshard *as);
+ALLSHARD_API const char *allshard_unexpected_name(const allshard *as, size_t i);
+
+/* --------------------------------------------------------------------- plan */
+
+typedef struct allshard_plan allshard_plan;
+
+/* What a save would do, without writing anything: huggingface_hub's StateDictSplit, and who
+ * writes how much. Collective; every rank gets the same plan. Codes as allshard_save. */
+ALLSHARD_API int allshard_plan_create(allshard_plan **out, allshard_state *s,
+                                      const allshard_save_options *options);
+
+/* All local. Indexes past the end give 0 or NULL. Strings live as long as the plan. */
+ALLSHARD_API int allshard_plan_is_sharded(const allshard_plan *p);
+ALLSHARD_API int64_t allshard_plan_total_size(const allshard_plan *p); /* bytes of tensors */
+
+ALLSHARD_API size_t allshard_plan_file_count(const allshard_plan *p);
+ALLSHARD_API const char *allshard_plan_file_name(const allshard_plan *p, size_t file);
+ALLSHARD_API int64_t allshard_plan_file_bytes(const allshard_plan *p, size_t file);
+
+/* Tensors come in the order of the index: file by file; those of file f are
+ * [first, first + count). */
+ALLSHARD_API size_t allshard_plan_tensor_count(const allshard_plan *p);
+ALLSHARD_API const char *allshard_plan_tensor_name(const allshard_plan *p, size_t tensor);
+ALLSHARD_API size_t allshard_plan_tensor_file(const allshard_plan *p, size_t tensor);
+ALLSHARD_API void allshard_plan_file_tensors(const allshard_plan *p, size_t file, size_t *first,
+                                             size_t *count);
+
+/* The file that holds a tensor; NULL if no tensor of that name is saved. */
+ALLSHARD_API const char *allshard_plan_find(const allshard_plan *p, const char *name);
+
+/* Tied names that are not saved, and the name that is kept in place of each. */
+ALLSHARD_API size_t allshard_plan_dropped_count(const allshard_plan *p);
+ALLSHARD_API const char *allshard_plan_dropped_name(const allshard_plan *p, size_t i);
+ALLSHARD_API const char *allshard_plan_dropped_for(const allshard_plan *p, size_t i);
+
+ALLSHARD_API int64_t allshard_plan_writer_bytes(const allshard_plan *p, int rank);
+ALLSHARD_API int64_t allshard_plan_exchanged_bytes(const allshard_plan *p); /* between ranks */
+
+ALLSHARD_API void allshard_plan_free(allshard_plan *p);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
