@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What allshard needs of a set of ranks: exchanges, agreement, and messages that
+ * are tested, never waited for. One implementation on MPI (mpi.c), one for a
+ * single process without MPI (solo.c).
+ *
+ * Every collective function here returns the same code on every rank, and after
+ * a failure `e` holds the same record on every rank (DESIGN rule 1).
+ */
+#ifndef ALLSHARD_COMM_COMM_H
+#define ALLSHARD_COMM_COMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "plan/mail.h"
+
+typedef struct as_comm as_comm;
+
+/* Both out: the caller frees with as_comm_free. Collective over `mpi_comm`, a pointer to an
+ * MPI_Comm (NULL: MPI_COMM_WORLD), which is duplicated. */
+int as_comm_open(as_comm **out, const void *mpi_comm, as_error *e);
+void as_comm_free(as_comm *c); /* collective; NULL is allowed */
+
+int as_comm_rank(const as_comm *c);
+int as_comm_size(const as_comm *c);
+const char *as_comm_host(const as_comm *c);
+
+/* Agreement: if `e` holds an error on any rank, every rank gets the record of the lowest
+ * such rank, with its rank and host filled in, and returns its code. Collective. */
+int as_comm_agree(as_comm *c, as_error *e);
+
+/* Every rank gets root's bytes. The buffer form carries the size along. Collective. */
+int as_comm_bcast(as_comm *c, int root, void *bytes, size_t count, as_error *e);
+int as_comm_bcast_buffer(as_comm *c, int root, as_buffer *b, as_error *e);
+
+/* Element-wise over ranks; every rank gets the result. Collective. */
+int as_comm_sum(as_comm *c, int64_t *values, int count, as_error *e);
+int as_comm_max(as_comm *c, int64_t *values, int count, as_error *e);
+
+/* Sends m->out, receives m->in. A rank that enters with an error in `e` poisons the
+ * exchange: no rank gets data and all return that error. Collective. */
+int as_comm_exchange(as_comm *c, as_mail *m, as_error *e);
+
+/* The same for m->share: every rank gets every rank's. Collective. */
+int as_comm_share(as_comm *c, as_mail *m, as_error *e);
+
+/* ------------------------------------------- messages inside a transfer */
+
+/* Big enough for any MPI library's request handle. */
+typedef struct as_message {
+    void *handle[2];
+    bool active;
+} as_message;
+
+enum { AS_ANY_RANK = -1 };
+
+/* Messages are ≤ 1 GiB. A send completes only once it has been matched (as MPI_Issend). */
+int as_comm_send(as_comm *c, int to, int tag, const void *bytes, size_t count, as_message *m,
+                 as_error *e);
+int as_comm_receive(as_comm *c, int from, int tag, void *bytes, size_t count, as_message *m,
+                    as_error *e);
+
+/* Never blocks. *done is true for a message that is not active. */
+int as_comm_test(as_comm *c, as_message *m, bool *done, as_error *e);
+
+/* Is a message with that tag there? Then its sender and size. Never blocks. */
+int as_comm_probe(as_comm *c, int tag, bool *there, int *from, size_t *count, as_error *e);
+
+/* A barrier that is entered now and tested later. */
+int as_comm_barrier_begin(as_comm *c, as_message *m, as_error *e);
+
+/* A pause between tests: nothing at first, then short sleeps that grow to about a
+ * millisecond. *idle counts the fruitless tests; set it to 0 when something moved. */
+void as_comm_pause(int *idle);
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plan/planner.h"
+
+#include <stdlib.h>
+
+#include "plan/load_steps.h"
+#include "plan/save_steps.h"
+
+static const as_planner_step save_steps[] = {
+    {as_save_describe, AS_MOVE_EXCHANGE},  {as_save_merge, AS_MOVE_EXCHANGE},
+    {as_save_ask_names, AS_MOVE_EXCHANGE}, {as_save_tell_names, AS_MOVE_EXCHANGE},
+    {as_save_resolve, AS_MOVE_EXCHANGE},   {as_save_rows, AS_MOVE_SHARE},
+    {as_save_split, AS_MOVE_EXCHANGE},     {as_save_headers, AS_MOVE_EXCHANGE},
+    {as_save_sizes, AS_MOVE_SHARE},        {as_save_regions, AS_MOVE_EXCHANGE},
+    {as_planner_answer, AS_MOVE_EXCHANGE}, {as_planner_cut, AS_MOVE_EXCHANGE},
+    {as_planner_settle, AS_MOVE_EXCHANGE}, {as_planner_finish, AS_MOVE_DONE},
+};
+
+static const as_planner_step load_steps[] = {
+    {as_load_describe, AS_MOVE_EXCHANGE},  {as_load_join, AS_MOVE_EXCHANGE},
+    {as_load_check, AS_MOVE_EXCHANGE},     {as_load_tell_names, AS_MOVE_EXCHANGE},
+    {as_load_sizes, AS_MOVE_SHARE},        {as_load_regions, AS_MOVE_EXCHANGE},
+    {as_planner_answer, AS_MOVE_EXCHANGE}, {as_planner_cut, AS_MOVE_EXCHANGE},
+    {as_planner_settle, AS_MOVE_EXCHANGE}, {as_planner_finish, AS_MOVE_DONE},
+};
+
+static int init(as_planner *p, int rank, int size, const as_state *state, int64_t block_bytes,
+                as_error *e)
+{
+    p->rank = rank;
+    p->size = size;
+    p->state = state;
+    p->fault = AS_FAULT_INIT;
+    p->plan.block_bytes = block_bytes;
+    p->schedule = (as_schedule){
+        .rank = rank, .size = size, .load = p->load != NULL, .block_bytes = block_bytes};
+    return as_state_sorted(state, &p->sorted, e);
+}
+
+int as_planner_save(as_planner *p, int rank, int size, const as_state *state,
+                    const as_save_request *request, as_error *e)
+{
+    *p = (as_planner){.save = request, .steps = save_steps};
+    return init(p, rank, size, state, request->block_bytes, e);
+}
+
+int as_planner_load(as_planner *p, int rank, int size, const as_state *state,
+                    const as_load_request *request, as_error *e)
+{
+    *p = (as_planner){.load = request, .steps = load_steps};
+    p->plan.file_count = request->file_count;
+    return init(p, rank, size, state, request->block_bytes, e);
+}
+
+int as_planner_next(as_planner *p, as_mail *mail, enum as_planner_move *move, as_error *e)
+{
+    const as_planner_step *step = p->steps++;
+    *move = step->move;
+    return step->run(p, mail, e);
+}
+
+void as_planner_free(as_planner *p)
+{
+    free(p->sorted);
+    as_catalog_free(&p->catalog);
+    as_regions_free(&p->schedule.regions);
+    as_plan_free(&p->plan);
+    as_buffer_free(&p->ties);
+    as_buffer_free(&p->rows);
+    as_found_free(&p->found);
+    as_buffer_free(&p->missing);
+    as_buffer_free(&p->unexpected);
+}
+
+const char *as_planner_name(const as_planner *p, int64_t label)
+{
+    if (label <= AS_LABEL_FILE(0)) {
+        size_t file = (size_t)(AS_LABEL_FILE(0) - label);
+        const as_checkpoint *c = p->load ? p->load->checkpoint : NULL;
+        return c && file < as_checkpoint_file_count(c) ? as_checkpoint_file(c, file) : "?";
+    }
+    if (label >= 0) {
+        return (size_t)label < as_state_count(p->state) ? as_state_name(p->state, (size_t)label)
+                                                        : "?";
+    }
+    return p->load ? as_load_file_name(p->load, (size_t)(-1 - label)) : "?";
+}
+
+int as_planner_share_size(as_mail *mail, int32_t file, int64_t bytes, as_error *e)
+{
+    return as_words_put(&mail->share, (int64_t[]){file, bytes}, 2, e);
+}
+
+int as_planner_take_sizes(as_planner *p, const as_mail *mail, as_error *e)
+{
+    size_t count = (size_t)p->plan.file_count;
+    p->plan.file_size = calloc(count ? count : 1, sizeof *p->plan.file_size);
+    if (!p->plan.file_size) {
+        return as_fail_nomem(e);
+    }
+    as_words w = as_words_of(mail->in.data, mail->in.size);
+    const int64_t *words;
+    while ((words = as_words_take(&w, 2))) {
+        p->plan.file_size[words[0]] = words[1];
+    }
+    p->schedule.file_size = p->plan.file_size;
+    return AS_OK;
+}
+
+int as_planner_answer(as_planner *p, as_mail *mail, as_error *e)
+{
+    return as_schedule_answer(&p->schedule, &mail->in, mail->in_at, mail->out, e);
+}
+
+int as_planner_cut(as_planner *p, as_mail *mail, as_error *e)
+{
+    return as_schedule_cut(&p->schedule, &mail->in, mail->in_at, mail->out, e);
+}
+
+int as_planner_settle(as_planner *p, as_mail *mail, as_error *e)
+{
+    return as_schedule_settle(&p->schedule, &mail->in, mail->in_at, &p->plan, mail->out, e);
+}
+
+/* To save, a writer that was given a block of several regions may hold a box itself that the
+ * owner let another replica send: it takes its own. */
+static int prefer_own(as_planner *p, as_error *e)
+{
+    int code = AS_OK;
+    for (size_t i = 0; i < as_plan_part_count(&p->plan) && code == AS_OK; i++) {
+        const as_part *part = as_plan_part(&p->plan, i);
+        as_words boxes = as_part_boxes(&p->plan, part);
+        for (int k = 0; k < part->box_count && code == AS_OK; k++) {
+            as_part_box box;
+            code = as_part_box_take(&boxes, &box, e);
+            int64_t *holder = (int64_t *)(uintptr_t)box.holders;
+            if (code != AS_OK || holder[0] == p->rank || holder[1] < 0) {
+                continue;
+            }
+            size_t count = as_state_count(p->state);
+            size_t at = as_state_find(p->state, p->sorted, part->name);
+            for (; at < count; at++) {
+                size_t piece = p->sorted[at];
+                as_geometry g;
+                as_box own = as_state_box(p->state, piece);
+                if (!as_hash_equal(as_state_piece(p->state, piece)->name, part->name)) {
+                    break;
+                }
+                if (as_geometry_file(&own, &g, NULL) == AS_OK &&
+                    as_geometry_same(&g, &box.geometry)) {
+                    holder[0] = p->rank;
+                    holder[1] = (int64_t)piece;
+                    break;
+                }
+            }
+        }
+    }
+    return code;
+}
+
+int as_planner_finish(as_planner *p, as_mail *mail, as_error *e)
+{
+    int code = as_schedule_finish(&p->schedule, &mail->in, mail->in_at, &p->plan, e);
+    if (code == AS_OK && p->save) {
+        code = prefer_own(p, e);
+    }
+    return code == AS_OK ? as_plan_sum_up(&p->plan, p->rank, e) : code;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Makes the plan of a save for any number of ranks in one process, with the
+ * functions that the ranks themselves would run.
+ */
+#ifndef ALLSHARD_PLAN_SIMULATE_H
+#define ALLSHARD_PLAN_SIMULATE_H
+
+#include <stdint.h>
+
+#include "plan/request.h"
+#include "plan/state.h"
+
+/* Adds the pieces that `rank` would declare; data pointers NULL. */
+typedef int (*as_declare)(void *user, int rank, as_state *state, as_error *e);
+
+typedef struct as_simulation {
+    int ranks;
+    int32_t shard_count;
+    int64_t total_size;       /* bytes of tensors */
+    int64_t tensor_count;
+    int64_t *file_bytes;      /* [shard_count] */
+    int64_t *file_tensors;    /* [shard_count] */
+    char **file_names;        /* [shard_count] */
+    int64_t *writer_bytes;    /* [ranks]: what each writes */
+    int64_t exchanged_bytes;  /* what crosses between ranks, over all */
+} as_simulation;
+
+int as_simulate_save(int ranks, as_declare declare, void *user, const as_save_request *request,
+                     as_simulation *out, as_error *e);
+
+void as_simulation_free(as_simulation *s);
+
+#endif
