@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The public numbers and those of the rooms are the same. Nothing of this is run.
+ */
+#include "allshard.h"
+#include "base/codes.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "tensor/dtype.h"
+#include "tensor/geometry.h"
+
+#define SAME_CODE(name, value, text)                                                               \
+    _Static_assert((int)ALLSHARD_##name == (value), "code " #name);
+AS_CODES(SAME_CODE)
+
+#define SAME_DTYPE(name, number, bits)                                                             \
+    _Static_assert((int)ALLSHARD_##name == (number), "dtype " #name);
+AS_DTYPES(SAME_DTYPE)
+
+_Static_assert((int)ALLSHARD_MAX_DIMS == (int)AS_MAX_DIMS, "dimensions");
+_Static_assert((int)ALLSHARD_LOG_ERROR == (int)AS_LOG_ERROR, "log levels");
+_Static_assert((int)ALLSHARD_LOG_WARNING == (int)AS_LOG_WARNING, "log levels");
+_Static_assert((int)ALLSHARD_LOG_INFO == (int)AS_LOG_INFO, "log levels");
+_Static_assert((int)ALLSHARD_LOG_DEBUG == (int)AS_LOG_DEBUG, "log levels");
+_Static_assert(ALLSHARD_VERSION_MAJOR == AS_VERSION_MAJOR, "version");
+_Static_assert(ALLSHARD_VERSION_MINOR == AS_VERSION_MINOR, "version");
+_Static_assert(ALLSHARD_VERSION_PATCH == AS_VERSION_PATCH, "version");

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Contexts, errors and versions.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/handles.h"
+#include "base/version.h"
+
+as_error *as_begin(allshard *as)
+{
+    as_error_clear(&as->error);
+    free((void *)as->missing);
+    free((void *)as->unexpected);
+    as->missing = NULL;
+    as->unexpected = NULL;
+    as->missing_count = 0;
+    as->unexpected_count = 0;
+    as->missing_names.size = 0;
+    as->unexpected_names.size = 0;
+    return &as->error;
+}
+
+int as_end(allshard *as)
+{
+    if (as->error.code != AS_OK) {
+        as_log_say(&as->log, AS_LOG_DEBUG, "%s: %s", as_code_name(as->error.code),
+                   as_error_text(&as->error));
+    }
+    return as->error.code;
+}
+
+int as_take_options(void *to, size_t known, const void *from, size_t size, const char *what,
+                    as_error *e)
+{
+    memset(to, 0, known);
+    if (!from) {
+        return AS_OK;
+    }
+    if (size < sizeof(size_t)) {
+        return as_fail(e, AS_INVALID, 0, "the member \"size\" of %s is not set to its sizeof",
+                       what);
+    }
+    /* A newer caller may set members that this library does not know: that must not pass unseen. */
+    const char *bytes = from;
+    for (size_t i = known; i < size; i++) {
+        if (bytes[i]) {
+            return as_fail(e, AS_INVALID, 0, "%s has a member set that this library (%s) does not "
+                           "know", what, as_version());
+        }
+    }
+    memcpy(to, from, size < known ? size : known);
+    return AS_OK;
+}
+
+static int open_context(allshard **out, const void *mpi_comm, const allshard_options *options)
+{
+    if (!out) {
+        return ALLSHARD_INVALID;
+    }
+    *out = NULL;
+    as_error e = AS_ERROR_INIT;
+    allshard_options o;
+    (void)as_take_options(&o, sizeof o, options, options ? options->size : 0, "allshard_options",
+                          &e);
+    if (o.memory < 0) {
+        (void)as_fail(&e, AS_INVALID, 0, "memory is %lld bytes", (long long)o.memory);
+    }
+    as_log log = {.call = o.log, .user = o.log_user};
+    as_error trouble = AS_ERROR_INIT;
+    as_comm *comm = NULL;
+    int code = as_comm_open(&comm, mpi_comm, &trouble);
+    allshard *as = calloc(1, sizeof *as);
+    if (!as) {
+        (void)as_fail_nomem(&e);
+    }
+    if (code != AS_OK) {
+        as_error_move(&e, &trouble);
+    } else {
+        code = as_comm_agree(comm, &e);
+    }
+    if (code != AS_OK) {
+        as_log_say(&log, AS_LOG_ERROR, "allshard_open: %s", as_error_text(&e));
+        as_comm_free(comm);
+        free(as);
+    } else {
+        as->comm = comm;
+        as->log = log;
+        as->progress = o.progress;
+        as->progress_user = o.progress_user;
+        as->memory = o.memory ? o.memory : AS_POOL_BYTES;
+        as->error = AS_ERROR_INIT;
+        *out = as;
+    }
+    as_error_clear(&e);
+    as_error_clear(&trouble);
+    return code;
+}
+
+int allshard_open(allshard **out, allshard_comm comm, const allshard_options *options)
+{
+    return open_context(out, &comm, options);
+}
+
+#ifndef ALLSHARD_NO_MPI
+int allshard_open_f(allshard **out, MPI_Fint comm, const allshard_options *options)
+{
+    MPI_Comm c = MPI_Comm_f2c(comm);
+    return open_context(out, &c, options);
+}
+#endif
+
+int allshard_close(allshard *as)
+{
+    if (!as) {
+        return ALLSHARD_OK;
+    }
+    (void)as_begin(as);
+    as_buffer_free(&as->missing_names);
+    as_buffer_free(&as->unexpected_names);
+    as_comm_free(as->comm);
+    free(as);
+    return ALLSHARD_OK;
+}
+
+int allshard_last_error(const allshard *as, allshard_error *out)
+{
+    if (!as || !out || out->size < sizeof(size_t)) {
+        return ALLSHARD_INVALID;
+    }
+    allshard_error e = {
+        .size = out->size,
+        .code = as->error.code,
+        .sys_errno = as->error.sys_errno,
+        .rank = as->error.rank,
+        .host = as->error.host,
+        .text = as->error.code == AS_OK ? "" : as_error_text(&as->error),
+    };
+    memcpy(out, &e, out->size < sizeof e ? out->size : sizeof e);
+    return as->error.code;
+}
+
+const char *allshard_error_name(int code)
+{
+    return as_code_name(code);
+}
+
+const char *allshard_version(void)
+{
+    return as_version();
+}

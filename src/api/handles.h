@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the handles of allshard.h stand for.
+ */
+#ifndef ALLSHARD_API_HANDLES_H
+#define ALLSHARD_API_HANDLES_H
+
+#include "allshard.h"
+#include "base/buffer.h"
+#include "base/log.h"
+#include "comm/comm.h"
+#include "commit/names.h"
+#include "plan/state.h"
+
+enum { AS_POOL_BYTES = 64 << 20 };
+
+struct allshard {
+    as_comm *comm;
+    as_log log;
+    void (*progress)(int64_t done, int64_t total, void *user);
+    void *progress_user;
+    int64_t memory;
+    as_error error;         /* of the last call */
+    const char **missing;   /* of the last load; pointers into missing_names */
+    size_t missing_count;
+    as_buffer missing_names; /* each followed by a NUL */
+    const char **unexpected;
+    size_t unexpected_count;
+    as_buffer unexpected_names;
+};
+
+struct allshard_state {
+    allshard *context;
+    as_state state;
+};
+
+/* Begins a call: the error and the names of the last one go. */
+as_error *as_begin(allshard *as);
+
+/* Ends it: tells the log of an error and returns its code. */
+int as_end(allshard *as);
+
+/* Copies a caller's option structure of `size` bytes, as its library version knew it, over
+ * defaults of zero. `known` is what this version knows. AS_INVALID without a size. */
+int as_take_options(void *to, size_t known, const void *from, size_t size, const char *what,
+                    as_error *e);
+
+#endif

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/save.h"
+
+void as_save_call_from(as_save_call *call, const allshard_state *s, const char *directory,
+                       const allshard_save_options *options, as_error *e)
+{
+    allshard_save_options o;
+    (void)as_take_options(&o, sizeof o, options, options ? options->size : 0,
+                          "allshard_save_options", e);
+    if (o.discard_count && !o.discard) {
+        (void)as_fail(e, AS_INVALID, 0, "discard_count is set, but discard is NULL");
+        o.discard_count = 0;
+    }
+    allshard *as = s->context;
+    *call = (as_save_call){
+        .comm = as->comm,
+        .state = &s->state,
+        .directory = directory,
+        .max_shard_size = o.max_shard_size,
+        .pattern = o.pattern,
+        .discard = o.discard,
+        .discard_count = o.discard_count,
+        .block_bytes = o.block_bytes,
+        .mode = o.mode,
+        .memory = as->memory,
+        .log = &as->log,
+        .progress = as->progress,
+        .progress_user = as->progress_user,
+    };
+}
+
+int allshard_save(allshard_state *s, const char *directory, const allshard_save_options *options)
+{
+    if (!s) {
+        return ALLSHARD_INVALID;
+    }
+    as_error *e = as_begin(s->context);
+    as_save_call call;
+    as_save_call_from(&call, s, directory, options, e);
+    if (!directory || !*directory) {
+        (void)as_fail(e, AS_INVALID, 0, "no directory is given to save to");
+    }
+    (void)as_save_run(&call, e);
+    return as_end(s->context);
+}

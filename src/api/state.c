@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * States: what a rank declares.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/handles.h"
+#include "base/utf8.h"
+#include "tensor/dtype.h"
+
+int allshard_state_create(allshard_state **out, allshard *as, const char *part)
+{
+    if (!out || !as) {
+        return ALLSHARD_INVALID;
+    }
+    *out = NULL;
+    as_error *e = as_begin(as);
+    if (!part || !as_name_is_plain(part) || !as_utf8_valid(part, strlen(part))) {
+        (void)as_fail(e, AS_INVALID, 0,
+                      "a part needs a name that can begin a file name, such as \"model\"");
+        return as_end(as);
+    }
+    allshard_state *s = calloc(1, sizeof *s);
+    if (!s) {
+        (void)as_fail_nomem(e);
+    } else if (as_state_init(&s->state, part, e) == AS_OK) {
+        s->context = as;
+        *out = s;
+    } else {
+        free(s);
+    }
+    return as_end(as);
+}
+
+/* The box that the caller describes, with the arrays that it may leave out. */
+static int take_box(const allshard_tensor *t, as_box *box, int64_t *offset, int64_t *local,
+                    as_error *e)
+{
+    *box = (as_box){.dtype = t->dtype, .ndim = t->ndim, .shape = t->shape};
+    if (t->ndim < 0 || t->ndim > ALLSHARD_MAX_DIMS) {
+        return as_fail(e, AS_INVALID, 0, "tensor \"%s\": %d dimensions; 0 to %d are possible",
+                       t->name, t->ndim, (int)ALLSHARD_MAX_DIMS);
+    }
+    if (t->ndim && !t->shape) {
+        return as_fail(e, AS_INVALID, 0, "tensor \"%s\": the shape is NULL", t->name);
+    }
+    if (t->flat) {
+        if (t->offset || t->local_shape || t->strides) {
+            return as_fail(e, AS_INVALID, 0,
+                           "tensor \"%s\": a flat range has no offset, local shape or strides",
+                           t->name);
+        }
+        box->flat = true;
+        box->flat_offset = t->flat_offset;
+        box->flat_count = t->flat_count;
+        return AS_OK;
+    }
+    for (int d = 0; d < t->ndim; d++) {
+        offset[d] = t->offset ? t->offset[d] : 0;
+        /* Wrong offsets give a negative extent, which the state refuses with the reason. */
+        local[d] = t->local_shape ? t->local_shape[d]
+                   : offset[d] < 0 ? -1
+                                   : t->shape[d] - offset[d];
+    }
+    box->offset = offset;
+    box->local = local;
+    box->strides = t->strides;
+    return AS_OK;
+}
+
+static int check_data(const allshard_tensor *t, const as_box *box, as_error *e)
+{
+    as_geometry g;
+    int code = as_box_check(box, e);
+    if (code == AS_OK) {
+        code = as_geometry_file(box, &g, e);
+    }
+    if (code != AS_OK) {
+        as_error_prefix(e, "tensor \"%s\"", t->name);
+        return code;
+    }
+    if (g.ndim && !t->data) {
+        return as_fail(e, AS_INVALID, 0, "tensor \"%s\": the data pointer is NULL", t->name);
+    }
+    return AS_OK;
+}
+
+int allshard_state_tensor(allshard_state *s, const allshard_tensor *tensor)
+{
+    if (!s) {
+        return ALLSHARD_INVALID;
+    }
+    as_error *e = as_begin(s->context);
+    allshard_tensor t;
+    int64_t offset[ALLSHARD_MAX_DIMS];
+    int64_t local[ALLSHARD_MAX_DIMS];
+    as_box box;
+    int code = tensor ? as_take_options(&t, sizeof t, tensor, tensor->size, "allshard_tensor", e)
+                      : as_fail(e, AS_INVALID, 0, "the tensor is NULL");
+    if (code == AS_OK && !t.name) {
+        code = as_fail(e, AS_INVALID, 0, "a tensor has no name");
+    }
+    if (code == AS_OK && !as_dtype_valid(t.dtype)) {
+        code = as_fail(e, AS_INVALID, 0, "tensor \"%s\": %d is no dtype", t.name, t.dtype);
+    }
+    if (code == AS_OK) {
+        code = take_box(&t, &box, offset, local, e);
+    }
+    if (code == AS_OK) {
+        code = check_data(&t, &box, e);
+    }
+    if (code == AS_OK) {
+        as_declaration d = {
+            .name = t.name,
+            .box = box,
+            .data = t.data,
+            .order = t.order,
+            .storage = t.storage,
+            .storage_bytes = t.storage_bytes,
+            .storage_offset = t.storage_offset,
+        };
+        (void)as_state_add(&s->state, &d, e);
+    }
+    return as_end(s->context);
+}
+
+int allshard_state_meta(allshard_state *s, const char *key, const char *value)
+{
+    if (!s) {
+        return ALLSHARD_INVALID;
+    }
+    as_error *e = as_begin(s->context);
+    if (!key || !value || !as_utf8_valid(key, strlen(key)) ||
+        !as_utf8_valid(value, strlen(value))) {
+        (void)as_fail(e, AS_INVALID, 0, "metadata needs a key and a value in UTF-8");
+    } else {
+        (void)as_pairs_set(&s->state.metadata, key, strlen(key), value, strlen(value), e);
+    }
+    return as_end(s->context);
+}
+
+int allshard_state_file(allshard_state *s, const char *name, const void *bytes, size_t n)
+{
+    if (!s) {
+        return ALLSHARD_INVALID;
+    }
+    as_error *e = as_begin(s->context);
+    if (!name || !as_name_is_plain(name)) {
+        (void)as_fail(e, AS_INVALID, 0, "a small file needs a plain name, without '/'");
+    } else if (n && !bytes) {
+        (void)as_fail(e, AS_INVALID, 0, "the bytes of the small file \"%s\" are NULL", name);
+    } else {
+        (void)as_state_add_file(&s->state, name, bytes, n, e);
+    }
+    return as_end(s->context);
+}
+
+int allshard_state_free(allshard_state *s)
+{
+    if (s) {
+        as_state_free(&s->state);
+        free(s);
+    }
+    return ALLSHARD_OK;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Host memory.
+ */
+#include "device/device.h"
+#include "tensor/tiles.h"
+
+static int pack(const as_geometry *g, const char *memory, int64_t low, int64_t high, char *packed,
+                as_error *e)
+{
+    (void)e;
+    (void)as_tiles_pack(g, memory, low, high, packed);
+    return AS_OK;
+}
+
+static int unpack(const as_geometry *g, char *memory, int64_t low, int64_t high,
+                  const char *packed, as_error *e)
+{
+    (void)e;
+    (void)as_tiles_unpack(g, memory, low, high, packed);
+    return AS_OK;
+}
+
+static int to_window(const as_geometry *g, const char *memory, int64_t low, int64_t high,
+                     char *window, as_error *e)
+{
+    (void)e;
+    as_tiles_to_window(g, memory, low, high, window);
+    return AS_OK;
+}
+
+static int from_window(const as_geometry *g, char *memory, int64_t low, int64_t high,
+                       const char *window, as_error *e)
+{
+    (void)e;
+    as_tiles_from_window(g, memory, low, high, window);
+    return AS_OK;
+}
+
+static char *direct(const as_geometry *g, char *memory, int64_t low, int64_t high)
+{
+    as_tiles walk = as_tiles_begin(g, low, high);
+    as_tile t;
+    if (!as_tiles_next(&walk, &t) || t.place != low || t.length * t.count != high - low) {
+        return NULL;
+    }
+    bool one_run = t.count == 1 || (t.memory_step == t.length && t.place_step == t.length);
+    return one_run ? memory + t.memory : NULL;
+}
+
+const as_device as_device_host = {
+    .name = "host",
+    .pack = pack,
+    .unpack = unpack,
+    .to_window = to_window,
+    .from_window = from_window,
+    .direct = direct,
+};

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "io/pool.h"
+
+#include <stdlib.h>
+
+enum { PAGE = 4096 };
+
+int as_pool_init(as_pool *p, size_t buffer_bytes, int limit, as_error *e)
+{
+    *p = (as_pool){.buffer_bytes = buffer_bytes, .limit = limit};
+    p->spare = calloc((size_t)limit, sizeof *p->spare);
+    return p->spare ? AS_OK : as_fail_nomem(e);
+}
+
+void as_pool_free(as_pool *p)
+{
+    for (int i = 0; i < p->free; i++) {
+        free(p->spare[i]);
+    }
+    free(p->spare);
+    *p = (as_pool){0};
+}
+
+int as_pool_take(as_pool *p, char **out, as_error *e)
+{
+    *out = NULL;
+    if (p->free > 0) {
+        *out = p->spare[--p->free];
+        return AS_OK;
+    }
+    if (p->made == p->limit) {
+        return AS_OK;
+    }
+    void *buffer = NULL;
+    if (posix_memalign(&buffer, PAGE, p->buffer_bytes) != 0) {
+        return as_fail_nomem(e);
+    }
+    p->made++;
+    *out = buffer;
+    return AS_OK;
+}
+
+void as_pool_give(as_pool *p, char *buffer)
+{
+    if (buffer) {
+        p->spare[p->free++] = buffer;
+    }
+}

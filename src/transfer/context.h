@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What a transfer of bytes needs, in either direction.
+ */
+#ifndef ALLSHARD_TRANSFER_CONTEXT_H
+#define ALLSHARD_TRANSFER_CONTEXT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/log.h"
+#include "comm/comm.h"
+#include "io/engine.h"
+#include "plan/plan.h"
+#include "plan/state.h"
+
+typedef struct as_transfer {
+    as_comm *comm;
+    const as_state *state;
+    const as_plan *plan;
+    const as_engine_type *engine;
+    int64_t memory; /* bytes of transfer buffers on this rank */
+
+    /* Opens a file of the plan. *name lives until the transfer ends. */
+    int (*open_file)(void *user, int32_t file, int *fd, const char **name, as_error *e);
+    /* Called between steps: signs of life for the lock. May be NULL. */
+    int (*tick)(void *user, as_error *e);
+    void *user;
+
+    void (*progress)(int64_t done, int64_t total, void *user); /* may be NULL */
+    void *progress_user;
+} as_transfer;
+
+/* Buffers of one block that `memory` pays for: four at least. */
+int as_transfer_buffers(const as_transfer *t);
+
+/* Writes all of the plan's bytes and fsyncs every file that this rank wrote to. Collective:
+ * all ranks return together, with one code. */
+int as_transfer_save(const as_transfer *t, as_error *e);
+
+/* Reads all of the plan's bytes into the pieces. Collective, likewise. */
+int as_transfer_load(const as_transfer *t, as_error *e);
+
+#endif

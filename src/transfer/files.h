@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The files that a transfer has open: one after the other, each closed (and, after
+ * writing, fsynced) as soon as its last operation is done.
+ */
+#ifndef ALLSHARD_TRANSFER_FILES_H
+#define ALLSHARD_TRANSFER_FILES_H
+
+#include "transfer/context.h"
+
+typedef struct as_open_file {
+    int32_t file;
+    int fd;
+    int under_way; /* operations */
+    bool ended;    /* no further operation will come */
+    const char *name;
+} as_open_file;
+
+typedef struct as_open_files {
+    const as_transfer *transfer;
+    bool sync;
+    as_buffer list; /* as_open_file *[] */
+} as_open_files;
+
+/* The open file of that number; opens it, and ends all others. */
+int as_open_files_get(as_open_files *f, int32_t file, as_open_file **out, as_error *e);
+
+/* One operation on it is done. */
+int as_open_files_done(as_open_files *f, as_open_file *file, as_error *e);
+
+/* No further operation will come on any file; closes those that are through. */
+int as_open_files_end(as_open_files *f, as_error *e);
+
+/* Closes all that are left, without fsync (after an error). */
+void as_open_files_free(as_open_files *f);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A load from the path to the last byte in place.
+ */
+#ifndef ALLSHARD_TRANSFER_LOAD_H
+#define ALLSHARD_TRANSFER_LOAD_H
+
+#include <stdbool.h>
+
+#include "base/log.h"
+#include "comm/comm.h"
+#include "plan/state.h"
+
+/* All pointers are borrowed for the call. */
+typedef struct as_load_call {
+    as_comm *comm;
+    const as_state *state;
+    const char *path;
+    const char *pattern; /* NULL: the part's, else the only one that is there */
+    int64_t block_bytes; /* 0: the default */
+    bool allow_missing;
+    bool allow_unexpected;
+    int64_t memory;
+    const as_log *log;
+    void (*progress)(int64_t done, int64_t total, void *user);
+    void *progress_user;
+} as_load_call;
+
+/* Collective. *missing and *unexpected (empty, the caller's) get the names, sorted, each
+ * followed by a NUL, the same on all ranks; also after AS_NAMES. */
+int as_load_run(const as_load_call *call, as_buffer *missing, as_buffer *unexpected, as_error *e);
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transfer/place.h"
+
+int as_place_find(const as_state *s, const as_plan *p, int64_t piece, as_place *out, as_error *e)
+{
+    out->device = &as_device_host;
+    if (piece < 0) {
+        size_t index = (size_t)(-1 - piece);
+        if (index >= p->literals.size / sizeof(as_plan_literal)) {
+            return as_fail(e, AS_INTERNAL, 0, "there is no literal %zu", index);
+        }
+        const as_plan_literal *l = as_plan_literal_at(p, index);
+        out->geometry =
+            (as_geometry){.ndim = 1, .global = {l->size}, .shape = {l->size}, .stride = {1}};
+        out->memory = l->bytes;
+        return AS_OK;
+    }
+    if ((size_t)piece >= as_state_count(s)) {
+        return as_fail(e, AS_INTERNAL, 0, "there is no piece %lld", (long long)piece);
+    }
+    as_box box = as_state_box(s, (size_t)piece);
+    out->memory = as_state_piece(s, (size_t)piece)->data;
+    return as_geometry_memory(&box, &out->geometry, e);
+}

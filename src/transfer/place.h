@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Where the bytes of a piece, or of a literal, are to be had on this rank.
+ */
+#ifndef ALLSHARD_TRANSFER_PLACE_H
+#define ALLSHARD_TRANSFER_PLACE_H
+
+#include "device/device.h"
+#include "plan/plan.h"
+#include "plan/state.h"
+
+typedef struct as_place {
+    const as_device *device;
+    as_geometry geometry; /* in memory */
+    char *memory;
+} as_place;
+
+/* Piece ≥ 0 of the state, or literal −1 − piece of the plan. AS_INTERNAL for another number. */
+int as_place_find(const as_state *s, const as_plan *p, int64_t piece, as_place *out, as_error *e);
+
+#endif

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transfer/publish.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/sys.h"
+#include "base/version.h"
+#include "commit/clean.h"
+#include "commit/folder.h"
+#include "commit/manifest.h"
+#include "commit/owner.h"
+#include "format/index.h"
+#include "format/pattern.h"
+
+enum { TAG_LINES = 4, CHUNK = 4 << 20 };
+
+/* Where the index goes: the main process's staged file. */
+typedef struct index_file {
+    as_buffer path;
+    int fd;
+    int64_t size;
+} index_file;
+
+static int32_t file_count(const as_publication *p)
+{
+    return p->prepared->plan.file_count;
+}
+
+static int file_name(const as_publication *p, int32_t file, char **out, as_error *e)
+{
+    return as_pattern_name(p->prepared->pattern, (uint64_t)file + 1, (uint64_t)file_count(p), out,
+                           e);
+}
+
+/* The lines of the files that this rank built, which follow one another in the index; the very
+ * first line of all has no comma before it. */
+static int build_lines(const as_publication *p, as_buffer *out, as_error *e)
+{
+    const as_plan *plan = &p->prepared->plan;
+    int code = AS_OK;
+    for (size_t k = 0; k < as_plan_built_count(plan) && code == AS_OK; k++) {
+        const as_built_file *b = as_plan_built(plan, k);
+        char *file = NULL;
+        code = file_name(p, b->file, &file, e);
+        const char *name = b->names.data;
+        for (size_t i = 0; i < b->tensor_count && code == AS_OK; i++) {
+            size_t length = strlen(name);
+            code = as_index_write_line(out, b->file == 0 && i == 0, name, length, file, e);
+            name += length + 1;
+        }
+        free(file);
+    }
+    return code;
+}
+
+static int wait_for(as_comm *c, as_message *m, as_error *e)
+{
+    bool done = false;
+    int idle = 0;
+    int code = AS_OK;
+    while (code == AS_OK && !done) {
+        code = as_comm_test(c, m, &done, e);
+        if (!done) {
+            as_comm_pause(&idle);
+        }
+    }
+    return code;
+}
+
+static void append(index_file *f, const char *bytes, size_t count, as_error *e)
+{
+    if (e->code == AS_OK && count) {
+        (void)as_write_all(f->fd, bytes, count, f->size, f->path.data, e);
+        f->size += (int64_t)count;
+    }
+}
+
+/* One rank's lines to the main process, chunk by chunk. Only MPI's errors end it early: the
+ * main process takes all chunks, even when it cannot write any more. */
+static int pass_lines(const as_publication *p, int from, int64_t size, const as_buffer *lines,
+                      char *chunk, index_file *f, as_error *e)
+{
+    int rank = as_comm_rank(p->comm);
+    int code = AS_OK;
+    for (int64_t at = 0; at < size && code == AS_OK; at += CHUNK) {
+        size_t n = (size_t)(size - at < CHUNK ? size - at : CHUNK);
+        as_message m = {0};
+        if (from == 0) {
+            append(f, lines->data + at, n, e);
+            continue;
+        }
+        code = rank == 0 ? as_comm_receive(p->comm, from, TAG_LINES, chunk, n, &m, e)
+                         : as_comm_send(p->comm, 0, TAG_LINES, lines->data + at, n, &m, e);
+        if (code == AS_OK) {
+            code = wait_for(p->comm, &m, e);
+        }
+        if (rank == 0 && code == AS_OK) {
+            append(f, chunk, n, e);
+        }
+    }
+    return code;
+}
+
+static void write_begin(const as_publication *p, index_file *f, as_error *e)
+{
+    as_buffer text = AS_BUFFER_INIT;
+    as_pairs metadata = AS_PAIRS_INIT;
+    if (as_plan_metadata(&p->prepared->plan, &p->prepared->request, &metadata, e) == AS_OK &&
+        as_index_write_begin(&text, p->prepared->plan.total_size, &metadata, e) == AS_OK) {
+        append(f, text.data, text.size, e);
+    }
+    as_pairs_free(&metadata);
+    as_buffer_free(&text);
+}
+
+static void write_end(index_file *f, as_error *e)
+{
+    as_buffer text = AS_BUFFER_INIT;
+    if (as_index_write_end(&text, false, e) == AS_OK) {
+        append(f, text.data, text.size, e);
+    }
+    as_buffer_free(&text);
+    if (e->code == AS_OK) {
+        (void)as_sync(f->fd, f->path.data, e);
+    }
+}
+
+static int open_index(const as_publication *p, index_file *f, as_error *e)
+{
+    int code = as_staged_path(p->directory, p->index, &f->path, e);
+    return code == AS_OK ? as_file_create(AT_FDCWD, f->path.data, (mode_t)p->mode, f->path.data,
+                                          &f->fd, e)
+                         : code;
+}
+
+/* All memory is had and all lines are built before the first is sent. */
+static int write_index(as_publication *p, as_error *e)
+{
+    int rank = as_comm_rank(p->comm);
+    int size = as_comm_size(p->comm);
+    index_file f = {.fd = -1};
+    as_buffer lines = AS_BUFFER_INIT;
+    int64_t *sizes = calloc((size_t)size, sizeof *sizes);
+    char *chunk = rank == 0 ? malloc(CHUNK) : NULL;
+    if (!sizes || (rank == 0 && !chunk)) {
+        (void)as_fail_nomem(e);
+    } else if (build_lines(p, &lines, e) == AS_OK) {
+        sizes[rank] = (int64_t)lines.size;
+    }
+    if (rank == 0 && e->code == AS_OK) {
+        (void)open_index(p, &f, e);
+    }
+    int code = as_comm_agree(p->comm, e);
+    if (code == AS_OK) {
+        code = as_comm_sum(p->comm, sizes, size, e);
+    }
+    if (code == AS_OK && rank == 0) {
+        write_begin(p, &f, e);
+    }
+    for (int from = 0; from < size && code == AS_OK; from++) {
+        if (rank == 0 || rank == from) {
+            code = pass_lines(p, from, sizes[from], &lines, chunk, &f, e);
+        }
+    }
+    if (code == AS_OK && rank == 0) {
+        write_end(&f, e);
+        p->index_size = f.size;
+    }
+    if (f.fd >= 0) {
+        (void)as_sys_table.close(f.fd);
+    }
+    as_buffer_free(&f.path);
+    as_buffer_free(&lines);
+    free(sizes);
+    free(chunk);
+    return code == AS_OK ? as_comm_agree(p->comm, e) : code;
+}
+
+int as_publish(as_publication *p, as_error *e)
+{
+    int size = as_comm_size(p->comm);
+    bool sharded = file_count(p) > 1;
+    p->writers = calloc((size_t)size, sizeof *p->writers);
+    if (!p->writers) {
+        (void)as_fail_nomem(e);
+    } else {
+        p->writers[as_comm_rank(p->comm)] = p->prepared->plan.own_bytes;
+    }
+    if (sharded) {
+        (void)as_pattern_index_name(p->prepared->pattern, &p->index, e);
+    }
+    int code = as_comm_agree(p->comm, e);
+    if (code == AS_OK) {
+        code = as_comm_sum(p->comm, p->writers, size, e);
+    }
+    return code == AS_OK && sharded ? write_index(p, e) : code;
+}
+
+/* What comes in: names and sizes, for journal and manifest. */
+static int add_incoming(as_names *names, as_buffer *files, const char *name, int64_t size,
+                        enum as_role role, as_error *e)
+{
+    as_manifest_file f = {.size = size, .role = role};
+    int code = as_names_add(names, name, e);
+    return code == AS_OK ? as_buffer_append(files, &f, sizeof f, e) : code;
+}
+
+static int list_incoming(const as_publication *p, as_names *names, as_buffer *files, as_error *e)
+{
+    int code = AS_OK;
+    for (int32_t file = 0; file < file_count(p) && code == AS_OK; file++) {
+        char *name = NULL;
+        code = file_name(p, file, &name, e);
+        if (code == AS_OK) {
+            code = add_incoming(names, files, name, p->prepared->plan.file_size[file],
+                                AS_ROLE_SHARD, e);
+        }
+        free(name);
+    }
+    if (code == AS_OK && p->index) {
+        code = add_incoming(names, files, p->index, p->index_size, AS_ROLE_INDEX, e);
+    }
+    for (size_t i = 0; i < as_extras_count(&p->prepared->extras) && code == AS_OK; i++) {
+        const as_extra_file *x = as_extras_file(&p->prepared->extras, i);
+        code = add_incoming(names, files, x->name, x->size, AS_ROLE_EXTRA, e);
+    }
+    /* Names move when the list grows: only now they can be borrowed. */
+    as_manifest_file *f = (as_manifest_file *)(void *)files->data;
+    for (size_t i = 0; i < files->size / sizeof *f; i++) {
+        f[i].name = names->items[i];
+    }
+    return code;
+}
+
+static int put_manifest(const as_publication *p, const as_buffer *files, const as_names *gone,
+                        as_error *e)
+{
+    char created[64];
+    as_utc_text((int64_t)time(NULL), created, sizeof created);
+    const as_plan *plan = &p->prepared->plan;
+    as_manifest_part part = {
+        .part = p->state->part,
+        .pattern = p->prepared->pattern,
+        .index = p->index,
+        .created = created,
+        .world_size = as_comm_size(p->comm),
+        .block_size = plan->block_bytes,
+        .checksum = "none",
+        .total_size = plan->total_size,
+        .tensor_count = plan->tensor_count,
+        .files = (const as_manifest_file *)(const void *)files->data,
+        .file_count = files->size / sizeof(as_manifest_file),
+        .writers = p->writers,
+        .writer_count = (size_t)as_comm_size(p->comm),
+    };
+    as_buffer old = AS_BUFFER_INIT;
+    as_buffer text = AS_BUFFER_INIT;
+    bool found = false;
+    int code = as_txn_read(p->txn, AS_MANIFEST_NAME, AS_MANIFEST_LARGEST, &old, &found, e);
+    if (code == AS_OK) {
+        code = as_manifest_to_bytes(&part, as_version(), found ? old.data : NULL, old.size, gone,
+                                    p->log, &text, e);
+    }
+    if (code == AS_OK) {
+        code = as_txn_put(p->txn, AS_MANIFEST_NAME, text.data, text.size, e);
+    }
+    as_buffer_free(&old);
+    as_buffer_free(&text);
+    return code;
+}
+
+int as_publication_commit(as_publication *p, as_error *e)
+{
+    as_names listing = AS_NAMES_INIT;
+    as_names outgoing = AS_NAMES_INIT;
+    as_names incoming = AS_NAMES_INIT;
+    as_buffer files = AS_BUFFER_INIT;
+    int code = as_txn_list(p->txn, &listing, e);
+    if (code == AS_OK) {
+        code = as_clean_list(p->prepared->pattern, &listing, &outgoing, e);
+    }
+    if (code == AS_OK) {
+        code = list_incoming(p, &incoming, &files, e);
+    }
+    if (code == AS_OK) {
+        code = put_manifest(p, &files, &outgoing, e);
+    }
+    if (code == AS_OK) {
+        code = as_names_add(&incoming, AS_MANIFEST_NAME, e);
+    }
+    if (code == AS_OK) {
+        code = as_txn_commit(p->txn, (const char *const *)incoming.items, incoming.count,
+                             (const char *const *)outgoing.items, outgoing.count, e);
+    }
+    as_names_free(&listing);
+    as_names_free(&outgoing);
+    as_names_free(&incoming);
+    as_buffer_free(&files);
+    return code;
+}
+
+void as_publication_free(as_publication *p)
+{
+    free(p->index);
+    free(p->writers);
+}
