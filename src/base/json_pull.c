@@ -23,7 +23,7 @@ struct as_json {
     as_json_lex lex;
     int state;
     int depth;
-    int levels;                               /* deepest allowed */
+    int levels;                                 /* deepest allowed */
     unsigned char in_object[PYTHON_LEVELS + 1]; /* what each level is */
 };
 
@@ -106,9 +106,8 @@ static int value(as_json *j, as_json_token *t, int c, as_error *e)
     if (l->dialect == AS_JSON_PYTHON && (c == 'N' || c == 'I')) {
         return literal(j, t, AS_JSON_NUMBER, c == 'N' ? "NaN" : "Infinity", e);
     }
-    return as_json_lex_fail(l, c < 0 ? "the text ends where a value should stand"
-                                     : "this is no JSON value",
-                            e);
+    return as_json_lex_fail(
+        l, c < 0 ? "the text ends where a value should stand" : "this is no JSON value", e);
 }
 
 static int key(as_json *j, as_json_token *t, int c, as_error *e)
@@ -145,8 +144,9 @@ static int after_value(as_json *j, as_json_token *t, int c, as_error *e)
         return leave(j, t);
     }
     if (c != ',') {
-        return as_json_lex_fail(l, c < 0 ? "the text ends inside an array or object"
-                                         : "a comma or a closing bracket should stand here",
+        return as_json_lex_fail(l,
+                                c < 0 ? "the text ends inside an array or object"
+                                      : "a comma or a closing bracket should stand here",
                                 e);
     }
     as_json_lex_take(l);
@@ -205,11 +205,6 @@ int as_json_skip(as_json *j, const as_json_token *t, as_error *e)
 bool as_json_fill_failed(const as_json *j)
 {
     return j->lex.fill_failed;
-}
-
-uint64_t as_json_offset(const as_json *j)
-{
-    return j->lex.base + j->lex.at;
 }
 
 const char *as_json_kind_name(int kind)

@@ -63,9 +63,6 @@ int as_json_skip(as_json *j, const as_json_token *t, as_error *e);
 /* Whether the error came from fill, not from the text. */
 bool as_json_fill_failed(const as_json *j);
 
-/* Bytes taken so far. */
-uint64_t as_json_offset(const as_json *j);
-
 /* For error texts: "a string", "an object", … */
 const char *as_json_kind_name(int kind);
 

@@ -61,8 +61,7 @@ static bool is_plain(unsigned char c, bool ascii_only)
     return c >= 0x20 && c != '"' && c != '\\' && (!ascii_only || c < 0x7f);
 }
 
-static int write_string(as_buffer *b, const char *text, size_t length, bool ascii_only,
-                        as_error *e)
+static int write_string(as_buffer *b, const char *text, size_t length, bool ascii_only, as_error *e)
 {
     if (!as_utf8_valid(text, length)) {
         return as_fail(e, AS_INVALID, 0, "%s is not UTF-8, which JSON needs",

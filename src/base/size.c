@@ -234,7 +234,7 @@ static int parse(char *s, char *scratch, int64_t *bytes)
     }
     value *= unit;
     /* Both ends of int64_t are powers of two, exact in double. */
-    if (!(value >= -0x1p63 && value < 0x1p63)) {
+    if (!(value >= -9223372036854775808.0 && value < 9223372036854775808.0)) {
         return TOO_LARGE;
     }
     *bytes = (int64_t)value;
