@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "commit/apply.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/sys.h"
+#include "commit/folder.h"
+
+typedef struct places {
+    int folder;      /* DIR */
+    int staged;      /* .allshard/new; -1 if it is gone */
+    int old;         /* .allshard/old */
+    const char *dir; /* for texts */
+} places;
+
+enum presence { ABSENT, GOOD, WRONG };
+
+/* Is the file there, with this size? */
+static int find_file(int folder, const char *dir, const char *name, int64_t size,
+                     enum presence *found, as_error *e)
+{
+    struct stat status;
+    *found = ABSENT;
+    if (folder < 0) {
+        return AS_OK;
+    }
+    if (as_sys_table.fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) < 0) {
+        return errno == ENOENT ? AS_OK
+                               : as_fail(e, AS_SYSTEM, errno, "%s: cannot stat \"%s\"", dir, name);
+    }
+    *found = S_ISREG(status.st_mode) && status.st_size == size ? GOOD : WRONG;
+    return AS_OK;
+}
+
+int as_name_is_folder(int folder, const char *dir, const char *name, bool *there, bool *is_folder,
+                      as_error *e)
+{
+    struct stat status;
+    *there = false;
+    *is_folder = false;
+    if (as_sys_table.fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) < 0) {
+        return errno == ENOENT ? AS_OK
+                               : as_fail(e, AS_SYSTEM, errno, "%s: cannot stat \"%s\"", dir, name);
+    }
+    *there = true;
+    *is_folder = S_ISDIR(status.st_mode);
+    return AS_OK;
+}
+
+/* Before the first move: is every promised file there? What lies in staging has not moved
+ * in yet, so only without it can the one in DIR be it. */
+static int check_incoming(const as_journal *j, const places *p, as_error *e)
+{
+    for (size_t i = 0; i < j->incoming.count; i++) {
+        const char *name = j->incoming.items[i];
+        enum presence found;
+        int code = find_file(p->staged, p->dir, name, j->sizes[i], &found, e);
+        if (code == AS_OK && found == ABSENT) {
+            code = find_file(p->folder, p->dir, name, j->sizes[i], &found, e);
+        }
+        if (code == AS_OK && found != GOOD) {
+            code = as_fail(
+                e, AS_FORMAT, 0,
+                "%s: the journal of a save promises \"%s\" with %lld bytes, but %s. Nothing "
+                "was changed. Check the storage; then see with `allshard verify` whether "
+                "the checkpoint is good without it, and if it is, remove %s/" AS_META_NAME,
+                p->dir, name, (long long)j->sizes[i],
+                found == WRONG ? "the file has another size"
+                               : "it lies neither there nor in " AS_META_NAME "/" AS_NEW_NAME,
+                p->dir);
+        }
+        if (code != AS_OK) {
+            return code;
+        }
+    }
+    return AS_OK;
+}
+
+static int move(int from, int to, const char *name, const places *p, const char *what, as_error *e)
+{
+    if (as_sys_table.renameat(from, name, to, name) == 0) {
+        return AS_OK;
+    }
+    return as_fail(e, AS_SYSTEM, errno, "%s: cannot move \"%s\" %s", p->dir, name, what);
+}
+
+/* Whether the new file of that name still waits in staging. */
+static int is_staged(const places *p, const char *name, bool *staged, as_error *e)
+{
+    bool is_folder;
+    *staged = false;
+    return p->staged < 0 ? AS_OK
+                         : as_name_is_folder(p->staged, p->dir, name, staged, &is_folder, e);
+}
+
+static int move_out(const as_journal *j, const places *p, as_error *e)
+{
+    for (size_t i = 0; i < j->outgoing.count; i++) {
+        const char *name = j->outgoing.items[i];
+        bool old_one = true;
+        int code = AS_OK;
+        if (as_journal_brings(j, name)) {
+            /* Once the new file has moved in, the name is not the old one's any more. */
+            code = is_staged(p, name, &old_one, e);
+        }
+        bool there = false;
+        bool is_folder = false;
+        if (code == AS_OK && old_one) {
+            code = as_name_is_folder(p->folder, p->dir, name, &there, &is_folder, e);
+        }
+        if (code == AS_OK && is_folder) {
+            code = as_fail(e, AS_INVALID, 0,
+                           "%s: \"%s\" is a folder where a file should go; move it away and run "
+                           "`allshard recover`",
+                           p->dir, name);
+        }
+        if (code == AS_OK && there) {
+            code = move(p->folder, p->old, name, p, "out of the way", e);
+        }
+        if (code != AS_OK) {
+            return code;
+        }
+    }
+    return AS_OK;
+}
+
+static int move_in(const as_journal *j, const places *p, as_error *e)
+{
+    for (size_t i = 0; i < j->incoming.count; i++) {
+        const char *name = j->incoming.items[i];
+        bool staged;
+        int code = is_staged(p, name, &staged, e);
+        if (code == AS_OK && staged) {
+            code = move(p->staged, p->folder, name, p, "into its place", e);
+        }
+        if (code != AS_OK) {
+            return code;
+        }
+    }
+    return AS_OK;
+}
+
+int as_apply(const as_journal *j, as_lock *lock, int folder, const char *dir, as_error *e)
+{
+    places p = {.folder = folder, .staged = -1, .old = -1, .dir = dir};
+    as_error own = AS_ERROR_INIT;
+    int code = as_folder_open_at(lock->meta, AS_NEW_NAME, lock->meta_path, &p.staged, &own);
+    if (code == AS_NOT_FOUND) {
+        as_error_clear(&own);
+    }
+    code = as_error_pass(e, &own);
+    if (code == AS_OK) {
+        code = check_incoming(j, &p, e);
+    }
+    if (code == AS_OK && as_sys_table.mkdirat(lock->meta, AS_OLD_NAME, 0775) < 0 &&
+        errno != EEXIST) {
+        code = as_fail(e, AS_SYSTEM, errno, "%s: cannot make the folder \"%s\"", lock->meta_path,
+                       AS_OLD_NAME);
+    }
+    if (code == AS_OK) {
+        code = as_folder_open_at(lock->meta, AS_OLD_NAME, lock->meta_path, &p.old, e);
+    }
+    if (code == AS_OK) {
+        code = move_out(j, &p, e);
+    }
+    if (code == AS_OK) {
+        code = move_in(j, &p, e);
+    }
+    if (code == AS_OK) {
+        code = as_folder_sync(folder, dir, e);
+    }
+    if (p.old >= 0) {
+        (void)as_sys_table.close(p.old);
+    }
+    if (p.staged >= 0) {
+        (void)as_sys_table.close(p.staged);
+    }
+    return code;
+}
+
+int as_apply_end(as_lock *lock, as_error *e)
+{
+    if (as_sys_table.unlinkat(lock->meta, AS_JOURNAL_NAME, 0) < 0 && errno != ENOENT) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot remove the journal", lock->meta_path);
+    }
+    return as_folder_sync(lock->meta, lock->meta_path, e);
+}
+
+/* Freeing large files takes long: the lock must look alive meanwhile, and whoever lost it
+ * must not remove what is another's by now. */
+static int keep_lock(void *self, as_error *e)
+{
+    return as_lock_refresh(self, false, e);
+}
+
+int as_meta_clear(as_lock *lock, as_error *e)
+{
+    int code = as_lock_refresh(lock, true, e);
+    if (code == AS_OK) {
+        code = as_folder_sync(lock->meta, lock->meta_path, e);
+    }
+    as_names names = AS_NAMES_INIT;
+    if (code == AS_OK) {
+        code = as_folder_list(lock->meta, lock->meta_path, &names, e);
+    }
+    const as_tick tick = {.call = keep_lock, .self = lock};
+    for (size_t i = 0; code == AS_OK && i < names.count; i++) {
+        if (strcmp(names.items[i], AS_LOCK_NAME) != 0) {
+            code = as_tree_remove(lock->meta, names.items[i], lock->meta_path, &tick, e);
+        }
+    }
+    as_names_free(&names);
+    return code;
+}

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "commit/lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/hash.h"
+#include "base/sys.h"
+#include "commit/folder.h"
+#include "commit/holder.h"
+
+enum {
+    MOST_TRIES = 200, /* of taking it, each lost to another process */
+    PAUSE_MS = 5      /* between them */
+};
+
+static bool is_ours(const as_lock *lock, const struct stat *status)
+{
+    return status->st_dev == lock->held.device && status->st_ino == lock->held.inode;
+}
+
+static int64_t lease_or_default(int64_t lease_ms)
+{
+    return lease_ms > 0 ? lease_ms : AS_LEASE_DEFAULT_MS;
+}
+
+/* "first/second" on the heap; NULL without memory. */
+static char *join(const char *first, const char *second, as_error *e)
+{
+    char *path;
+    if (!first || asprintf(&path, "%s/%s", first, second) < 0) {
+        (void)as_fail_nomem(e);
+        return NULL;
+    }
+    return path;
+}
+
+/* A name that no other process uses: of this process and this moment. */
+static void unique_name(const as_owner *self, char *out, size_t size)
+{
+    struct timespec moment;
+    (void)clock_gettime(CLOCK_REALTIME, &moment);
+    uint64_t seed = (uint64_t)moment.tv_sec * 1000000000U + (uint64_t)moment.tv_nsec;
+    (void)snprintf(out, size, "lock-%016" PRIx64, as_hash_seeded(self, sizeof *self, seed).low);
+}
+
+/* Looks at the lock if there is one and breaks it if its holder is dead. *again: the name
+ * may be free now, or has changed. */
+static int face_holder(as_lock *lock, const as_owner *self, const char *unique, const as_log *log,
+                       bool *again, as_error *e)
+{
+    *again = false;
+    as_holder holder;
+    int code = as_holder_look(&holder, lock->meta, lock->path, e);
+    if (code != AS_OK || holder.fd < 0) {
+        return code;
+    }
+    *again = true;
+    enum as_verdict verdict;
+    code = as_holder_judge(&holder, lock->meta, lock->path, self, lock->lease_ms, log, &verdict, e);
+    if (code == AS_OK && verdict == AS_HOLDER_LIVE) {
+        code = as_holder_busy(lock->path, &holder.owner, e);
+    } else if (code == AS_OK && verdict == AS_HOLDER_DEAD) {
+        bool broke;
+        code = as_holder_break(&holder, lock->meta, lock->path, unique, &broke, e);
+        if (code == AS_OK && broke) {
+            lock->broke_stale = true;
+            lock->before = holder.owner;
+        }
+    }
+    as_holder_close(&holder);
+    return code;
+}
+
+/* If our file lies under the name, the name goes. */
+static int remove_if_ours(const as_lock *lock, as_error *e)
+{
+    for (int i = 0; !as_holder_guard(lock->fd) && errno == EWOULDBLOCK && i < MOST_TRIES; i++) {
+        as_sleep_ms(PAUSE_MS);
+    }
+    struct stat now;
+    bool there = as_sys_table.fstatat(lock->meta, AS_LOCK_NAME, &now, AT_SYMLINK_NOFOLLOW) == 0;
+    if (there &&
+        (!is_ours(lock, &now) || as_sys_table.unlinkat(lock->meta, AS_LOCK_NAME, 0) == 0)) {
+        return AS_OK;
+    }
+    if (errno == ENOENT) {
+        return AS_OK;
+    }
+    int reason = errno;
+    /* This process lives on and others would take it for the holder: an empty lock names
+     * nobody and is stale after a lease. */
+    (void)as_sys_table.ftruncate(lock->fd, 0);
+    return as_fail(e, AS_SYSTEM, reason, "%s: cannot remove the lock; remove it by hand",
+                   lock->path);
+}
+
+/* Writes who we are into the new file and learns its identity. */
+static int fill_ours(as_lock *lock, const as_owner *self, as_error *e)
+{
+    as_buffer text = AS_BUFFER_INIT;
+    int code = as_owner_to_json(self, &text, e);
+    if (code == AS_OK) {
+        code = as_write_all(lock->fd, text.data, text.size, 0, lock->path, e);
+    }
+    as_buffer_free(&text);
+    if (code == AS_OK) {
+        code = as_sync(lock->fd, lock->path, e);
+    }
+    struct stat status;
+    if (code == AS_OK && as_sys_table.fstat(lock->fd, &status) < 0) {
+        code = as_fail(e, AS_SYSTEM, errno, "%s: cannot stat a new lock", lock->path);
+    }
+    if (code == AS_OK) {
+        lock->held.device = status.st_dev;
+        lock->held.inode = status.st_ino;
+    }
+    return code;
+}
+
+/* Links the file to the name of the lock. *ours says whether it is ours now. */
+static int link_name(as_lock *lock, const char *unique, bool *ours, as_error *e)
+{
+    *ours = as_sys_table.linkat(lock->meta, unique, lock->meta, AS_LOCK_NAME, 0) == 0;
+    if (*ours) {
+        return AS_OK;
+    }
+    int reason = errno;
+    struct stat status;
+    if (as_sys_table.fstat(lock->fd, &status) == 0 && status.st_nlink == 2) {
+        /* The link was made and only the answer got lost. */
+        *ours = true;
+        return AS_OK;
+    }
+    if (reason == EEXIST || reason == ENOENT || reason == ESTALE) {
+        return AS_OK;
+    }
+    (void)remove_if_ours(lock, NULL);
+    return as_fail(e, AS_SYSTEM, reason, "%s: cannot make this lock, which is a hard link",
+                   lock->path);
+}
+
+/* Writes our file under its unique name and links it to the name of the lock. *again:
+ * somebody else was faster, or .allshard/ went away under our feet. */
+static int link_ours(as_lock *lock, const as_owner *self, const char *unique, bool *again,
+                     as_error *e)
+{
+    *again = true;
+    lock->fd = as_open(lock->meta, unique, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
+    if (lock->fd < 0) {
+        return errno == ENOENT || errno == EEXIST || errno == ESTALE
+                   ? AS_OK
+                   : as_fail(e, AS_SYSTEM, errno, "%s: cannot create a lock", lock->path);
+    }
+    bool ours = false;
+    int code = fill_ours(lock, self, e);
+    if (code == AS_OK) {
+        /* Before it can be seen: another thread must not take it for a leftover. */
+        as_held_add(&lock->held);
+        code = link_name(lock, unique, &ours, e);
+    }
+    (void)as_sys_table.unlinkat(lock->meta, unique, 0);
+    if (!ours) {
+        as_held_drop(&lock->held);
+        (void)as_sys_table.close(lock->fd);
+        lock->fd = -1;
+    }
+    *again = !ours;
+    return code;
+}
+
+/* One try. *again: take another. */
+static int try_take(as_lock *lock, int folder, const as_owner *self, const as_log *log, bool *again,
+                    as_error *e)
+{
+    *again = true;
+    /* Never writable for everybody, whatever the umask: nobody else may plant files here. */
+    if (as_sys_table.mkdirat(folder, AS_META_NAME, 0775) < 0 && errno != EEXIST) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot make this folder", lock->meta_path);
+    }
+    as_error own = AS_ERROR_INIT;
+    int code = as_folder_open_at(folder, AS_META_NAME, lock->meta_path, &lock->meta, &own);
+    if (code == AS_NOT_FOUND) {
+        as_error_clear(&own);
+        return AS_OK;
+    }
+    if (code != AS_OK) {
+        return as_error_pass(e, &own);
+    }
+    char unique[64];
+    unique_name(self, unique, sizeof unique);
+    code = face_holder(lock, self, unique, log, again, e);
+    if (code == AS_OK && !*again) {
+        code = link_ours(lock, self, unique, again, e);
+    }
+    if (code != AS_OK || *again) {
+        (void)as_sys_table.close(lock->meta);
+        lock->meta = -1;
+    }
+    return code;
+}
+
+static int take(as_lock *lock, int folder, const as_log *log, as_error *e)
+{
+    as_owner self;
+    int code = as_owner_self(&self, e);
+    bool again = code == AS_OK;
+    for (int i = 0; again && i < MOST_TRIES; i++) {
+        if (i > 0) {
+            as_sleep_ms(PAUSE_MS);
+        }
+        code = try_take(lock, folder, &self, log, &again, e);
+        again = again && code == AS_OK;
+    }
+    if (again) {
+        return as_fail(e, AS_BUSY, 0,
+                       "%s: other processes keep taking this lock away; run again later",
+                       lock->path);
+    }
+    return code;
+}
+
+static void free_lock(as_lock *lock)
+{
+    free(lock->meta_path);
+    free(lock->path);
+    free(lock);
+}
+
+int as_lock_take(as_lock **out, int folder, const char *dir, int64_t lease_ms, const as_log *log,
+                 as_error *e)
+{
+    *out = NULL;
+    as_lock *lock = calloc(1, sizeof *lock);
+    if (!lock) {
+        return as_fail_nomem(e);
+    }
+    lock->meta = -1;
+    lock->fd = -1;
+    lock->lease_ms = lease_or_default(lease_ms);
+    lock->meta_path = join(dir, AS_META_NAME, e);
+    lock->path = join(lock->meta_path, AS_LOCK_NAME, e);
+    int code = lock->path ? take(lock, folder, log, e) : AS_NOMEM;
+    if (code != AS_OK) {
+        /* Goes only if it is empty: then nobody needs it. */
+        (void)as_sys_table.unlinkat(folder, AS_META_NAME, AT_REMOVEDIR);
+        free_lock(lock);
+        return code;
+    }
+    lock->renewed = as_moment_ms();
+    if (lock->broke_stale) {
+        as_log_say(log, AS_LOG_WARNING,
+                   "%s: took over the lock of a dead save (process %" PRId64 " on %s)", lock->path,
+                   lock->before.pid, lock->before.pid ? lock->before.host : "an unknown host");
+    }
+    *out = lock;
+    return AS_OK;
+}
+
+/* as_lock_look in the open folder .allshard/. */
+static int look(int meta, const char *path, int64_t lease_ms, const as_log *log, bool *stale,
+                as_owner *who, as_error *e)
+{
+    as_owner self;
+    int code = as_owner_self(&self, e);
+    for (int i = 0; code == AS_OK && i < MOST_TRIES; i++) {
+        as_holder holder;
+        code = as_holder_look(&holder, meta, path, e);
+        if (code != AS_OK || holder.fd < 0) {
+            return code;
+        }
+        enum as_verdict verdict;
+        code = as_holder_judge(&holder, meta, path, &self, lease_ms, log, &verdict, e);
+        if (code == AS_OK && verdict == AS_HOLDER_LIVE) {
+            code = as_holder_busy(path, &holder.owner, e);
+        } else if (code == AS_OK && verdict == AS_HOLDER_DEAD) {
+            *stale = true;
+            *who = holder.owner;
+        }
+        as_holder_close(&holder);
+        if (*stale) {
+            break;
+        }
+    }
+    return code;
+}
+
+int as_lock_look(int folder, const char *dir, int64_t lease_ms, const as_log *log, bool *stale,
+                 as_owner *who, as_error *e)
+{
+    *stale = false;
+    *who = (as_owner){0};
+    as_error own = AS_ERROR_INIT;
+    char *meta_path = join(dir, AS_META_NAME, &own);
+    char *path = join(meta_path, AS_LOCK_NAME, &own);
+    int meta;
+    int code = path ? as_folder_open_at(folder, AS_META_NAME, meta_path, &meta, &own) : AS_NOMEM;
+    if (code == AS_OK) {
+        code = look(meta, path, lease_or_default(lease_ms), log, stale, who, &own);
+        (void)as_sys_table.close(meta);
+    }
+    free(path);
+    free(meta_path);
+    if (code == AS_NOT_FOUND) {
+        as_error_clear(&own);
+    }
+    return as_error_pass(e, &own);
+}
+
+int as_lock_refresh(as_lock *lock, bool now, as_error *e)
+{
+    int64_t moment = as_moment_ms();
+    if (!now && moment - lock->renewed < lock->lease_ms / 4) {
+        return AS_OK;
+    }
+    struct stat status;
+    int seen = as_sys_table.futimens(lock->fd, NULL);
+    if (seen >= 0) {
+        seen = as_sys_table.fstatat(lock->meta, AS_LOCK_NAME, &status, AT_SYMLINK_NOFOLLOW);
+    }
+    if (seen < 0 && errno != ENOENT && errno != ESTALE) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot refresh the lock", lock->path);
+    }
+    if (seen < 0 || !is_ours(lock, &status)) {
+        return as_fail(e, AS_BUSY, 0,
+                       "%s: the lock was taken away from this save, which gave no sign of life for "
+                       "%" PRId64 " ms; save again",
+                       lock->path, moment - lock->renewed);
+    }
+    lock->renewed = moment;
+    return AS_OK;
+}
+
+int as_lock_release(as_lock *lock, int folder, as_error *e)
+{
+    if (!lock) {
+        return AS_OK;
+    }
+    int code = remove_if_ours(lock, e);
+    as_held_drop(&lock->held);
+    (void)as_sys_table.close(lock->fd);
+    (void)as_sys_table.close(lock->meta);
+    if (code == AS_OK) {
+        (void)as_sys_table.unlinkat(folder, AS_META_NAME, AT_REMOVEDIR);
+    }
+    free_lock(lock);
+    return code;
+}

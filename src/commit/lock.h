@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The lock of a checkpoint folder, DIR/.allshard/lock: only its holder changes DIR.
+ *
+ * Taken by a hard link to a file of a unique name, judged by that file's count of
+ * links, which is right on NFS, too, where the answer to link(2) may get lost.
+ * Left by a dead process it is found stale: on the same host by looking for the
+ * process, on another host when its time stands still for a whole lease.
+ */
+#ifndef ALLSHARD_COMMIT_LOCK_H
+#define ALLSHARD_COMMIT_LOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "commit/held.h"
+#include "commit/owner.h"
+
+enum { AS_LEASE_DEFAULT_MS = 30000 };
+
+typedef struct as_lock {
+    int meta;         /* DIR/.allshard, open */
+    int fd;           /* the lock file, open */
+    as_held held;     /* its identity */
+    int64_t lease_ms; /* how long the sign of life may stand still */
+    int64_t renewed;  /* monotonic milliseconds of the last sign of life */
+    char *meta_path;  /* DIR/.allshard, for texts; heap */
+    char *path;       /* DIR/.allshard/lock, for texts; heap */
+    bool broke_stale; /* it was taken from a dead holder ... */
+    as_owner before;  /* ... namely this one; pid 0 if its content could not be read */
+} as_lock;
+
+/* Makes DIR/.allshard if need be and takes the lock. `folder` is DIR, open; `dir`
+ * its path for texts. lease_ms <= 0: the default. May wait up to a lease while it
+ * watches a holder on another host. A live holder: AS_BUSY, with host, pid, since
+ * when and what to do. On failure nothing is left behind and *out is NULL. */
+int as_lock_take(as_lock **out, int folder, const char *dir, int64_t lease_ms, const as_log *log,
+                 as_error *e);
+
+/* Looks without touching anything: AS_BUSY if a live holder has the lock, AS_OK
+ * if it is free or there is no DIR/.allshard, or (*stale true, with *who of pid 0 if
+ * unreadable) if its holder is dead. May watch for a lease. */
+int as_lock_look(int folder, const char *dir, int64_t lease_ms, const as_log *log, bool *stale,
+                 as_owner *who, as_error *e);
+
+/* Gives the sign of life if a quarter of the lease has passed since the last;
+ * cheap to call often. With `now` it gives it at once and makes sure that the lock
+ * is still this process's: AS_BUSY if it was taken away. */
+int as_lock_refresh(as_lock *lock, bool now, as_error *e);
+
+/* Takes the lock away if it is still ours, and DIR/.allshard if that is empty then.
+ * Frees the structure in any case. A failure to remove the file is AS_SYSTEM; the
+ * lock is stale as soon as this process ends. NULL is no error. */
+int as_lock_release(as_lock *lock, int folder, as_error *e);
+
+#endif

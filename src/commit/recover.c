@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "commit/recover.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/sys.h"
+#include "commit/apply.h"
+#include "commit/folder.h"
+#include "commit/journal.h"
+
+static int copy_names(const as_names *from, as_names *to, as_error *e)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        int code = as_names_add(to, from->items[i], e);
+        if (code != AS_OK) {
+            return code;
+        }
+    }
+    return AS_OK;
+}
+
+/* What lies in .allshard/ besides the lock: staged files by name; *any: anything at all. */
+static int list_leftovers(int meta, const char *path, as_names *staged, bool *any, as_error *e)
+{
+    as_names names = AS_NAMES_INIT;
+    int code = as_folder_list(meta, path, &names, e);
+    *any = false;
+    for (size_t i = 0; i < names.count; i++) {
+        *any = *any || strcmp(names.items[i], AS_LOCK_NAME) != 0;
+    }
+    as_names_free(&names);
+    if (code != AS_OK) {
+        return code;
+    }
+    int fd;
+    as_error own = AS_ERROR_INIT;
+    code = as_folder_open_at(meta, AS_NEW_NAME, path, &fd, &own);
+    if (code == AS_OK) {
+        (void)as_folder_list(fd, path, staged, &own);
+        (void)as_sys_table.close(fd);
+    } else if (code == AS_NOT_FOUND || code == AS_INVALID) {
+        /* None, or something that is cleared away like the rest. */
+        as_error_clear(&own);
+    }
+    return as_error_pass(e, &own);
+}
+
+/* Fills the report from what is there; nothing is changed. */
+static int examine(int meta, const char *meta_path, as_journal *j, as_recover_report *report,
+                   as_error *e)
+{
+    char *what;
+    if (asprintf(&what, "%s/" AS_JOURNAL_NAME, meta_path) < 0) {
+        return as_fail_nomem(e);
+    }
+    bool found;
+    int code = as_journal_read(meta, what, j, NULL, &found, e);
+    free(what);
+    if (code == AS_OK && found) {
+        report->outcome = AS_RECOVER_FINISHED;
+        code = copy_names(&j->incoming, &report->incoming, e);
+        return code == AS_OK ? copy_names(&j->outgoing, &report->outgoing, e) : code;
+    }
+    bool any = false;
+    if (code == AS_OK) {
+        code = list_leftovers(meta, meta_path, &report->cleared, &any, e);
+    }
+    if (code == AS_OK) {
+        report->outcome = any || report->had_owner ? AS_RECOVER_CLEARED : AS_RECOVER_NOTHING;
+    }
+    return code;
+}
+
+void as_recover_report_free(as_recover_report *report)
+{
+    as_names_free(&report->incoming);
+    as_names_free(&report->outgoing);
+    as_names_free(&report->cleared);
+    *report = AS_RECOVER_REPORT_INIT;
+}
+
+/* Hands the report to the caller, or drops it. */
+static void deliver(as_recover_report *from, as_recover_report *to, int code)
+{
+    if (to && code == AS_OK) {
+        as_recover_report_free(to);
+        *to = *from;
+        *from = AS_RECOVER_REPORT_INIT;
+    }
+    as_recover_report_free(from);
+}
+
+int as_recover_held(as_lock *lock, int folder, const char *dir, as_recover_report *report,
+                    const as_log *log, as_error *e)
+{
+    as_recover_report own = {.had_owner = lock->broke_stale, .owner = lock->before};
+    as_journal j = AS_JOURNAL_INIT;
+    int code = examine(lock->meta, lock->meta_path, &j, &own, e);
+    if (code == AS_OK && own.outcome == AS_RECOVER_FINISHED) {
+        /* The save may have been killed before its journal was durable: a power cut between
+         * the moves must not find them without it. */
+        code = as_folder_sync(lock->meta, lock->meta_path, e);
+        if (code == AS_OK) {
+            code = as_apply(&j, lock, folder, dir, e);
+        }
+        if (code == AS_OK) {
+            code = as_apply_end(lock, e);
+        }
+        if (code == AS_OK) {
+            as_log_say(log, AS_LOG_WARNING,
+                       "%s: finished a save that had been cut off: %zu files in, %zu out", dir,
+                       own.incoming.count, own.outgoing.count);
+        }
+    }
+    if (code == AS_OK && own.outcome != AS_RECOVER_NOTHING) {
+        code = as_meta_clear(lock, e);
+    }
+    if (code == AS_OK && own.outcome == AS_RECOVER_CLEARED) {
+        as_log_say(log, AS_LOG_WARNING,
+                   "%s: cleared away what an unfinished save had left (%zu staged files)", dir,
+                   own.cleared.count);
+    }
+    as_journal_free(&j);
+    deliver(&own, report, code);
+    return code;
+}
+
+static int look_only(int meta, int folder, const char *dir, int64_t lease_ms,
+                     as_recover_report *report, const as_log *log, as_error *e)
+{
+    as_recover_report own = AS_RECOVER_REPORT_INIT;
+    as_journal j = AS_JOURNAL_INIT;
+    char *meta_path;
+    if (asprintf(&meta_path, "%s/" AS_META_NAME, dir) < 0) {
+        return as_fail_nomem(e);
+    }
+    int code = as_lock_look(folder, dir, lease_ms, log, &own.had_owner, &own.owner, e);
+    if (code == AS_OK) {
+        code = examine(meta, meta_path, &j, &own, e);
+    }
+    if (code == AS_OK && own.outcome == AS_RECOVER_NOTHING) {
+        /* The empty folder itself. */
+        own.outcome = AS_RECOVER_CLEARED;
+    }
+    as_journal_free(&j);
+    free(meta_path);
+    deliver(&own, report, code);
+    return code;
+}
+
+static int recover_locked(int folder, const char *dir, int64_t lease_ms, as_recover_report *report,
+                          const as_log *log, as_error *e)
+{
+    as_lock *lock;
+    int code = as_lock_take(&lock, folder, dir, lease_ms, log, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    as_recover_report own = AS_RECOVER_REPORT_INIT;
+    code = as_recover_held(lock, folder, dir, &own, log, e);
+    int released = as_lock_release(lock, folder, e);
+    code = code == AS_OK ? released : code;
+    if (code == AS_OK) {
+        code = as_folder_sync(folder, dir, e);
+    }
+    if (own.outcome == AS_RECOVER_NOTHING) {
+        own.outcome = AS_RECOVER_CLEARED;
+    }
+    deliver(&own, report, code);
+    return code;
+}
+
+int as_recover(const char *dir, bool dry_run, int64_t lease_ms, as_recover_report *report,
+               const as_log *log, as_error *e)
+{
+    int folder;
+    int code = as_folder_open(dir, &folder, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    int meta;
+    as_error own = AS_ERROR_INIT;
+    code = as_folder_open_at(folder, AS_META_NAME, dir, &meta, &own);
+    if (code == AS_NOT_FOUND) {
+        as_error_clear(&own);
+        as_recover_report nothing = AS_RECOVER_REPORT_INIT;
+        deliver(&nothing, report, AS_OK);
+    } else if (code == AS_OK) {
+        if (dry_run) {
+            (void)look_only(meta, folder, dir, lease_ms, report, log, &own);
+        } else {
+            (void)recover_locked(folder, dir, lease_ms, report, log, &own);
+        }
+        (void)as_sys_table.close(meta);
+    }
+    (void)as_sys_table.close(folder);
+    return as_error_pass(e, &own);
+}

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "commit/transaction.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/sys.h"
+#include "commit/apply.h"
+#include "commit/folder.h"
+#include "commit/journal.h"
+#include "commit/lock.h"
+#include "commit/recover.h"
+
+enum {
+    MOST_TRIES = 20 /* of making a folder that another save, giving up, takes away again */
+};
+
+static const char journal_draft[] = AS_JOURNAL_NAME ".tmp";
+
+enum txn_state {
+    TXN_OPEN,      /* nothing counts yet */
+    TXN_COMMITTED, /* all moves are made and durable */
+    TXN_LEFT       /* pending or unknown: everything stays for recovery */
+};
+
+struct as_txn {
+    char *dir;
+    int folder; /* DIR */
+    int staged; /* DIR/.allshard/new */
+    as_lock *lock;
+    as_made made;
+    mode_t mode;
+    as_log log;
+    enum txn_state state;
+};
+
+static void close_if_open(int fd)
+{
+    if (fd >= 0) {
+        (void)as_sys_table.close(fd);
+    }
+}
+
+static void free_txn(as_txn *t)
+{
+    close_if_open(t->staged);
+    close_if_open(t->folder);
+    as_made_free(&t->made);
+    free(t->dir);
+    free(t);
+}
+
+static void warn(as_txn *t, as_error *e, const char *then)
+{
+    as_log_say(&t->log, AS_LOG_WARNING, "%s; %s", as_error_text(e), then);
+    as_error_clear(e);
+}
+
+static const char next_save[] = "the next save or `allshard recover` clears it away";
+
+/* Gives up the lock and frees. Trouble with it is told, not returned: the save's own
+ * outcome is settled by now. */
+static void end(as_txn *t)
+{
+    as_error own = AS_ERROR_INIT;
+    if (as_lock_release(t->lock, t->folder, &own) != AS_OK) {
+        warn(t, &own, next_save);
+    } else if (t->state == TXN_COMMITTED) {
+        /* Only so that no power cut shows .allshard/ again. */
+        (void)as_folder_sync(t->folder, t->dir, NULL);
+    }
+    if (t->state == TXN_OPEN) {
+        as_made_undo(&t->made);
+    }
+    free_txn(t);
+}
+
+/* Makes and opens DIR and takes its lock. */
+static int enter(as_txn *t, int64_t lease_ms, as_error *e)
+{
+    int code = AS_OK;
+    for (int i = 0; i < MOST_TRIES; i++) {
+        as_error own = AS_ERROR_INIT;
+        code = as_folder_make(t->dir, &t->made, &own);
+        if (code == AS_OK) {
+            code = as_folder_open(t->dir, &t->folder, &own);
+        }
+        if (code == AS_OK) {
+            code = as_lock_take(&t->lock, t->folder, t->dir, lease_ms, &t->log, &own);
+        }
+        if (code == AS_OK) {
+            return AS_OK;
+        }
+        bool vanished = code == AS_NOT_FOUND || (code == AS_SYSTEM && own.sys_errno == ENOENT);
+        close_if_open(t->folder);
+        t->folder = -1;
+        if (!vanished || i + 1 == MOST_TRIES) {
+            return as_error_pass(e, &own);
+        }
+        as_error_clear(&own);
+    }
+    return code;
+}
+
+static int make_staging(as_txn *t, as_error *e)
+{
+    if (as_sys_table.mkdirat(t->lock->meta, AS_NEW_NAME, 0775) < 0) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot make the folder \"%s\"", t->lock->meta_path,
+                       AS_NEW_NAME);
+    }
+    return as_folder_open_at(t->lock->meta, AS_NEW_NAME, t->lock->meta_path, &t->staged, e);
+}
+
+int as_txn_begin(as_txn **out, const char *dir, const as_txn_options *options, const as_log *log,
+                 as_error *e)
+{
+    static const as_txn_options defaults = {0};
+    const as_txn_options *o = options ? options : &defaults;
+    *out = NULL;
+    as_txn *t = calloc(1, sizeof *t);
+    if (!t) {
+        return as_fail_nomem(e);
+    }
+    t->folder = -1;
+    t->staged = -1;
+    t->mode = o->mode;
+    t->log = log ? *log : (as_log){0};
+    t->state = TXN_OPEN;
+    t->dir = strdup(dir);
+    int code = t->dir ? enter(t, o->lease_ms, e) : as_fail_nomem(e);
+    if (code == AS_OK) {
+        code = as_recover_held(t->lock, t->folder, t->dir, NULL, &t->log, e);
+        if (code != AS_OK) {
+            /* What the dead save left must stay as it is. */
+            end(t);
+            return code;
+        }
+        code = make_staging(t, e);
+    }
+    if (code != AS_OK) {
+        as_txn_abort(t);
+        return code;
+    }
+    *out = t;
+    return AS_OK;
+}
+
+static int check_name(const char *name, as_error *e)
+{
+    if (!as_name_is_plain(name)) {
+        return as_fail(
+            e, AS_INVALID, 0,
+            "\"%s\" cannot be the name of a file in a checkpoint folder: it must be 1 to "
+            "255 bytes without '/', and neither \".\", \"..\" nor " AS_META_NAME,
+            name);
+    }
+    return AS_OK;
+}
+
+int as_staged_name(const char *name, as_buffer *out, as_error *e)
+{
+    int code = check_name(name, e);
+    out->size = 0;
+    if (code == AS_OK) {
+        code = as_buffer_format(out, e, AS_META_NAME "/" AS_NEW_NAME "/%s", name);
+    }
+    return code;
+}
+
+int as_staged_path(const char *dir, const char *name, as_buffer *out, as_error *e)
+{
+    int code = check_name(name, e);
+    out->size = 0;
+    if (code == AS_OK) {
+        code = as_buffer_format(out, e, "%s/" AS_META_NAME "/" AS_NEW_NAME "/%s", dir, name);
+    }
+    return code;
+}
+
+/* Creates a file, writes it whole and fsyncs it; takes it away again if that fails. */
+static int write_file(int folder, const char *name, mode_t mode, const char *what,
+                      const void *bytes, size_t count, as_error *e)
+{
+    int fd;
+    int code = as_file_create(folder, name, mode, what, &fd, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    code = as_write_all(fd, bytes, count, 0, what, e);
+    if (code == AS_OK) {
+        code = as_sync(fd, what, e);
+    }
+    (void)as_sys_table.close(fd);
+    if (code != AS_OK) {
+        (void)as_sys_table.unlinkat(folder, name, 0);
+    }
+    return code;
+}
+
+int as_txn_put(as_txn *t, const char *name, const void *bytes, size_t count, as_error *e)
+{
+    as_buffer path = AS_BUFFER_INIT;
+    int code = as_staged_path(t->dir, name, &path, e);
+    if (code == AS_OK) {
+        code = write_file(t->staged, name, t->mode, path.data, bytes, count, e);
+    }
+    as_buffer_free(&path);
+    return code;
+}
+
+int as_txn_list(as_txn *t, as_names *out, as_error *e)
+{
+    as_names all = AS_NAMES_INIT;
+    int code = as_folder_list(t->folder, t->dir, &all, e);
+    for (size_t i = 0; code == AS_OK && i < all.count; i++) {
+        if (strcmp(all.items[i], AS_META_NAME) != 0) {
+            code = as_names_add(out, all.items[i], e);
+        }
+    }
+    as_names_free(&all);
+    return code;
+}
+
+int as_txn_read(as_txn *t, const char *name, uint64_t limit, as_buffer *out, bool *found,
+                as_error *e)
+{
+    char *what;
+    if (asprintf(&what, "%s/%s", t->dir, name) < 0) {
+        return as_fail_nomem(e);
+    }
+    int code = as_file_read(t->folder, name, limit, what, out, NULL, found, e);
+    free(what);
+    return code;
+}
+
+int as_txn_refresh(as_txn *t, as_error *e)
+{
+    return as_lock_refresh(t->lock, false, e);
+}
+
+/* A growing list of borrowed names. */
+static int add_pointer(as_buffer *list, const char *name, as_error *e)
+{
+    return as_buffer_append(list, &name, sizeof name, e);
+}
+
+/* Adds `name` to the outgoing ones if it is in DIR; a folder is an error. */
+static int add_if_there(as_txn *t, const char *name, as_buffer *list, as_error *e)
+{
+    bool there;
+    bool is_folder;
+    int code = check_name(name, e);
+    if (code == AS_OK) {
+        code = as_name_is_folder(t->folder, t->dir, name, &there, &is_folder, e);
+    }
+    if (code == AS_OK && is_folder) {
+        return as_fail(e, AS_INVALID, 0,
+                       "%s: \"%s\" is a folder, but the save has to put or remove a file of that "
+                       "name; move the folder away or save elsewhere",
+                       t->dir, name);
+    }
+    return code == AS_OK && there ? add_pointer(list, name, e) : code;
+}
+
+/* The size of a staged file, which must be there. */
+static int staged_size(as_txn *t, const char *name, int64_t *size, as_error *e)
+{
+    struct stat status;
+    int code = check_name(name, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    if (as_sys_table.fstatat(t->staged, name, &status, AT_SYMLINK_NOFOLLOW) < 0) {
+        return as_fail(e, AS_SYSTEM, errno,
+                       "%s/" AS_NEW_NAME ": cannot stat the staged file \"%s\"", t->lock->meta_path,
+                       name);
+    }
+    if (!S_ISREG(status.st_mode)) {
+        return as_fail(e, AS_INVALID, 0, "%s/" AS_NEW_NAME ": \"%s\" is not a regular file",
+                       t->lock->meta_path, name);
+    }
+    *size = status.st_size;
+    return AS_OK;
+}
+
+/* Checks every name and builds the journal; changes nothing. */
+static int draft_journal(as_txn *t, const char *const *incoming, size_t incoming_count,
+                         const char *const *outgoing, size_t outgoing_count, as_journal *j,
+                         as_error *e)
+{
+    int64_t *sizes = calloc(incoming_count ? incoming_count : 1, sizeof *sizes);
+    if (!sizes) {
+        return as_fail_nomem(e);
+    }
+    as_buffer list = AS_BUFFER_INIT;
+    int code = AS_OK;
+    for (size_t i = 0; code == AS_OK && i < incoming_count; i++) {
+        code = staged_size(t, incoming[i], &sizes[i], e);
+    }
+    for (size_t i = 0; code == AS_OK && i < outgoing_count; i++) {
+        code = add_if_there(t, outgoing[i], &list, e);
+    }
+    /* Files that are replaced make room first: renaming over them would free their blocks on
+     * the spot, which can take seconds per GiB. */
+    for (size_t i = 0; code == AS_OK && i < incoming_count; i++) {
+        code = add_if_there(t, incoming[i], &list, e);
+    }
+    if (code == AS_OK) {
+        code =
+            as_journal_make(j, incoming, sizes, incoming_count,
+                            (const char *const *)(void *)list.data, list.size / sizeof(char *), e);
+    }
+    as_buffer_free(&list);
+    free(sizes);
+    return code;
+}
+
+/* Names of the staged files, of .allshard/, of DIR and of what was made above it. */
+static int sync_names(as_txn *t, as_error *e)
+{
+    int code = as_folder_sync(t->staged, t->lock->meta_path, e);
+    if (code == AS_OK) {
+        code = as_folder_sync(t->lock->meta, t->lock->meta_path, e);
+    }
+    if (code == AS_OK) {
+        code = as_folder_sync(t->folder, t->dir, e);
+    }
+    return code == AS_OK ? as_made_sync(&t->made, e) : code;
+}
+
+/* Takes away a journal that may or may not have become durable. AS_UNKNOWN if that
+ * cannot be made sure. */
+static int withdraw_journal(as_txn *t, as_error *e)
+{
+    as_error own = AS_ERROR_INIT;
+    if (as_apply_end(t->lock, &own) == AS_OK) {
+        return e->code;
+    }
+    t->state = TXN_LEFT;
+    as_error both = AS_ERROR_INIT;
+    int code = as_fail(&both, AS_UNKNOWN, 0,
+                       "%s: the journal could neither be made durable (%s) nor be taken away (%s). "
+                       "Whether the save counts shows when the storage works again: run `allshard "
+                       "recover %s` then; it gives the old checkpoint or the new one, whole",
+                       t->dir, as_error_text(e), as_error_text(&own), t->dir);
+    both.sys_errno = e->sys_errno;
+    as_error_clear(&own);
+    as_error_move(e, &both);
+    return code;
+}
+
+/* The moment that counts. `e` holds no error yet. */
+static int write_journal(as_txn *t, const as_journal *j, as_error *e)
+{
+    as_buffer bytes = AS_BUFFER_INIT;
+    as_buffer path = AS_BUFFER_INIT;
+    const as_lock *lock = t->lock;
+    int code = as_journal_to_bytes(j, &bytes, e);
+    if (code == AS_OK) {
+        code = as_buffer_format(&path, e, "%s/%s", lock->meta_path, journal_draft);
+    }
+    if (code == AS_OK) {
+        code = write_file(lock->meta, journal_draft, 0, path.data, bytes.data, bytes.size, e);
+    }
+    /* Last look: after too long a standstill the folder may be another's. */
+    if (code == AS_OK) {
+        code = as_lock_refresh(t->lock, true, e);
+    }
+    if (code == AS_OK) {
+        if (as_sys_table.renameat(lock->meta, journal_draft, lock->meta, AS_JOURNAL_NAME) < 0) {
+            (void)as_fail(e, AS_SYSTEM, errno, "%s: cannot rename the journal", path.data);
+            code = withdraw_journal(t, e);
+        } else if (as_folder_sync(lock->meta, lock->meta_path, e) != AS_OK) {
+            code = withdraw_journal(t, e);
+        }
+    }
+    as_buffer_free(&path);
+    as_buffer_free(&bytes);
+    return code;
+}
+
+/* Steps 3 to 5 of a commit. `e` holds no error yet. */
+static int commit(as_txn *t, const as_journal *j, as_error *e)
+{
+    int code = sync_names(t, e);
+    if (code == AS_OK) {
+        code = write_journal(t, j, e);
+    }
+    if (code != AS_OK) {
+        return code;
+    }
+    as_error own = AS_ERROR_INIT;
+    if (as_apply(j, t->lock, t->folder, t->dir, &own) == AS_OK) {
+        t->state = TXN_COMMITTED;
+        return AS_OK;
+    }
+    t->state = TXN_LEFT;
+    code =
+        as_fail(e, AS_PENDING, 0,
+                "%s: the new checkpoint is durable and counts, but it could not be moved into its "
+                "place (%s); remove the cause and run `allshard recover %s`",
+                t->dir, as_error_text(&own), t->dir);
+    as_error_clear(&own);
+    return code;
+}
+
+int as_txn_commit(as_txn *t, const char *const *incoming, size_t incoming_count,
+                  const char *const *outgoing, size_t outgoing_count, as_error *e)
+{
+    if (t->state != TXN_OPEN) {
+        return as_fail(e, AS_INTERNAL, 0, "%s: a save was committed twice", t->dir);
+    }
+    as_error own = AS_ERROR_INIT;
+    as_journal j = AS_JOURNAL_INIT;
+    int code = as_lock_refresh(t->lock, true, &own);
+    if (code == AS_OK) {
+        code = draft_journal(t, incoming, incoming_count, outgoing, outgoing_count, &j, &own);
+    }
+    if (code == AS_OK) {
+        code = commit(t, &j, &own);
+    }
+    as_journal_free(&j);
+    (void)as_error_pass(e, &own);
+    return code;
+}
+
+int as_txn_finish(as_txn *t, as_error *e)
+{
+    if (t->state != TXN_COMMITTED) {
+        int code = as_fail(e, AS_INTERNAL, 0, "%s: a save was finished before its commit", t->dir);
+        as_txn_abort(t);
+        return code;
+    }
+    as_error own = AS_ERROR_INIT;
+    int code = as_lock_refresh(t->lock, true, &own);
+    if (code == AS_BUSY) {
+        /* Whoever took the folder over has finished this save before its own. */
+        warn(t, &own, "the save itself is complete");
+        end(t);
+        return AS_OK;
+    }
+    if (code == AS_OK) {
+        code = as_apply_end(t->lock, &own);
+    }
+    if (code != AS_OK) {
+        code =
+            as_fail(e, AS_PENDING, 0,
+                    "%s: the new checkpoint is durable and in its place, but the journal is still "
+                    "there (%s); remove the cause and run `allshard recover %s`",
+                    t->dir, as_error_text(&own), t->dir);
+        as_error_clear(&own);
+        end(t);
+        return code;
+    }
+    if (as_meta_clear(t->lock, &own) != AS_OK) {
+        warn(t, &own, next_save);
+    }
+    end(t);
+    return AS_OK;
+}
+
+void as_txn_abort(as_txn *t)
+{
+    if (!t) {
+        return;
+    }
+    as_error own = AS_ERROR_INIT;
+    if (t->state == TXN_OPEN && t->lock && as_meta_clear(t->lock, &own) != AS_OK) {
+        warn(t, &own, next_save);
+    }
+    end(t);
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One save, seen from the main process: staging folder, commit, end.
+ *
+ *   as_txn_begin  →  ranks write and fsync DIR/.allshard/new/NAME  →  as_txn_put
+ *   for small files  →  as_txn_commit  →  AS_OK: as_txn_finish, else: as_txn_abort
+ *
+ * Before the journal is durable a crash or an abort leaves the old checkpoint as it
+ * was; after it, the new one counts, whatever happens.
+ */
+#ifndef ALLSHARD_COMMIT_TRANSACTION_H
+#define ALLSHARD_COMMIT_TRANSACTION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "commit/names.h"
+
+typedef struct as_txn as_txn;
+
+typedef struct as_txn_options {
+    mode_t mode;      /* of the files; 0: 0666 less the umask, else exactly this */
+    int64_t lease_ms; /* of the lock; 0: the default */
+} as_txn_options;
+
+/* Makes DIR (and what is missing above it) and DIR/.allshard/, takes the lock, finishes
+ * or clears what dead saves left, makes .allshard/new/. `options` may be NULL; `log`
+ * is copied. On failure nothing that this call made is left. AS_BUSY: another save
+ * holds DIR. AS_FORMAT: a damaged journal lies there. */
+int as_txn_begin(as_txn **out, const char *dir, const as_txn_options *options, const as_log *log,
+                 as_error *e);
+
+/* The name, relative to DIR, under which any rank writes the file NAME: ".allshard/new/NAME".
+ * AS_INVALID if the name is not plain. Needs no transaction, so every rank can call it. */
+int as_staged_name(const char *name, as_buffer *out, as_error *e);
+
+/* DIR/.allshard/new/NAME, ready to open. `out` is overwritten; NUL-terminated. */
+int as_staged_path(const char *dir, const char *name, as_buffer *out, as_error *e);
+
+/* Writes and fsyncs one small staged file by the main process. */
+int as_txn_put(as_txn *t, const char *name, const void *bytes, size_t count, as_error *e);
+
+/* Names in DIR itself, sorted, without .allshard. */
+int as_txn_list(as_txn *t, as_names *out, as_error *e);
+
+/* A whole small file of DIR as it is before this save; none: AS_OK and *found false. */
+int as_txn_read(as_txn *t, const char *name, uint64_t limit, as_buffer *out, bool *found,
+                as_error *e);
+
+/* The sign of life of the lock: to be called now and then while ranks write, at
+ * least every quarter of the lease; costs nothing if called oftener. AS_BUSY: the
+ * lock was taken away because this process stood still too long; the save must end. */
+int as_txn_refresh(as_txn *t, as_error *e);
+
+/* Makes it count. All incoming files lie in staging, written and fsynced by those who
+ * wrote them. Files of DIR that incoming ones replace need not be among the outgoing;
+ * outgoing names that are not there are no error. A name of DIR that is a folder
+ * and would have to go is AS_INVALID.
+ * AS_OK: the new checkpoint is in its place and durable.
+ * AS_PENDING: it counts and is durable, but some of its names wait for recovery.
+ * AS_UNKNOWN: the journal could be neither made durable nor taken away for sure.
+ * Any other code: nothing has changed, the old checkpoint counts. */
+int as_txn_commit(as_txn *t, const char *const *incoming, size_t incoming_count,
+                  const char *const *outgoing, size_t outgoing_count, as_error *e);
+
+/* After a commit that gave AS_OK: removes the journal, the old files (which may take
+ * seconds), lock and .allshard/, and frees the transaction in any case. AS_PENDING
+ * if the journal stays for recovery; other leftovers are only a warning in the log. */
+int as_txn_finish(as_txn *t, as_error *e);
+
+/* Ends a transaction in any other state and frees it; NULL is allowed. Not committed:
+ * staging goes, folders that were made for it go, DIR is as it was. After AS_PENDING or
+ * AS_UNKNOWN: everything stays for recovery, only the lock is given up. */
+void as_txn_abort(as_txn *t);
+
+#endif
