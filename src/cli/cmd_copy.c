@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * allshard copy: reads a checkpoint as N ranks would hold it, and saves from there.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/quote.h"
+#include "base/sys.h"
+#include "cli/command.h"
+#include "cli/companions.h"
+#include "cli/layout.h"
+#include "cli/read_checkpoint.h"
+#include "cli/spread.h"
+
+static struct {
+    const char *max_shard_size;
+    const char *pattern;
+    const char *source_pattern;
+    const char *layout;
+    as_arg_list metadata;
+    const char *mode;
+    const char *block_size;
+    const char *memory;
+    bool weights_only;
+    bool json;
+} options = {.layout = "whole"};
+
+static const as_arg_option table[] = {
+    {.name = "max-shard-size",
+     .value = "SIZE",
+     .help = "largest shard: 5GB (default), 500MB, 10KB, or bytes;\n"
+             "decimal units, read as huggingface_hub reads them",
+     .text = &options.max_shard_size},
+    {.name = "layout",
+     .value = "L",
+     .help = "how the ranks hold the model meanwhile: whole (default),\n"
+             "replicated, fsdp, columns, flat, or factors such as\n"
+             "tp=2,pp=4,dp=1,ep=1 whose product is the number of ranks.\n"
+             "The files are the same with any",
+     .text = &options.layout},
+    {.name = "pattern",
+     .value = "P",
+     .help = "file name with {suffix}; default model{suffix}.safetensors",
+     .text = &options.pattern},
+    {.name = "source-pattern",
+     .value = "P",
+     .help = "which checkpoint to read, if SRC holds several",
+     .text = &options.source_pattern},
+    {.name = "metadata",
+     .value = "K=V",
+     .help = "metadata of the new checkpoint; may be given several\n"
+             "times. That of SRC is not carried over",
+     .list = &options.metadata},
+    {.name = "mode",
+     .value = "OCTAL",
+     .help = "permission bits of the new files; default 666 less the\n"
+             "umask",
+     .text = &options.mode},
+    {.name = "weights-only",
+     .help = "leave config, tokenizer and other small files behind",
+     .flag = &options.weights_only},
+    {.name = "block-size",
+     .value = "SIZE",
+     .help = "unit of reading and writing; default 4MiB",
+     .text = &options.block_size},
+    {.name = "memory",
+     .value = "SIZE",
+     .help = "transfer buffers of each rank, beside the tensors that\n"
+             "it holds; default 64MiB",
+     .text = &options.memory},
+    {.name = "json", .help = "print one JSON object", .flag = &options.json},
+    {.name = NULL},
+};
+
+static const as_arg_command arguments = {
+    .name = "copy",
+    .usage = "SRC DST [OPTIONS]",
+    .summary = "Reads the checkpoint SRC (a folder or a file) with all ranks and saves it into the "
+               "folder DST\n"
+               "with shards of another size: byte for byte what huggingface_hub writes for the "
+               "same tensors\n"
+               "in the same order. DST is made if it is not there. A checkpoint in DST is "
+               "replaced, and stays\n"
+               "whole until the new one is durable. Each rank needs memory for the tensors that it "
+               "holds.\n",
+    .examples = "  allshard copy model.safetensors sharded/ --max-shard-size 500MB\n"
+                "  mpirun -n 8 allshard copy llama-3-8b/ resharded/ --max-shard-size 2GB\n"
+                "  srun -n 64 allshard copy llama-3-405b/ out/ --layout tp=8,pp=8\n",
+    .least = 2,
+    .most = 2,
+    .operands = "SRC and DST",
+    .options = table,
+};
+
+/* Values of options, read. */
+static struct {
+    int mode;
+    int64_t block_size;
+    int64_t memory;
+} values;
+
+static int check(const as_arg_result *args, as_error *e)
+{
+    (void)args;
+    int code = as_save_options_check(options.max_shard_size, options.pattern, e);
+    if (code == AS_OK && options.source_pattern) {
+        code = as_pattern_check(options.source_pattern, e);
+    }
+    code = code == AS_OK ? as_metadata_check(&options.metadata, e) : code;
+    if (code == AS_OK && options.mode) {
+        code = as_args_mode(options.mode, &values.mode, e);
+    }
+    code = code == AS_OK ? as_block_size_read(options.block_size, &values.block_size, e) : code;
+    return code == AS_OK ? as_memory_read(options.memory, &values.memory, e) : code;
+}
+
+/* -------------------------------------------------------------- SRC is not DST */
+
+/* The folder that a file lies in; heap. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
+}
+
+static int refuse_same(const char *source, const char *target, as_error *e)
+{
+    struct stat from;
+    struct stat to;
+    if (as_sys_table.fstatat(AT_FDCWD, source, &from, 0) < 0) {
+        return errno == ENOENT || errno == ENOTDIR
+                   ? as_fail(e, AS_NOT_FOUND, 0, "%s: there is no such file or folder", source)
+                   : as_fail(e, AS_SYSTEM, errno, "%s: cannot be looked at", source);
+    }
+    if (as_sys_table.fstatat(AT_FDCWD, target, &to, 0) < 0) {
+        return AS_OK; /* it will be made, or the save says why not */
+    }
+    if (!S_ISDIR(to.st_mode)) {
+        return as_fail(e, AS_INVALID, 0,
+                       "%s is a file; DST must be a folder, which is made if it is "
+                       "not there",
+                       target);
+    }
+    bool is_file = !S_ISDIR(from.st_mode);
+    if (is_file) {
+        char *folder = folder_of(source);
+        if (!folder) {
+            return as_fail_nomem(e);
+        }
+        int found = as_sys_table.fstatat(AT_FDCWD, folder, &from, 0);
+        free(folder);
+        if (found < 0) {
+            return as_fail(e, AS_SYSTEM, errno, "%s: its folder cannot be looked at", source);
+        }
+    }
+    if (from.st_dev == to.st_dev && from.st_ino == to.st_ino) {
+        return as_fail(e, AS_INVALID, 0,
+                       is_file ? "DST is the folder that SRC lies in (%s); copy into another folder"
+                               : "SRC and DST are the same folder (%s); copy into another folder",
+                       target);
+    }
+    return AS_OK;
+}
+
+/* -------------------------------------------------------------------- copying */
+
+typedef struct as_copy {
+    const char *source;
+    const char *target;
+    as_contents contents;
+    as_layout layout;
+    as_spread spread;
+    int companions;
+    double reading; /* seconds */
+    double writing;
+} as_copy;
+
+static int read_source(as_copy *c, as_tool *tool, as_error *e)
+{
+    const char *pattern = options.pattern ? options.pattern : AS_DEFAULT_PATTERN;
+    int code = as_spread_open(&c->spread, tool, pattern, values.memory, e);
+    code =
+        code == AS_OK ? as_spread_declare(&c->spread, &c->contents.tensors, &c->layout, e) : code;
+    if (code != AS_OK) {
+        return code;
+    }
+    allshard_load_options load = {
+        .size = sizeof load,
+        .pattern = options.source_pattern,
+        .allow_unexpected = 1, /* what the index does not name was told already */
+        .block_bytes = values.block_size,
+    };
+    double begin = as_clock();
+    as_progress_begin(&c->spread.progress, &tool->out, "reading");
+    code = allshard_load(c->spread.state, c->source, &load);
+    as_progress_end(&c->spread.progress);
+    c->reading = as_clock() - begin;
+    return code == AS_OK ? AS_OK : as_spread_error(&c->spread, code, e);
+}
+
+static int write_target(as_copy *c, as_tool *tool, as_error *e)
+{
+    if (tool->world.rank == 0) {
+        int code = as_spread_metadata(&c->spread, &options.metadata, e);
+        if (code == AS_OK && !options.weights_only) {
+            (void)as_companions_add(&c->spread, c->source, &c->companions, e);
+        }
+    }
+    int code = as_world_agree(&tool->world, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    allshard_save_options save = {
+        .size = sizeof save,
+        .max_shard_size = options.max_shard_size,
+        .pattern = options.pattern,
+        .mode = values.mode,
+        .block_bytes = values.block_size,
+    };
+    double begin = as_clock();
+    as_progress_begin(&c->spread.progress, &tool->out, "writing");
+    code = allshard_save(c->spread.state, c->target, &save);
+    as_progress_end(&c->spread.progress);
+    c->writing = as_clock() - begin;
+    return code == AS_OK ? AS_OK : as_spread_error(&c->spread, code, e);
+}
+
+static void tell(const as_copy *c, as_tool *tool)
+{
+    const as_tensors *t = &c->contents.tensors;
+    if (options.json) {
+        tool->result = json_object();
+        as_tool_set(tool, "source", as_json_text(c->source, strlen(c->source)));
+        as_tool_set(tool, "target", as_json_text(c->target, strlen(c->target)));
+        as_tool_set(tool, "tensors", json_integer((json_int_t)as_tensors_count(t)));
+        as_tool_set(tool, "tensor_bytes", json_integer(t->bytes));
+        as_tool_set(tool, "other_files", json_integer(c->companions));
+        as_tool_set(tool, "ranks", json_integer(tool->world.size));
+        as_tool_set(tool, "read_seconds", json_real(c->reading));
+        as_tool_set(tool, "write_seconds", json_real(c->writing));
+        return;
+    }
+    as_print(&tool->out, "%s: %s tensors, %s, and %d other file%s; read in %s, written in %s\n",
+             c->target, as_grouped((int64_t)as_tensors_count(t)).text,
+             as_human_bytes(t->bytes).text, c->companions, c->companions == 1 ? "" : "s",
+             as_human_seconds(c->reading).text, as_human_seconds(c->writing).text);
+}
+
+static int copy(as_copy *c, as_tool *tool, as_error *e)
+{
+    int code = as_layout_parse(&c->layout, options.layout, tool->world.size, e);
+    if (code == AS_OK && tool->world.rank == 0) {
+        (void)refuse_same(c->source, c->target, e);
+    }
+    as_log log = as_output_as_log(&tool->out);
+    code = as_world_agree(&tool->world, e);
+    code = code == AS_OK ? as_contents_share(&c->contents, &tool->world, c->source,
+                                             options.source_pattern, &log, e)
+                         : code;
+    code = code == AS_OK ? as_tensors_check(&c->contents.tensors, e) : code;
+    if (code == AS_OK) {
+        (void)as_layout_fit(&c->layout, &c->contents.tensors, e);
+        code = as_world_agree(&tool->world, e);
+    }
+    code = code == AS_OK ? read_source(c, tool, e) : code;
+    code = code == AS_OK ? write_target(c, tool, e) : code;
+    if ((code == AS_OK || code == AS_PENDING) && tool->world.rank == 0) {
+        tell(c, tool);
+    }
+    return code;
+}
+
+static int run(as_tool *tool, const as_arg_result *args, as_error *e)
+{
+    as_copy c = {.source = args->operands[0], .target = args->operands[1]};
+    int code = copy(&c, tool, e);
+    as_spread_close(&c.spread);
+    as_layout_free(&c.layout);
+    as_contents_free(&c.contents);
+    as_arg_list_free(&options.metadata);
+    return code;
+}
+
+const as_command as_cmd_copy = {
+    .args = &arguments, .json = &options.json, .mpi = true, .check = check, .run = run};

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * allshard plan: what a save would do, without doing it.
+ */
+#include <limits.h>
+#include <string.h>
+
+#include "base/quote.h"
+#include "base/size.h"
+#include "cli/command.h"
+#include "cli/layout.h"
+#include "cli/models.h"
+#include "cli/read_checkpoint.h"
+#include "cli/spread.h"
+#include "format/format.h"
+#include "plan/simulate.h"
+#include "tensor/dtype.h"
+
+static struct {
+    const char *model;
+    const char *layout;
+    const char *ranks;
+    const char *max_shard_size;
+    const char *pattern;
+    const char *dtype;
+    const char *block_size;
+    bool json;
+} options = {.layout = "whole", .max_shard_size = "5GB"};
+
+static const as_arg_option table[] = {
+    {.name = "model",
+     .value = "NAME",
+     .help = "instead of a PATH: gpt2, llama-3-8b, llama-3-70b,\n"
+             "llama-3-405b, mixtral-8x7b or deepseek-v3",
+     .text = &options.model},
+    {.name = "layout",
+     .value = "L",
+     .help = "how the ranks hold the model; see `allshard copy --help`.\n"
+             "Default whole",
+     .text = &options.layout},
+    {.name = "ranks",
+     .value = "N",
+     .help = "how many ranks save; default: as many as run this",
+     .text = &options.ranks},
+    {.name = "max-shard-size",
+     .value = "SIZE",
+     .help = "largest shard; default 5GB",
+     .text = &options.max_shard_size},
+    {.name = "pattern",
+     .value = "P",
+     .help = "with a PATH: which checkpoint, if the folder holds\n"
+             "several",
+     .text = &options.pattern},
+    {.name = "dtype",
+     .value = "D",
+     .help = "with --model: all tensors in this type, such as F32\n"
+             "(without the scales of FP8 blocks)",
+     .text = &options.dtype},
+    {.name = "block-size",
+     .value = "SIZE",
+     .help = "unit of writing and exchange; default 4MiB",
+     .text = &options.block_size},
+    {.name = "json", .help = "print one JSON object", .flag = &options.json},
+    {.name = NULL},
+};
+
+static const as_arg_command arguments = {
+    .name = "plan",
+    .usage = "(--model NAME | PATH) [--layout L] [--ranks N] [OPTIONS]",
+    .summary = "Tells what a save would do, without doing it: the shards, who writes how much, and "
+               "how many\n"
+               "bytes go from rank to rank. The model is that of a checkpoint (only its headers "
+               "are read) or a\n"
+               "known one. One process plans for any number of ranks.\n",
+    .examples =
+        "  allshard plan --model llama-3-70b --layout tp=8,pp=4 --ranks 32\n"
+        "  allshard plan --model deepseek-v3 --layout ep=64 --ranks 64 --max-shard-size 10GB\n"
+        "  allshard plan mixtral/ --layout fsdp --ranks 16 --json | jq .exchanged_bytes\n",
+    .least = 0,
+    .most = 1,
+    .operands = "--model NAME or one PATH",
+    .options = table,
+};
+
+enum { DEFAULT_BLOCK = 4 * 1024 * 1024, MOST_RANKS = 1000000 };
+
+/* Values of options, read. */
+static struct {
+    int64_t ranks; /* 0: as many as run this */
+    int64_t limit;
+    int64_t block_size;
+    int dtype;
+} values = {.block_size = DEFAULT_BLOCK};
+
+static int check(const as_arg_result *args, as_error *e)
+{
+    if ((options.model != NULL) == (args->operand_count == 1)) {
+        return as_fail(e, AS_INVALID, 0,
+                       "plan needs either --model NAME or one PATH; see `allshard plan --help`");
+    }
+    if (options.dtype) {
+        values.dtype = as_dtype_from_name(options.dtype, strlen(options.dtype));
+        if (!options.model || values.dtype == AS_DTYPE_NONE) {
+            return as_fail(e, AS_INVALID, 0,
+                           options.model
+                               ? "--dtype is %s; it must be a type of safetensors, such as "
+                                 "F32, BF16 or F8_E4M3"
+                               : "--dtype %s goes with --model only",
+                           as_quote(options.dtype, strlen(options.dtype)).text);
+        }
+    }
+    int code = as_save_options_check(options.max_shard_size, options.pattern, e);
+    code = code == AS_OK ? as_size_parse(options.max_shard_size, &values.limit, e) : code;
+    code = code == AS_OK ? as_block_size_read(options.block_size, &values.block_size, e) : code;
+    if (code == AS_OK && options.ranks) {
+        code = as_args_number(options.ranks, "--ranks", 1, MOST_RANKS, &values.ranks, e);
+    }
+    return code;
+}
+
+/* ----------------------------------------------------------------- simulation */
+
+typedef struct as_model {
+    as_tensors tensors;
+    as_layout layout;
+} as_model;
+
+static int declare(void *user, int rank, as_state *state, as_error *e)
+{
+    const as_model *m = user;
+    const as_tensors *t = &m->tensors;
+    int code = AS_OK;
+    for (size_t i = 0; i < as_tensors_count(t) && code == AS_OK; i++) {
+        as_layout_piece piece;
+        if (!as_layout_get(&m->layout, t, i, rank, &piece)) {
+            continue;
+        }
+        as_declaration d = {
+            .name = as_tensors_name(t, i),
+            .box = {.dtype = as_tensors_row(t, i)->dtype,
+                    .ndim = as_tensors_row(t, i)->ndim,
+                    .shape = as_tensors_shape(t, i),
+                    .offset = piece.offset,
+                    .local = piece.shape,
+                    .flat = piece.flat,
+                    .flat_offset = piece.flat ? piece.flat_offset : 0,
+                    .flat_count = piece.flat ? piece.flat_count : 0},
+            .order = (int64_t)i + 1,
+            .storage = i + 1, /* without data no pointer tells tensors apart */
+        };
+        code = as_state_add(state, &d, e);
+    }
+    return code;
+}
+
+static int make_model(as_tool *tool, const as_arg_result *args, as_model *m, as_error *e)
+{
+    int ranks = values.ranks ? (int)values.ranks : tool->world.size;
+    int code = as_layout_parse(&m->layout, options.layout, ranks, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    if (options.model) {
+        code = as_models_make(options.model, values.dtype, &m->tensors, e);
+    } else {
+        as_contents c = AS_CONTENTS_INIT;
+        as_log log = as_output_as_log(&tool->out);
+        code = as_contents_read(&c, args->operands[0], options.pattern, &log, e);
+        m->tensors = c.tensors;
+        c.tensors = AS_TENSORS_INIT;
+        as_contents_free(&c);
+    }
+    code = code == AS_OK ? as_tensors_check(&m->tensors, e) : code;
+    return code == AS_OK ? as_layout_fit(&m->layout, &m->tensors, e) : code;
+}
+
+/* ---------------------------------------------------------------------- JSON */
+
+static void make_json(as_tool *tool, const char *name, const as_model *m, const as_simulation *s)
+{
+    json_t *shards = json_array();
+    for (int32_t f = 0; f < s->shard_count && shards; f++) {
+        const char *file = s->file_names[f];
+        json_t *one =
+            json_pack("{s:o, s:I, s:I}", "name", as_json_text(file, strlen(file)), "bytes",
+                      (json_int_t)s->file_bytes[f], "tensors", (json_int_t)s->file_tensors[f]);
+        if (json_array_append_new(shards, one) != 0) {
+            json_decref(shards);
+            shards = NULL;
+        }
+    }
+    json_t *writers = json_array();
+    for (int r = 0; r < s->ranks && writers; r++) {
+        if (json_array_append_new(writers, json_integer(s->writer_bytes[r])) != 0) {
+            json_decref(writers);
+            writers = NULL;
+        }
+    }
+    tool->result = json_object();
+    as_tool_set(tool, "model", as_json_text(name, strlen(name)));
+    as_tool_set(tool, "layout", json_string(options.layout));
+    as_tool_set(tool, "ranks", json_integer(s->ranks));
+    as_tool_set(tool, "tensors", json_integer(s->tensor_count));
+    as_tool_set(tool, "parameters", json_integer(m->tensors.numel));
+    as_tool_set(tool, "total_size", json_integer(s->total_size));
+    as_tool_set(tool, "shards", shards);
+    as_tool_set(tool, "writer_bytes", writers);
+    as_tool_set(tool, "exchanged_bytes", json_integer(s->exchanged_bytes));
+}
+
+/* ---------------------------------------------------------------------- text */
+
+enum { MOST_LINES = 16 };
+
+static void print_shards(const as_output *o, const as_simulation *s)
+{
+    for (int32_t f = 0; f < s->shard_count; f++) {
+        if (s->shard_count > MOST_LINES && f == MOST_LINES / 2) {
+            as_print(o, "  … %d more\n", s->shard_count - MOST_LINES);
+            f = s->shard_count - MOST_LINES / 2;
+        }
+        as_print(o, "  %s  %s, %lld tensor%s\n", s->file_names[f],
+                 as_human_bytes(s->file_bytes[f]).text, (long long)s->file_tensors[f],
+                 s->file_tensors[f] == 1 ? "" : "s");
+    }
+}
+
+static void print_writers(const as_output *o, const as_simulation *s)
+{
+    int64_t least = INT64_MAX;
+    int64_t most = 0;
+    int64_t sum = 0;
+    int busy = 0;
+    for (int r = 0; r < s->ranks; r++) {
+        int64_t bytes = s->writer_bytes[r];
+        least = bytes < least ? bytes : least;
+        most = bytes > most ? bytes : most;
+        sum += bytes;
+        busy += bytes > 0;
+    }
+    as_print(o, "%d of %d ranks write: %s at least, %s at most, %s on average\n", busy, s->ranks,
+             as_human_bytes(least).text, as_human_bytes(most).text,
+             as_human_bytes(sum / s->ranks).text);
+    for (int r = 0; r < s->ranks && s->ranks <= MOST_LINES; r++) {
+        char bar[33] = "";
+        int full = most > 0 ? (int)((double)s->writer_bytes[r] / (double)most * 32 + 0.5) : 0;
+        memset(bar, '#', (size_t)full);
+        as_print(o, "  rank %-3d %9s ", r, as_human_bytes(s->writer_bytes[r]).text);
+        as_print_in(o, AS_CYAN, "%s\n", bar);
+    }
+    as_print(o, "%s go from rank to rank (%.1f %% of what is written)\n",
+             as_human_bytes(s->exchanged_bytes).text,
+             sum > 0 ? 100.0 * (double)s->exchanged_bytes / (double)sum : 0.0);
+}
+
+static void print_text(const as_output *o, const char *name, const as_model *m,
+                       const as_simulation *s)
+{
+    as_print_in(o, AS_BOLD, "%s", name);
+    as_print(o, ": %s tensors, %s parameters, %s, held by %d rank%s as %s\n",
+             as_grouped(s->tensor_count).text, as_human_count((double)m->tensors.numel).text,
+             as_human_bytes(s->total_size).text, s->ranks, s->ranks == 1 ? "" : "s",
+             options.layout);
+    as_print(o, "%d shard%s, limit %s\n", s->shard_count, s->shard_count == 1 ? "" : "s",
+             options.max_shard_size);
+    print_shards(o, s);
+    print_writers(o, s);
+}
+
+/* ------------------------------------------------------------------- command */
+
+static int plan(as_tool *tool, const as_arg_result *args, as_error *e)
+{
+    as_model m = {.tensors = AS_TENSORS_INIT, .layout = AS_LAYOUT_INIT};
+    const char *name = options.model ? options.model : args->operands[0];
+    int code = make_model(tool, args, &m, e);
+    if (code == AS_OK) {
+        as_save_request request = {
+            .limit = values.limit,
+            .pattern = options.model && options.pattern ? options.pattern : AS_DEFAULT_PATTERN,
+            .format = &as_format_safetensors,
+            .block_bytes = values.block_size,
+        };
+        as_simulation s = {0};
+        code = as_simulate_save(m.layout.ranks, declare, &m, &request, &s, e);
+        if (code == AS_OK && options.json) {
+            make_json(tool, name, &m, &s);
+        } else if (code == AS_OK) {
+            print_text(&tool->out, name, &m, &s);
+        }
+        as_simulation_free(&s);
+    }
+    as_layout_free(&m.layout);
+    as_tensors_free(&m.tensors);
+    return code;
+}
+
+static int run(as_tool *tool, const as_arg_result *args, as_error *e)
+{
+    if (tool->world.rank == 0) {
+        (void)plan(tool, args, e);
+    }
+    return as_world_agree(&tool->world, e);
+}
+
+const as_command as_cmd_plan = {
+    .args = &arguments, .json = &options.json, .check = check, .run = run};

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What main.c and the sub-commands (cmd_*.c) agree on.
+ */
+#ifndef ALLSHARD_CLI_COMMAND_H
+#define ALLSHARD_CLI_COMMAND_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "base/error.h"
+#include "cli/args.h"
+#include "cli/output.h"
+#include "cli/world.h"
+
+/* Exit statuses, the same on all ranks. */
+enum as_status {
+    AS_STATUS_GOOD = 0,
+    AS_STATUS_BAD = 1,   /* the checkpoint was read and is bad, or differs */
+    AS_STATUS_USAGE = 2, /* wrong usage, size, pattern or layout */
+    AS_STATUS_FAILED = 3 /* it could not be done */
+};
+
+typedef struct as_tool {
+    as_world world;
+    as_output out;
+    bool bad;       /* set by a command, on all ranks: the status is AS_STATUS_BAD */
+    json_t *result; /* set by a command, on the rank that speaks: what --json prints */
+} as_tool;
+
+typedef struct as_command {
+    const as_arg_command *args;
+    bool *json; /* the option --json of its table; NULL: it has none */
+    bool mpi;   /* it opens an allshard context */
+
+    /* Checks the values of options that need no MPI, before anything is read or made. May be
+     * NULL. AS_INVALID, AS_SIZE, AS_PATTERN. */
+    int (*check)(const as_arg_result *args, as_error *e);
+
+    /* Collective. Returns the same code on all ranks; main prints the error of a failure. */
+    int (*run)(as_tool *tool, const as_arg_result *args, as_error *e);
+} as_command;
+
+extern const as_command as_cmd_copy;
+extern const as_command as_cmd_ls;
+extern const as_command as_cmd_verify;
+extern const as_command as_cmd_diff;
+extern const as_command as_cmd_recover;
+extern const as_command as_cmd_plan;
+extern const as_command as_cmd_demo;
+
+/* Puts a value into the tool's JSON object, taking it over; nothing where there is no object. */
+void as_tool_set(as_tool *tool, const char *key, json_t *value);
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What `allshard verify` has to tell: faults and warnings, in the order in which
+ * they were found.
+ */
+#ifndef ALLSHARD_CLI_FINDINGS_H
+#define ALLSHARD_CLI_FINDINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "base/log.h"
+
+typedef struct as_finding {
+    bool is_fault;
+    char *file;   /* name in the folder; heap */
+    char *tensor; /* heap; NULL: it is about the whole file */
+    char *text;   /* what is wrong and what to do; heap */
+} as_finding;
+
+typedef struct as_findings {
+    as_finding *items; /* heap */
+    size_t count;
+    size_t capacity;
+    size_t faults;
+    size_t warnings;
+} as_findings;
+
+#define AS_FINDINGS_INIT ((as_findings){0})
+
+/* `tensor` may be NULL. AS_OK, AS_NOMEM. */
+int as_findings_fault(as_findings *f, as_error *e, const char *file, const char *tensor,
+                      const char *format, ...) __attribute__((format(printf, 5, 6)));
+int as_findings_warn(as_findings *f, as_error *e, const char *file, const char *tensor,
+                     const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+/* A fault out of a room's error text: a leading "file: " goes, and a tensor that the text names
+ * first is taken down. */
+int as_findings_take(as_findings *f, as_error *e, const char *file, const as_error *why);
+
+/* A log whose warnings become findings about one file. It must not outlive `l`. */
+typedef struct as_findings_log {
+    as_findings *findings;
+    const char *file;
+    as_error *e; /* gets AS_NOMEM */
+} as_findings_log;
+as_log as_findings_as_log(as_findings_log *l);
+
+void as_findings_free(as_findings *f);
+
+#endif

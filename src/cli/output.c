@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/output.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/buffer.h"
+#include "base/utf8.h"
+#include "cli/world.h"
+
+/* ------------------------------------------------------------- the terminal */
+
+/* The terminal that descriptor `fd` ends at, as a descriptor of its own; -1 if there is none. */
+static int open_terminal(int fd)
+{
+    if (as_world_launched_size() == 1) {
+        return isatty(fd) ? dup(fd) : -1;
+    }
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)getppid(), fd);
+    int parent = open(path, O_WRONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    if (parent >= 0 && !isatty(parent)) {
+        (void)close(parent);
+        parent = -1;
+    }
+    return parent;
+}
+
+static bool terminal_has_colours(void)
+{
+    const char *no = getenv("NO_COLOR");
+    const char *kind = getenv("TERM");
+    return !(no && *no) && kind && *kind && strcmp(kind, "dumb") != 0;
+}
+
+void as_output_open(as_output *o, bool speaks)
+{
+    *o = (as_output){.speaks = speaks, .terminal = -1, .columns = 80};
+    if (!speaks) {
+        return;
+    }
+    int out = open_terminal(STDOUT_FILENO);
+    o->terminal = open_terminal(STDERR_FILENO);
+    bool colours = terminal_has_colours();
+    o->colour = out >= 0 && colours;
+    o->colour_2 = o->terminal >= 0 && colours;
+    struct winsize size;
+    int wide = out >= 0 ? out : o->terminal;
+    if (wide >= 0 && ioctl(wide, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
+        o->columns = size.ws_col;
+    }
+    if (out >= 0) {
+        (void)close(out);
+    }
+}
+
+void as_output_close(as_output *o)
+{
+    if (o->terminal >= 0) {
+        (void)close(o->terminal);
+        o->terminal = -1;
+    }
+}
+
+static const char *colour_code(enum as_colour colour)
+{
+    switch (colour) {
+    case AS_BOLD:
+        return "\033[1m";
+    case AS_DIM:
+        return "\033[2m";
+    case AS_RED:
+        return "\033[1;31m";
+    case AS_GREEN:
+        return "\033[32m";
+    case AS_YELLOW:
+        return "\033[33m";
+    case AS_CYAN:
+        return "\033[36m";
+    case AS_PLAIN:
+        break;
+    }
+    return "";
+}
+
+/* ----------------------------------------------------------------- printing */
+
+/* Names out of files can carry escape sequences: a byte that a terminal would obey is written
+ * as \x1b. C1 controls come as two bytes of UTF-8, 0xc2 and 0x80…0x9f. */
+static void put_safely(FILE *out, const char *text)
+{
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+        if ((*c < 0x20 && *c != '\n') || *c == 0x7f) {
+            (void)fprintf(out, "\\x%02x", *c);
+        } else if (*c == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f) {
+            (void)fprintf(out, "\\u%04x", c[1]);
+            c++;
+        } else {
+            (void)fputc(*c, out);
+        }
+    }
+}
+
+static void print_text(FILE *out, const char *format, va_list arguments)
+{
+    char *text = NULL;
+    if (vasprintf(&text, format, arguments) < 0) {
+        (void)fputs("out of memory", out);
+        return;
+    }
+    put_safely(out, text);
+    free(text);
+}
+
+static void say(const as_output *o, enum as_colour colour, const char *kind, const char *format,
+                va_list arguments)
+{
+    if (!o->speaks) {
+        return;
+    }
+    (void)fflush(stdout);
+    (void)fprintf(stderr, "allshard: %s%s%s", o->colour_2 ? colour_code(colour) : "", kind,
+                  o->colour_2 ? "\033[0m" : "");
+    print_text(stderr, format, arguments);
+    (void)fputc('\n', stderr);
+}
+
+void as_say_error(const as_output *o, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say(o, AS_RED, "error: ", format, arguments);
+    va_end(arguments);
+}
+
+void as_say_warning(const as_output *o, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say(o, AS_YELLOW, "warning: ", format, arguments);
+    va_end(arguments);
+}
+
+void as_say_note(const as_output *o, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    say(o, AS_PLAIN, "", format, arguments);
+    va_end(arguments);
+}
+
+void as_print(const as_output *o, const char *format, ...)
+{
+    if (o->speaks && !o->json) {
+        va_list arguments;
+        va_start(arguments, format);
+        print_text(stdout, format, arguments);
+        va_end(arguments);
+    }
+}
+
+void as_print_in(const as_output *o, enum as_colour colour, const char *format, ...)
+{
+    if (o->speaks && !o->json) {
+        bool on = o->colour && colour != AS_PLAIN;
+        (void)fputs(on ? colour_code(colour) : "", stdout);
+        va_list arguments;
+        va_start(arguments, format);
+        print_text(stdout, format, arguments);
+        va_end(arguments);
+        (void)fputs(on ? "\033[0m" : "", stdout);
+    }
+}
+
+void as_print_shape(const as_output *o, const int64_t *shape, int ndim)
+{
+    as_print(o, "[");
+    for (int d = 0; d < ndim; d++) {
+        as_print(o, "%s%lld", d > 0 ? ", " : "", (long long)shape[d]);
+    }
+    as_print(o, "]");
+}
+
+void as_output_log(int level, const char *text, void *user)
+{
+    /* Whoever meets a thing tells it: not every warning arises on the rank that speaks. */
+    as_output everyone = *(const as_output *)user;
+    everyone.speaks = true;
+    if (level == AS_LOG_ERROR) {
+        as_say_error(&everyone, "%s", text);
+    } else if (level == AS_LOG_WARNING) {
+        as_say_warning(&everyone, "%s", text);
+    }
+}
+
+as_log as_output_as_log(as_output *o)
+{
+    return (as_log){.call = as_output_log, .user = o};
+}
+
+bool as_output_flush(const as_output *o)
+{
+    return !o->speaks || (fflush(stdout) == 0 && !ferror(stdout));
+}
+
+/* --------------------------------------------------------------------- JSON */
+
+bool as_output_json(const as_output *o, json_t *object)
+{
+    bool good = true;
+    if (o->speaks) {
+        good =
+            object && json_dumpf(object, stdout, JSON_INDENT(2)) == 0 && fputc('\n', stdout) != EOF;
+        if (!good) {
+            as_say_error(o, object ? "the JSON could not be written to stdout" : "out of memory");
+        }
+    }
+    json_decref(object);
+    return good;
+}
+
+json_t *as_json_text(const char *text, size_t length)
+{
+    json_t *whole = json_stringn(text, length);
+    if (whole) {
+        return whole;
+    }
+    as_buffer b = AS_BUFFER_INIT;
+    int code = AS_OK;
+    for (size_t i = 0; i < length && code == AS_OK;) {
+        uint32_t character = 0;
+        size_t good = as_utf8_decode(text + i, length - i, &character);
+        code = good > 0 ? as_buffer_append(&b, text + i, good, NULL)
+                        : as_buffer_append(&b, "\xef\xbf\xbd", 3, NULL);
+        i += good > 0 ? good : 1;
+    }
+    json_t *string = code == AS_OK ? json_stringn(b.data ? b.data : "", b.size) : NULL;
+    as_buffer_free(&b);
+    return string;
+}
+
+json_t *as_json_error(const as_error *e)
+{
+    const char *text = as_error_text(e);
+    return json_pack("{s:s, s:o}", "code", as_code_name(e->code), "text",
+                     as_json_text(text, strlen(text)));
+}
+
+/* ------------------------------------------------------------------ numbers */
+
+as_short_text as_human_bytes(int64_t bytes)
+{
+    static const char *const names[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+    as_short_text s;
+    double value = (double)bytes;
+    size_t unit = 0;
+    /* 999.5 would be shown as 1000. */
+    while (value >= 999.5 && unit + 1 < sizeof names / sizeof names[0]) {
+        value /= 1000;
+        unit++;
+    }
+    int digits = unit == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+    (void)snprintf(s.text, sizeof s.text, "%.*f %s", digits, value, names[unit]);
+    return s;
+}
+
+as_short_text as_human_count(double count)
+{
+    static const char *const names[] = {"", " thousand", " million", " billion", " trillion"};
+    as_short_text s;
+    size_t unit = 0;
+    if (count >= 10000) {
+        while (count >= 999.95 && unit + 1 < sizeof names / sizeof names[0]) {
+            count /= 1000;
+            unit++;
+        }
+    }
+    int digits = unit == 0 ? 0 : count >= 99.95 ? 1 : 2;
+    (void)snprintf(s.text, sizeof s.text, "%.*f%s", digits, count, names[unit]);
+    return s;
+}
+
+as_short_text as_grouped(int64_t number)
+{
+    char digits[24];
+    int length = snprintf(digits, sizeof digits, "%lld", (long long)number);
+    as_short_text s;
+    size_t at = 0;
+    for (int i = 0; i < length; i++) {
+        s.text[at++] = digits[i];
+        int left = length - 1 - i;
+        if (left > 0 && left % 3 == 0 && digits[i] != '-') {
+            s.text[at++] = ',';
+        }
+    }
+    s.text[at] = '\0';
+    return s;
+}
+
+as_short_text as_human_seconds(double seconds)
+{
+    as_short_text s;
+    if (seconds < 100) {
+        (void)snprintf(s.text, sizeof s.text, "%.*f s", seconds < 10 ? 2 : 1, seconds);
+    } else {
+        long whole = (long)(seconds + 0.5);
+        (void)snprintf(s.text, sizeof s.text, "%ld min %02ld s", whole / 60, whole % 60);
+    }
+    return s;
+}
+
+double as_clock(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
