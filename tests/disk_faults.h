@@ -97,7 +97,7 @@ static void fault_trace(const char *call, int folder, const char *from, const ch
 
 static int fault_openat(int folder, const char *path, int flags, mode_t mode)
 {
-    if (fault_hits(flags & O_CREAT ? KIND_SPACE : KIND_READ)) {
+    if (fault_hits((flags & O_CREAT) ? KIND_SPACE : KIND_READ)) {
         return -1;
     }
     int fd = fault_real.openat(folder, path, flags, mode);

@@ -206,12 +206,6 @@ static int remember(as_view *v, const char *name, seen *what, as_error *e)
     return code == AS_OK ? as_buffer_append(&v->seen, what, sizeof *what, e) : code;
 }
 
-static int not_found(const as_view *v, const char *name, as_error *e)
-{
-    return v->single ? as_fail(e, AS_NOT_FOUND, 0, "%s: there is no such file or folder", v->path)
-                     : as_fail(e, AS_NOT_FOUND, 0, "%s: there is no file \"%s\"", v->path, name);
-}
-
 int as_view_open_file(as_view *v, const char *name, int *fd, as_error *e)
 {
     *fd = -1;
@@ -232,7 +226,7 @@ int as_view_open_file(as_view *v, const char *name, int *fd, as_error *e)
         }
     }
     if (code == AS_OK && *fd < 0) {
-        code = not_found(v, name, e);
+        code = as_fail(e, AS_NOT_FOUND, 0, "%s: there is no file \"%s\"", v->path, name);
     }
     return code;
 }
@@ -417,7 +411,7 @@ static int open_single(as_view *v, as_error *e)
     seen what;
     int code = open_still(v, v->single, &fd, &what, e);
     if (code == AS_OK && fd < 0) {
-        code = not_found(v, v->single, e);
+        code = as_fail(e, AS_NOT_FOUND, 0, "%s: there is no such file or folder", v->path);
     } else if (code == AS_OK) {
         (void)as_sys_table.close(fd);
     }
