@@ -8,8 +8,7 @@
 #include "tensor/dtype.h"
 #include "tensor/geometry.h"
 
-#define SAME_CODE(name, value, text)                                                               \
-    _Static_assert((int)ALLSHARD_##name == (value), "code " #name);
+#define SAME_CODE(name, value, text) _Static_assert((int)ALLSHARD_##name == (value), "code " #name);
 AS_CODES(SAME_CODE)
 
 #define SAME_DTYPE(name, number, bits)                                                             \

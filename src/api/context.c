@@ -7,6 +7,8 @@
 #include "api/handles.h"
 #include "base/version.h"
 
+enum { LARGEST_OPTIONS = 4096 };
+
 as_error *as_begin(allshard *as)
 {
     as_error_clear(&as->error);
@@ -37,7 +39,8 @@ int as_take_options(void *to, size_t known, const void *from, size_t size, const
     if (!from) {
         return AS_OK;
     }
-    if (size < sizeof(size_t)) {
+    /* Structures end on whole words in every version; what is far larger than any was never set. */
+    if (size < sizeof(size_t) || size % sizeof(size_t) != 0 || size > LARGEST_OPTIONS) {
         return as_fail(e, AS_INVALID, 0, "the member \"size\" of %s is not set to its sizeof",
                        what);
     }
@@ -45,8 +48,10 @@ int as_take_options(void *to, size_t known, const void *from, size_t size, const
     const char *bytes = from;
     for (size_t i = known; i < size; i++) {
         if (bytes[i]) {
-            return as_fail(e, AS_INVALID, 0, "%s has a member set that this library (%s) does not "
-                           "know", what, as_version());
+            return as_fail(e, AS_INVALID, 0,
+                           "%s has a member set that this library (%s) does not "
+                           "know",
+                           what, as_version());
         }
     }
     memcpy(to, from, size < known ? size : known);

@@ -19,8 +19,8 @@ struct allshard {
     void (*progress)(int64_t done, int64_t total, void *user);
     void *progress_user;
     int64_t memory;
-    as_error error;         /* of the last call */
-    const char **missing;   /* of the last load; pointers into missing_names */
+    as_error error;       /* of the last call */
+    const char **missing; /* of the last load; pointers into missing_names */
     size_t missing_count;
     as_buffer missing_names; /* each followed by a NUL */
     const char **unexpected;

@@ -12,17 +12,21 @@ struct allshard_plan {
 int allshard_plan_create(allshard_plan **out, allshard_state *s,
                          const allshard_save_options *options)
 {
-    if (!out || !s) {
+    if (!s) {
         return ALLSHARD_INVALID;
     }
-    *out = NULL;
     as_error *e = as_begin(s->context);
+    if (!out) {
+        (void)as_fail(e, AS_INVALID, 0, "there is no place to put the plan: out is NULL");
+    } else {
+        *out = NULL;
+    }
     as_save_call call;
     as_plan plan = {0};
     char *pattern = NULL;
     as_save_call_from(&call, s, NULL, options, e);
     allshard_plan *p = calloc(1, sizeof *p);
-    if (!p) {
+    if (!p) { /* the others hear of it in as_save_plan */
         (void)as_fail_nomem(e);
     }
     int code = as_save_plan(&call, &plan, &pattern, e);

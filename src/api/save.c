@@ -11,6 +11,12 @@ void as_save_call_from(as_save_call *call, const allshard_state *s, const char *
         (void)as_fail(e, AS_INVALID, 0, "discard_count is set, but discard is NULL");
         o.discard_count = 0;
     }
+    for (size_t i = 0; i < o.discard_count; i++) {
+        if (!o.discard[i]) {
+            (void)as_fail(e, AS_INVALID, 0, "discard[%zu] is NULL", i);
+            o.discard_count = i;
+        }
+    }
     allshard *as = s->context;
     *call = (as_save_call){
         .comm = as->comm,

@@ -5,8 +5,12 @@
 #include <string.h>
 
 #include "api/handles.h"
+#include "base/checked.h"
 #include "base/utf8.h"
 #include "tensor/dtype.h"
+
+/* Elements; an element has at most 8 bytes. */
+#define FARTHEST_ELEMENT (INT64_C(1) << 58)
 
 int allshard_state_create(allshard_state **out, allshard *as, const char *part)
 {
@@ -32,9 +36,15 @@ int allshard_state_create(allshard_state **out, allshard *as, const char *part)
     return as_end(as);
 }
 
-/* The box that the caller describes, with the arrays that it may leave out. */
-static int take_box(const allshard_tensor *t, as_box *box, int64_t *offset, int64_t *local,
-                    as_error *e)
+/* The caller's arrays, with what it may leave out filled in. */
+typedef struct dims {
+    int64_t offset[ALLSHARD_MAX_DIMS];
+    int64_t local[ALLSHARD_MAX_DIMS];
+    int64_t strides[ALLSHARD_MAX_DIMS];
+} dims;
+
+/* The box that the caller describes; it borrows `m` and the caller's shape. */
+static int take_box(const allshard_tensor *t, as_box *box, dims *m, as_error *e)
 {
     *box = (as_box){.dtype = t->dtype, .ndim = t->ndim, .shape = t->shape};
     if (t->ndim < 0 || t->ndim > ALLSHARD_MAX_DIMS) {
@@ -56,15 +66,38 @@ static int take_box(const allshard_tensor *t, as_box *box, int64_t *offset, int6
         return AS_OK;
     }
     for (int d = 0; d < t->ndim; d++) {
-        offset[d] = t->offset ? t->offset[d] : 0;
+        m->offset[d] = t->offset ? t->offset[d] : 0;
         /* Wrong offsets give a negative extent, which the state refuses with the reason. */
-        local[d] = t->local_shape ? t->local_shape[d]
-                   : offset[d] < 0 ? -1
-                                   : t->shape[d] - offset[d];
+        bool inside = m->offset[d] >= 0 && m->offset[d] <= t->shape[d];
+        m->local[d] = t->local_shape ? t->local_shape[d] : inside ? t->shape[d] - m->offset[d] : -1;
+        /* Where there is no neighbour the stride means nothing, and callers leave anything there. */
+        m->strides[d] = t->strides && m->local[d] > 1 ? t->strides[d] : 0;
     }
-    box->offset = offset;
-    box->local = local;
-    box->strides = t->strides;
+    box->offset = m->offset;
+    box->local = m->local;
+    box->strides = t->strides ? m->strides : NULL;
+    return AS_OK;
+}
+
+/* Strides that lead out of any address space are refused before anything is multiplied with
+ * them. The box itself has been checked. */
+static int check_strides(const as_box *box, as_error *e)
+{
+    int64_t reach = 0;
+    for (int d = 0; box->strides && d < box->ndim; d++) {
+        int64_t stride = box->strides[d];
+        int64_t far;
+        if (stride == 0) {
+            continue;
+        }
+        if (stride == INT64_MIN ||
+            !as_mul_i64(stride < 0 ? -stride : stride, box->local[d] - 1, &far) ||
+            !as_add_i64(reach, far, &reach) || reach > FARTHEST_ELEMENT) {
+            return as_fail(e, AS_INVALID, 0,
+                           "the stride of %lld elements in dimension %d leads out of memory",
+                           (long long)stride, d);
+        }
+    }
     return AS_OK;
 }
 
@@ -72,6 +105,9 @@ static int check_data(const allshard_tensor *t, const as_box *box, as_error *e)
 {
     as_geometry g;
     int code = as_box_check(box, e);
+    if (code == AS_OK) {
+        code = check_strides(box, e);
+    }
     if (code == AS_OK) {
         code = as_geometry_file(box, &g, e);
     }
@@ -92,8 +128,7 @@ int allshard_state_tensor(allshard_state *s, const allshard_tensor *tensor)
     }
     as_error *e = as_begin(s->context);
     allshard_tensor t;
-    int64_t offset[ALLSHARD_MAX_DIMS];
-    int64_t local[ALLSHARD_MAX_DIMS];
+    dims m;
     as_box box;
     int code = tensor ? as_take_options(&t, sizeof t, tensor, tensor->size, "allshard_tensor", e)
                       : as_fail(e, AS_INVALID, 0, "the tensor is NULL");
@@ -104,7 +139,7 @@ int allshard_state_tensor(allshard_state *s, const allshard_tensor *tensor)
         code = as_fail(e, AS_INVALID, 0, "tensor \"%s\": %d is no dtype", t.name, t.dtype);
     }
     if (code == AS_OK) {
-        code = take_box(&t, &box, offset, local, e);
+        code = take_box(&t, &box, &m, e);
     }
     if (code == AS_OK) {
         code = check_data(&t, &box, e);
@@ -145,8 +180,8 @@ int allshard_state_file(allshard_state *s, const char *name, const void *bytes, 
         return ALLSHARD_INVALID;
     }
     as_error *e = as_begin(s->context);
-    if (!name || !as_name_is_plain(name)) {
-        (void)as_fail(e, AS_INVALID, 0, "a small file needs a plain name, without '/'");
+    if (!name || !as_name_is_plain(name) || !as_utf8_valid(name, strlen(name))) {
+        (void)as_fail(e, AS_INVALID, 0, "a small file needs a plain name in UTF-8, without '/'");
     } else if (n && !bytes) {
         (void)as_fail(e, AS_INVALID, 0, "the bytes of the small file \"%s\" are NULL", name);
     } else {

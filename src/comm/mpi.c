@@ -23,6 +23,8 @@ struct as_comm {
     int64_t *counts_in;  /* [size] */
 };
 
+/* Always AS_MPI, also if `e` holds an earlier error: callers must learn that MPI is of no more
+ * use, whatever went wrong before. */
 static int fail_mpi(as_error *e, int result, const char *call)
 {
     char text[MPI_MAX_ERROR_STRING];
@@ -30,7 +32,8 @@ static int fail_mpi(as_error *e, int result, const char *call)
     if (MPI_Error_string(result, text, &length) != MPI_SUCCESS) {
         length = 0;
     }
-    return as_fail(e, AS_MPI, 0, "%s failed: %.*s", call, length, text);
+    (void)as_fail(e, AS_MPI, 0, "%s failed: %.*s", call, length, text);
+    return AS_MPI;
 }
 
 static int check(as_error *e, int result, const char *call)
@@ -57,8 +60,7 @@ static int finish(MPI_Request *requests, int count, const char *call, as_error *
 
 /* Starts and finishes one nonblocking call. */
 #define RUN(e, call, ...)                                                                          \
-    (check(e, call(__VA_ARGS__, &request), #call) == AS_OK ? finish(&request, 1, #call, e)         \
-                                                           : AS_MPI)
+    (check(e, call(__VA_ARGS__, &request), #call) == AS_OK ? finish(&request, 1, #call, e) : AS_MPI)
 
 static int check_started(as_error *e)
 {
@@ -84,40 +86,35 @@ int as_comm_open(as_comm **out, const void *mpi_comm, as_error *e)
     if (from == MPI_COMM_NULL) {
         return as_fail(e, AS_INVALID, 0, "the communicator is MPI_COMM_NULL");
     }
-    MPI_Comm comm;
-    code = check(e, MPI_Comm_dup(from, &comm), "MPI_Comm_dup");
+    /* On the stack until the ranks have agreed: a rank without memory must be able to say so. */
+    as_comm here = {.rank = 0};
+    code = check(e, MPI_Comm_dup(from, &here.comm), "MPI_Comm_dup");
     if (code != AS_OK) {
         return code;
     }
-    as_comm *c = calloc(1, sizeof *c);
-    int size = 0;
-    code = check(e, MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    (void)check(e, MPI_Comm_set_errhandler(here.comm, MPI_ERRORS_RETURN),
+                "MPI_Comm_set_errhandler");
+    (void)check(e, MPI_Comm_size(here.comm, &here.size), "MPI_Comm_size");
+    (void)check(e, MPI_Comm_rank(here.comm, &here.rank), "MPI_Comm_rank");
+    if (gethostname(here.host, sizeof here.host - 1) != 0) {
+        memcpy(here.host, "?", 2);
+    }
+    here.counts_out = calloc((size_t)here.size + 1, sizeof *here.counts_out);
+    here.counts_in = calloc((size_t)here.size + 1, sizeof *here.counts_in);
+    as_comm *c = malloc(sizeof *c);
+    if (!c || !here.counts_out || !here.counts_in) {
+        (void)as_fail_nomem(e);
+    }
+    code = as_comm_agree(&here, e);
     if (code == AS_OK) {
-        code = check(e, MPI_Comm_size(comm, &size), "MPI_Comm_size");
-    }
-    if (c) {
-        c->comm = comm;
-        c->size = size;
-        c->counts_out = calloc((size_t)size + 1, sizeof *c->counts_out);
-        c->counts_in = calloc((size_t)size + 1, sizeof *c->counts_in);
-        (void)MPI_Comm_rank(comm, &c->rank);
-        if (gethostname(c->host, sizeof c->host - 1) != 0) {
-            memcpy(c->host, "?", 2);
-        }
-    }
-    if (!c || !c->counts_out || !c->counts_in) {
-        code = as_fail_nomem(e);
-    }
-    if (c) {
-        code = as_comm_agree(c, e);
-    }
-    if (code == AS_OK) {
+        *c = here;
         *out = c;
-    } else if (c) {
-        as_comm_free(c);
-    } else {
-        (void)MPI_Comm_free(&comm);
+        return AS_OK;
     }
+    (void)MPI_Comm_free(&here.comm);
+    free(here.counts_out);
+    free(here.counts_in);
+    free(c);
     return code;
 }
 
@@ -167,9 +164,8 @@ int as_comm_agree(as_comm *c, as_error *e)
     }
     /* A record that was agreed on before keeps the rank that met the error. */
     bool agreed_before = e->rank >= 0;
-    wire_error wire = {.code = e->code,
-                       .sys_errno = e->sys_errno,
-                       .rank = agreed_before ? e->rank : c->rank};
+    wire_error wire = {
+        .code = e->code, .sys_errno = e->sys_errno, .rank = agreed_before ? e->rank : c->rank};
     memcpy(wire.host, agreed_before ? e->host : c->host, sizeof wire.host);
     as_buffer text = AS_BUFFER_INIT;
     if (code == AS_OK && lowest == c->rank) {
@@ -183,6 +179,11 @@ int as_comm_agree(as_comm *c, as_error *e)
     if (code == AS_OK) {
         code = as_comm_bcast_buffer(c, lowest, &text, &trouble);
     }
+    if (code == AS_NOMEM) {
+        /* Some rank has no room for the text, which all know: then all go without it. */
+        text.size = 0;
+        code = AS_OK;
+    }
     if (code != AS_OK) {
         as_buffer_free(&text);
         if (e->code == AS_OK) {
@@ -192,11 +193,16 @@ int as_comm_agree(as_comm *c, as_error *e)
         return e->code;
     }
     as_error agreed = AS_ERROR_INIT;
-    (void)as_fail(&agreed, wire.code, 0, "%.*s", (int)text.size, text.size ? text.data : "");
+    if (text.size) {
+        (void)as_fail(&agreed, wire.code, 0, "%.*s", (int)text.size, text.data);
+    } else {
+        (void)as_fail(&agreed, wire.code, 0, "%s", as_code_text(wire.code));
+    }
     agreed.sys_errno = wire.sys_errno;
     agreed.rank = wire.rank;
     memcpy(agreed.host, wire.host, sizeof agreed.host);
     as_error_move(e, &agreed);
+    as_error_clear(&trouble);
     as_buffer_free(&text);
     return e->code;
 }
@@ -273,8 +279,9 @@ static int start_messages(as_comm *c, as_mail *m, MPI_Request *requests, int *co
             while (left > 0 && code == AS_OK) {
                 int n = (int)(left < LARGEST_MESSAGE ? left : LARGEST_MESSAGE);
                 MPI_Request *request = &requests[*count];
-                int result = send ? MPI_Isend(bytes, n, MPI_BYTE, r, TAG_EXCHANGE, c->comm, request)
-                                  : MPI_Irecv(bytes, n, MPI_BYTE, r, TAG_EXCHANGE, c->comm, request);
+                int result = send
+                                 ? MPI_Isend(bytes, n, MPI_BYTE, r, TAG_EXCHANGE, c->comm, request)
+                                 : MPI_Irecv(bytes, n, MPI_BYTE, r, TAG_EXCHANGE, c->comm, request);
                 code = check(e, result, send ? "MPI_Isend" : "MPI_Irecv");
                 *count += code == AS_OK;
                 bytes += n;
@@ -410,8 +417,8 @@ int as_comm_send(as_comm *c, int to, int tag, const void *bytes, size_t count, a
                  as_error *e)
 {
     MPI_Request request = MPI_REQUEST_NULL;
-    int code = check(e, MPI_Issend(bytes, (int)count, MPI_BYTE, to, tag, c->comm, &request),
-                     "MPI_Issend");
+    int code =
+        check(e, MPI_Issend(bytes, (int)count, MPI_BYTE, to, tag, c->comm, &request), "MPI_Issend");
     if (code == AS_OK) {
         store_request(m, request);
     }

@@ -14,8 +14,8 @@ void as_comm_pause(int *idle)
         return;
     }
     long nanoseconds = 10000L << (*idle - YIELDS < 7 ? *idle - YIELDS : 7);
-    struct timespec t = {
-        .tv_nsec = nanoseconds < LONGEST_NANOSECONDS ? nanoseconds : LONGEST_NANOSECONDS};
+    struct timespec t = {.tv_nsec =
+                             nanoseconds < LONGEST_NANOSECONDS ? nanoseconds : LONGEST_NANOSECONDS};
     (void)nanosleep(&t, NULL);
     if (*idle < YIELDS + 7) {
         (*idle)++;

@@ -11,14 +11,14 @@
 #include "base/error.h"
 
 typedef struct as_io {
-    bool write;      /* else read */
+    bool write; /* else read */
     int fd;
-    char *bytes;     /* not written to by a write; stays put until the operation is done */
-    int64_t count;   /* ≤ 1 GiB */
+    char *bytes;   /* not written to by a write; stays put until the operation is done */
+    int64_t count; /* ≤ 1 GiB */
     int64_t offset;
-    const char *what; /* the file's name, for errors; lives as long as the operation */
-    int code;        /* out: AS_OK or what went wrong; its text is in the engine's error */
-    void *owner;     /* the caller's */
+    const char *what;   /* the file's name, for errors; lives as long as the operation */
+    int code;           /* out: AS_OK or what went wrong; its text is in the engine's error */
+    void *owner;        /* the caller's */
     struct as_io *next; /* the engine's */
 } as_io;
 

@@ -21,16 +21,8 @@ void as_pool_free(as_pool *p)
     *p = (as_pool){0};
 }
 
-int as_pool_take(as_pool *p, char **out, as_error *e)
+static int make(as_pool *p, char **out, as_error *e)
 {
-    *out = NULL;
-    if (p->free > 0) {
-        *out = p->spare[--p->free];
-        return AS_OK;
-    }
-    if (p->made == p->limit) {
-        return AS_OK;
-    }
     void *buffer = NULL;
     if (posix_memalign(&buffer, PAGE, p->buffer_bytes) != 0) {
         return as_fail_nomem(e);
@@ -38,6 +30,27 @@ int as_pool_take(as_pool *p, char **out, as_error *e)
     p->made++;
     *out = buffer;
     return AS_OK;
+}
+
+int as_pool_fill(as_pool *p, as_error *e)
+{
+    int code = AS_OK;
+    while (p->made < p->limit && code == AS_OK) {
+        char *buffer = NULL;
+        code = make(p, &buffer, e);
+        as_pool_give(p, buffer);
+    }
+    return code;
+}
+
+int as_pool_take(as_pool *p, char **out, as_error *e)
+{
+    *out = NULL;
+    if (p->free > 0) {
+        *out = p->spare[--p->free];
+        return AS_OK;
+    }
+    return p->made == p->limit ? AS_OK : make(p, out, e);
 }
 
 void as_pool_give(as_pool *p, char *buffer)

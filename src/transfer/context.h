@@ -18,9 +18,10 @@ typedef struct as_transfer {
     const as_state *state;
     const as_plan *plan;
     const as_engine_type *engine;
-    int64_t memory; /* bytes of transfer buffers on this rank */
+    int64_t memory;  /* bytes of transfer buffers on this rank */
+    int64_t *filled; /* load: [pieces of the state], bytes that came into each; else NULL */
 
-    /* Opens a file of the plan. *name lives until the transfer ends. */
+    /* Opens a file of the plan. *name lives until the next call. */
     int (*open_file)(void *user, int32_t file, int *fd, const char **name, as_error *e);
     /* Called between steps: signs of life for the lock. May be NULL. */
     int (*tick)(void *user, as_error *e);
@@ -30,11 +31,12 @@ typedef struct as_transfer {
     void *progress_user;
 } as_transfer;
 
-/* Buffers of one block that `memory` pays for: four at least. */
-int as_transfer_buffers(const as_transfer *t);
+/* Buffers of one block and `head` bytes that `memory` pays for: four at least. */
+int as_transfer_buffers(const as_transfer *t, int64_t head);
 
 /* Writes all of the plan's bytes and fsyncs every file that this rank wrote to. Collective:
- * all ranks return together, with one code. */
+ * all ranks return together, with one code. `e` may hold an error already: then no rank
+ * begins. */
 int as_transfer_save(const as_transfer *t, as_error *e);
 
 /* Reads all of the plan's bytes into the pieces. Collective, likewise. */

@@ -11,9 +11,9 @@
 /* A range of another rank's piece that lies in the block. */
 typedef struct wanted {
     int rank;
-    size_t order;         /* as found, so that a receiver's ranges keep the file's order */
+    size_t order; /* as found, so that a receiver's ranges keep the file's order */
     as_range range;
-    int64_t tensor_at;    /* in the file */
+    int64_t tensor_at; /* in the file */
     int64_t bytes;
     const int64_t *words; /* of the box, in the plan */
 } wanted;
@@ -26,7 +26,8 @@ struct as_delivery {
     size_t next;
 };
 
-static int own(as_delivery *d, const as_part *part, const as_range *range, as_error *e)
+static int own(as_delivery *d, const as_part *part, const as_range *range, int64_t bytes,
+               as_error *e)
 {
     as_place place;
     int code = as_place_find(d->transfer->state, d->transfer->plan, range->piece, &place, e);
@@ -34,6 +35,7 @@ static int own(as_delivery *d, const as_part *part, const as_range *range, as_er
         return code;
     }
     const char *window = d->window + (part->tensor_at + range->low - d->block.low);
+    d->transfer->filled[range->piece] += bytes;
     return place.device->from_window(&place.geometry, place.memory, range->low, range->high, window,
                                      e);
 }
@@ -42,13 +44,14 @@ static int own(as_delivery *d, const as_part *part, const as_range *range, as_er
 static int sort_box(as_delivery *d, const as_part *part, const int64_t *words,
                     const as_part_box *box, int64_t low, int64_t high, as_error *e)
 {
-    int64_t bytes = as_geometry_before(&box->geometry, high) - as_geometry_before(&box->geometry, low);
+    int64_t bytes =
+        as_geometry_before(&box->geometry, high) - as_geometry_before(&box->geometry, low);
     int code = AS_OK;
     for (size_t h = 0; bytes > 0 && h < box->holder_count && code == AS_OK; h++) {
         as_range range = {.piece = box->holders[2 * h + 1], .low = low, .high = high};
         int rank = (int)box->holders[2 * h];
         if (rank == as_comm_rank(d->transfer->comm)) {
-            code = own(d, part, &range, e);
+            code = own(d, part, &range, bytes, e);
             continue;
         }
         wanted w = {.rank = rank,
@@ -114,8 +117,7 @@ static size_t parcel_end(const as_delivery *d, int64_t *bytes)
     size_t end = d->next;
     *bytes = 0;
     /* Replicas on one rank can want the bytes of a block several times over. */
-    while (end < count && all[end].rank == all[d->next].rank &&
-           end - d->next < AS_PARCEL_RANGES &&
+    while (end < count && all[end].rank == all[d->next].rank && end - d->next < AS_PARCEL_RANGES &&
            *bytes + all[end].bytes <= d->transfer->plan->block_bytes) {
         *bytes += all[end++].bytes;
     }
@@ -188,8 +190,9 @@ int as_parcel_take(const as_transfer *t, const char *parcel, size_t size, as_err
         if (code != AS_OK) {
             return code;
         }
+        t->filled[ranges[i].piece] += bytes;
         packed += bytes;
         left -= bytes;
     }
-    return AS_OK;
+    return left == 0 ? AS_OK : as_fail(e, AS_INTERNAL, 0, "a message of the load holds too much");
 }

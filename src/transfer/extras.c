@@ -23,8 +23,8 @@ static int check_name(const char *name, const char *pattern, as_error *e)
     uint64_t count;
     int code = as_pattern_match(pattern, name, &kind, &shard, &count, e);
     if (code == AS_OK && (kind != AS_PATTERN_NONE || strcmp(name, AS_MANIFEST_NAME) == 0)) {
-        return as_fail(e, AS_INVALID, 0, "the name of the small file \"%s\" is the checkpoint's own",
-                       name);
+        return as_fail(e, AS_INVALID, 0,
+                       "the name of the small file \"%s\" is the checkpoint's own", name);
     }
     return code;
 }

@@ -2,6 +2,7 @@
 #include "transfer/files.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/sys.h"
 
@@ -16,6 +17,7 @@ static void drop(as_open_files *f, size_t i)
     size_t count;
     as_open_file **list = list_of(f, &count);
     (void)as_sys_table.close(list[i]->fd);
+    free(list[i]->name);
     free(list[i]);
     list[i] = list[count - 1];
     f->list.size -= sizeof *list;
@@ -58,14 +60,17 @@ int as_open_files_get(as_open_files *f, int32_t file, as_open_file **out, as_err
         return as_fail_nomem(e);
     }
     opened->file = file;
-    code = f->transfer->open_file(f->transfer->user, file, &opened->fd, &opened->name, e);
+    const char *name = NULL;
+    code = f->transfer->open_file(f->transfer->user, file, &opened->fd, &name, e);
     if (code != AS_OK) {
         free(opened);
         return code;
     }
-    code = as_buffer_append(&f->list, &opened, sizeof opened, e);
+    opened->name = strdup(name);
+    code = opened->name ? as_buffer_append(&f->list, &opened, sizeof opened, e) : as_fail_nomem(e);
     if (code != AS_OK) {
         (void)as_sys_table.close(opened->fd);
+        free(opened->name);
         free(opened);
         return code;
     }

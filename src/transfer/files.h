@@ -12,7 +12,8 @@ typedef struct as_open_file {
     int fd;
     int under_way; /* operations */
     bool ended;    /* no further operation will come */
-    const char *name;
+    char *name;    /* heap, owned: errors of the last operations need it longer than the opener
+                      keeps it */
 } as_open_file;
 
 typedef struct as_open_files {

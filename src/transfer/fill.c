@@ -8,6 +8,8 @@
 #include "transfer/place.h"
 #include "transfer/serve.h"
 
+enum { LARGEST_REQUEST = 1 << 30 };
+
 /* One box of a part, clipped to the block. */
 typedef struct clip {
     as_part_box box;
@@ -77,13 +79,20 @@ static int request_to(as_slot *slot, int rank, as_asked **out, as_error *e)
     return AS_OK;
 }
 
-/* Finds out, box by box, what must be asked for; *own_boxes counts the others. */
+/* What a block is made of. */
+typedef struct tally {
+    size_t own_boxes;
+    int64_t bytes;
+} tally;
+
+/* Finds out, box by box, what must be asked for. */
 static int collect(as_slot *slot, const as_transfer *t, const clip *c, void *user, as_error *e)
 {
-    size_t *own_boxes = user;
+    tally *found = user;
     int rank = (int)c->box.holders[0];
+    found->bytes += clip_bytes(c);
     if (rank == as_comm_rank(t->comm)) {
-        (*own_boxes)++;
+        found->own_boxes++;
         return AS_OK;
     }
     as_asked *a;
@@ -134,6 +143,15 @@ static int send_requests(as_slot *slot, const as_transfer *t, as_error *e)
     int tag = AS_TAG_ANSWER + slot->number;
     int64_t at = 0;
     int code = AS_OK;
+    for (size_t i = 0; i < asked_count(slot); i++) {
+        if (asked_at(slot, i)->request.size > LARGEST_REQUEST) {
+            return as_fail(e, AS_LIMIT, 0,
+                           "the block at offset %lld is made of more than %d pieces of rank %d: "
+                           "save with smaller blocks",
+                           (long long)slot->block.low, (int)(LARGEST_REQUEST / sizeof(as_range)),
+                           asked_at(slot, i)->rank);
+        }
+    }
     for (size_t i = 0; i < asked_count(slot) && code == AS_OK; i++) {
         as_asked *a = asked_at(slot, i);
         *(as_ask *)(void *)a->request.data = (as_ask){.tag = tag, .bytes = a->bytes};
@@ -154,10 +172,14 @@ int as_slot_start(as_slot *slot, const as_transfer *t, const as_block *block, as
 {
     slot->busy = true;
     slot->block = *block;
-    size_t own_boxes = 0;
-    int code = for_clips(slot, t, collect, &own_boxes, e);
+    tally found = {0};
+    int code = for_clips(slot, t, collect, &found, e);
     char *direct = NULL;
-    if (code == AS_OK && own_boxes == 1 && asked_count(slot) == 0) {
+    if (code == AS_OK && found.bytes != block->high - block->low) {
+        return as_fail(e, AS_INTERNAL, 0, "the pieces of the block at offset %lld do not fill it",
+                       (long long)block->low);
+    }
+    if (code == AS_OK && found.own_boxes == 1 && asked_count(slot) == 0) {
         code = for_clips(slot, t, find_direct, &direct, e);
     }
     slot->io.bytes = direct;
@@ -225,12 +247,17 @@ int as_slot_finish(as_slot *slot, const as_transfer *t, char **bytes, as_error *
 
 void as_slot_clear(as_slot *slot, as_pool *pool)
 {
+    bool answering = false;
     for (size_t i = 0; i < asked_count(slot); i++) {
-        as_buffer_free(&asked_at(slot, i)->request);
+        as_asked *a = asked_at(slot, i);
+        answering = answering || a->answer.active;
+        if (!a->sent.active) {
+            as_buffer_free(&a->request);
+        }
     }
     as_buffer_free(&slot->asked);
     as_pool_give(pool, slot->window);
-    as_pool_give(pool, slot->packed);
+    as_pool_give(pool, answering ? NULL : slot->packed);
     slot->window = NULL;
     slot->packed = NULL;
     slot->file = NULL;

@@ -24,8 +24,8 @@ typedef struct as_slot {
     int number;
     bool busy;
     as_block block;
-    char *window; /* the block's bytes; NULL if it is written from the caller's memory */
-    char *packed; /* answers, until they are put in place; NULL if there are none */
+    char *window;    /* the block's bytes; NULL if it is written from the caller's memory */
+    char *packed;    /* answers, until they are put in place; NULL if there are none */
     as_buffer asked; /* as_asked[] */
     as_io io;
     as_open_file *file;
@@ -42,7 +42,8 @@ int as_slot_test(as_slot *slot, const as_transfer *t, bool *complete, as_error *
 /* Puts the answers in place; the block's bytes are then at *bytes. */
 int as_slot_finish(as_slot *slot, const as_transfer *t, char **bytes, as_error *e);
 
-/* Gives the buffers back. */
+/* Gives the buffers back; those of messages that MPI has not ended (after AS_MPI) are left
+ * to it for good. */
 void as_slot_clear(as_slot *slot, as_pool *pool);
 
 #endif

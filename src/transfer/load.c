@@ -12,6 +12,7 @@
 #include "tensor/dtype.h"
 #include "transfer/arguments.h"
 #include "transfer/context.h"
+#include "transfer/filled.h"
 #include "transfer/save.h"
 
 /* A save that commits while files are being opened makes the load look again. */
@@ -174,6 +175,8 @@ static int make_plan(loading *l, as_buffer *missing, as_buffer *unexpected, as_e
     int code = as_make_plan(call->comm, &planner, e);
     if (code == AS_OK || code == AS_NAMES) {
         as_error trouble = AS_ERROR_INIT;
+        as_buffer_free(missing); /* of an earlier load or try */
+        as_buffer_free(unexpected);
         *missing = planner.missing;
         *unexpected = planner.unexpected;
         planner.missing = AS_BUFFER_INIT;
@@ -202,20 +205,32 @@ static int open_file(void *user, int32_t file, int *fd, const char **name, as_er
     return l->opener.open(l->opener.self, *name, fd, e);
 }
 
-static int transfer_bytes(loading *l, as_error *e)
+/* Reads all bytes, then makes sure that each piece got its own. */
+static int transfer_bytes(loading *l, const as_buffer *missing, as_error *e)
 {
+    size_t count = as_state_count(l->call->state);
     as_transfer t = {
         .comm = l->call->comm,
         .state = l->call->state,
         .plan = &l->plan,
         .engine = &as_engine_posix,
         .memory = l->call->memory,
+        .filled = calloc(count ? count : 1, sizeof *t.filled),
         .open_file = open_file,
         .user = l,
         .progress = l->call->progress,
         .progress_user = l->call->progress_user,
     };
-    return as_transfer_load(&t, e);
+    if (!t.filled) {
+        (void)as_fail_nomem(e);
+    }
+    int code = as_transfer_load(&t, e);
+    if (code == AS_OK) {
+        (void)as_filled_check(t.state, t.filled, missing, e);
+        code = as_comm_agree(t.comm, e);
+    }
+    free(t.filled);
+    return code;
 }
 
 /* One look at the checkpoint; AS_BUSY if a save replaced it meanwhile. */
@@ -226,7 +241,7 @@ static int try_load(loading *l, as_buffer *missing, as_buffer *unexpected, as_er
         code = make_plan(l, missing, unexpected, e);
     }
     if (code == AS_OK) {
-        code = transfer_bytes(l, e);
+        code = transfer_bytes(l, missing, e);
     }
     if (code == AS_MPI) {
         return code;

@@ -15,8 +15,8 @@ enum { LARGEST_GAP = 64 << 10 }; /* bytes that nobody wants, read along rather t
 /* A block from the read to the last parcel. */
 typedef struct reading {
     bool busy;
-    bool read; /* the bytes are there */
-    bool direct;
+    bool read;      /* the bytes are there */
+    int64_t direct; /* the piece that the bytes are read straight into; -1: none */
     as_block block;
     char *window;
     as_io io;
@@ -52,7 +52,7 @@ typedef struct loader {
 
 static int open_loader(loader *l, const as_transfer *t, as_error *e)
 {
-    int buffers = as_transfer_buffers(t);
+    int buffers = as_transfer_buffers(t, AS_PARCEL_HEAD);
     int parcels = buffers / 4 > 0 ? buffers / 4 : 1;
     *l = (loader){.transfer = t,
                   .files = {.transfer = t},
@@ -67,6 +67,10 @@ static int open_loader(loader *l, const as_transfer *t, as_error *e)
     }
     if (code == AS_OK) {
         code = as_pool_init(&l->parcels, block + AS_PARCEL_HEAD, 2 * parcels, e);
+    }
+    if (code == AS_OK) {
+        /* A parcel must be taken when it comes, or its sender waits for ever. */
+        code = as_pool_fill(&l->parcels, e);
     }
     if (code == AS_OK) {
         l->readings = calloc((size_t)l->reading_count, sizeof *l->readings);
@@ -93,8 +97,9 @@ static void close_loader(loader *l)
         }
     }
     for (int i = 0; l->in && l->out && i < l->parcel_count; i++) {
-        as_pool_give(&l->parcels, l->out[i].buffer);
-        as_pool_give(&l->parcels, l->in[i].buffer);
+        /* What MPI has not ended (after AS_MPI) is left to it for good. */
+        as_pool_give(&l->parcels, l->out[i].message.active ? NULL : l->out[i].buffer);
+        as_pool_give(&l->parcels, l->in[i].message.active ? NULL : l->in[i].buffer);
     }
     as_open_files_free(&l->files);
     if (l->engine) {
@@ -107,8 +112,8 @@ static void close_loader(loader *l)
     free(l->in);
 }
 
-/* The memory of a block that only one run of this rank's memory wants; else NULL. */
-static char *find_direct(const loader *l, const as_block *block)
+/* The memory of a block that only one run of this rank's memory wants, and its piece; else NULL. */
+static char *find_direct(const loader *l, const as_block *block, int64_t *piece)
 {
     const as_transfer *t = l->transfer;
     const as_part *part = as_plan_part(t->plan, block->first_part);
@@ -121,6 +126,7 @@ static char *find_direct(const loader *l, const as_block *block)
         as_place_find(t->state, t->plan, box.holders[1], &place, NULL) != AS_OK) {
         return NULL;
     }
+    *piece = box.holders[1];
     return place.device->direct(&place.geometry, place.memory, block->low - part->tensor_at,
                                 block->high - part->tensor_at);
 }
@@ -129,8 +135,9 @@ static int begin_reading(loader *l, reading *r, const as_block *block, as_error 
 {
     *r = (reading){.busy = true, .block = *block};
     l->busy++;
-    char *bytes = find_direct(l, block);
-    r->direct = bytes != NULL;
+    int64_t piece = -1;
+    char *bytes = find_direct(l, block, &piece);
+    r->direct = bytes ? piece : -1;
     int code = AS_OK;
     if (!bytes) {
         code = as_pool_take(&l->windows, &r->window, e);
@@ -178,7 +185,9 @@ static void reap(loader *l, bool *moved, as_error *e)
         (void)as_open_files_done(&l->files, r->file, e);
         l->done += io->count;
         r->read = true;
-        if (io->code == AS_OK && !r->direct) {
+        if (io->code == AS_OK && r->direct >= 0) {
+            l->transfer->filled[r->direct] += io->count;
+        } else if (io->code == AS_OK) {
             (void)as_delivery_open(&r->delivery, l->transfer, &r->block, r->window, e);
         }
         if (!r->delivery) {

@@ -12,8 +12,8 @@ enum { RECORD_FILE, RECORD_DROPPED, RECORD_WRITER };
 /* What this rank knows: the files that it built, its own bytes, dropped names. */
 static int put_records(const as_plan *plan, as_buffer *out, as_error *e)
 {
-    int code = as_words_put(out, (int64_t[]){RECORD_WRITER, plan->own_bytes, plan->moved_bytes}, 3,
-                            e);
+    int code =
+        as_words_put(out, (int64_t[]){RECORD_WRITER, plan->own_bytes, plan->moved_bytes}, 3, e);
     for (size_t i = 0; i < as_plan_built_count(plan) && code == AS_OK; i++) {
         const as_built_file *b = as_plan_built(plan, i);
         code = as_words_put(out, (int64_t[]){RECORD_FILE, b->file, (int64_t)b->tensor_count}, 3, e);

@@ -17,7 +17,7 @@ typedef struct as_overview {
     size_t tensor_count;
     const char **tensors; /* names in the order of the index; into `text` */
     size_t dropped_count;
-    const char **dropped; /* pairs (dropped, kept); into `text` */
+    const char **dropped;  /* pairs (dropped, kept); into `text` */
     int64_t *writer_bytes; /* [ranks] */
     int64_t exchanged_bytes;
     as_buffer text;

@@ -10,7 +10,8 @@
 #include "plan/planner.h"
 #include "transfer/arguments.h"
 
-enum { LARGEST_BLOCK = 1 << 30 };
+/* With all that goes with a block in a message it stays below 1 GiB. */
+enum { LARGEST_BLOCK = 512 << 20 };
 
 /* huggingface_hub's default. */
 static const char default_size[] = "5GB";
@@ -20,7 +21,7 @@ int as_check_block_bytes(int64_t block_bytes, as_error *e)
     if (block_bytes < AS_BLOCK_UNIT || block_bytes > LARGEST_BLOCK ||
         block_bytes % AS_BLOCK_UNIT != 0) {
         return as_fail(e, AS_INVALID, 0,
-                       "a block of %lld bytes; it must be a multiple of %d up to 1 GiB",
+                       "a block of %lld bytes; it must be a multiple of %d up to 512 MiB",
                        (long long)block_bytes, (int)AS_BLOCK_UNIT);
     }
     return AS_OK;

@@ -131,9 +131,9 @@ static void write_end(index_file *f, as_error *e)
 static int open_index(const as_publication *p, index_file *f, as_error *e)
 {
     int code = as_staged_path(p->directory, p->index, &f->path, e);
-    return code == AS_OK ? as_file_create(AT_FDCWD, f->path.data, (mode_t)p->mode, f->path.data,
-                                          &f->fd, e)
-                         : code;
+    return code == AS_OK
+               ? as_file_create(AT_FDCWD, f->path.data, (mode_t)p->mode, f->path.data, &f->fd, e)
+               : code;
 }
 
 /* All memory is had and all lines are built before the first is sent. */

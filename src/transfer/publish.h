@@ -15,8 +15,8 @@ typedef struct as_publication {
     const char *directory;
     int mode;
     const as_log *log;
-    char *index;       /* heap: the index's name; NULL if there is one file */
-    int64_t *writers;  /* [ranks]: bytes that each wrote */
+    char *index;        /* heap: the index's name; NULL if there is one file */
+    int64_t *writers;   /* [ranks]: bytes that each wrote */
     int64_t index_size; /* bytes */
 } as_publication;
 

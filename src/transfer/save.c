@@ -36,20 +36,27 @@ static int file_name(const saving *s, int32_t file, char **out, as_error *e)
 static int fail_staged(const char *path, as_error *e)
 {
     int reason = errno;
-    const char *hint = reason == ENOENT ? " (is the folder on a file system that all hosts share?)"
-                                        : "";
+    const char *hint =
+        reason == ENOENT ? " (is the folder on a file system that all hosts share?)" : "";
     return as_fail(e, AS_SYSTEM, reason, "%s: cannot open the staged file%s", path, hint);
 }
 
+/* Until all bytes are there every writer must be able to open the file, whatever the caller wants
+ * its mode to be in the end. */
+static mode_t first_mode(const saving *s)
+{
+    return s->call->mode ? (mode_t)s->call->mode | 0600 : 0;
+}
+
 /* Makes a staged file of its full size, so that all writers can open it. */
-static int create_file(const saving *s, const char *name, int64_t size, const void *bytes,
-                       as_error *e)
+static int create_file(const saving *s, const char *name, mode_t mode, int64_t size,
+                       const void *bytes, as_error *e)
 {
     as_buffer path = AS_BUFFER_INIT;
     int fd = -1;
     int code = as_staged_path(s->call->directory, name, &path, e);
     if (code == AS_OK) {
-        code = as_file_create(AT_FDCWD, path.data, (mode_t)s->call->mode, path.data, &fd, e);
+        code = as_file_create(AT_FDCWD, path.data, mode, path.data, &fd, e);
     }
     if (code == AS_OK && as_sys_table.ftruncate(fd, (off_t)size) < 0) {
         code = as_fail(e, AS_SYSTEM, errno, "%s: cannot give the file its size of %lld bytes",
@@ -78,7 +85,7 @@ static int create_files(const saving *s, as_error *e)
         char *name = NULL;
         code = file_name(s, b->file, &name, e);
         if (code == AS_OK) {
-            code = create_file(s, name, b->size, NULL, e);
+            code = create_file(s, name, first_mode(s), b->size, NULL, e);
         }
         free(name);
     }
@@ -90,16 +97,17 @@ static int create_files(const saving *s, as_error *e)
              k++) {
             const as_small_file *f = as_state_file(state, k);
             if (strcmp(f->name, x->name) == 0) {
-                code = create_file(s, f->name, (int64_t)f->size, f->bytes, e);
+                code =
+                    create_file(s, f->name, (mode_t)s->call->mode, (int64_t)f->size, f->bytes, e);
             }
         }
     }
     return code;
 }
 
-static int open_staged(void *user, int32_t file, int *fd, const char **name, as_error *e)
+/* Opens the staged file of that number; its path is then in s->path. */
+static int open_file(saving *s, int32_t file, int flags, int *fd, as_error *e)
 {
-    saving *s = user;
     char *plain = NULL;
     int code = file_name(s, file, &plain, e);
     if (code == AS_OK) {
@@ -109,9 +117,38 @@ static int open_staged(void *user, int32_t file, int *fd, const char **name, as_
     if (code != AS_OK) {
         return code;
     }
-    *fd = as_open(AT_FDCWD, s->path.data, O_WRONLY | O_NOFOLLOW, 0);
-    *name = s->path.data;
+    *fd = as_open(AT_FDCWD, s->path.data, flags | O_NOFOLLOW, 0);
     return *fd < 0 ? fail_staged(s->path.data, e) : AS_OK;
+}
+
+static int open_staged(void *user, int32_t file, int *fd, const char **name, as_error *e)
+{
+    saving *s = user;
+    int code = open_file(s, file, O_WRONLY, fd, e);
+    *name = s->path.data;
+    return code;
+}
+
+/* Files of a mode that keeps their owner out get it only when they are written. Collective. */
+static int settle_modes(saving *s, as_error *e)
+{
+    const as_plan *plan = &s->prepared.plan;
+    int code = AS_OK;
+    for (size_t i = 0; i < as_plan_built_count(plan) && code == AS_OK; i++) {
+        int fd = -1;
+        code = open_file(s, as_plan_built(plan, i)->file, O_RDONLY, &fd, e);
+        if (code == AS_OK && as_sys_table.fchmod(fd, (mode_t)s->call->mode) < 0) {
+            code = as_fail(e, AS_SYSTEM, errno, "%s: cannot give this file the mode %04o",
+                           s->path.data, (unsigned)s->call->mode);
+        }
+        if (code == AS_OK) {
+            code = as_sync(fd, s->path.data, e);
+        }
+        if (fd >= 0) {
+            (void)as_sys_table.close(fd);
+        }
+    }
+    return as_comm_agree(s->call->comm, e);
 }
 
 static int refresh_lock(void *user, as_error *e)
@@ -134,7 +171,9 @@ static int transfer_bytes(saving *s, as_error *e)
         .progress = s->call->progress,
         .progress_user = s->call->progress_user,
     };
-    return as_transfer_save(&t, e);
+    int code = as_transfer_save(&t, e);
+    bool settled = first_mode(s) == (mode_t)s->call->mode;
+    return code == AS_OK && !settled ? settle_modes(s, e) : code;
 }
 
 static int begin(saving *s, as_error *e)

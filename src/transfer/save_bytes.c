@@ -14,18 +14,18 @@ typedef struct saver {
     as_server *server;
     as_open_files files;
     as_block_walk walk;
-    bool more;      /* blocks are left to begin */
+    bool more; /* blocks are left to begin */
     as_slot *slots;
     int slot_count;
     int busy;
-    int64_t done;   /* bytes written */
+    int64_t done; /* bytes written */
     as_message barrier;
     bool at_barrier;
 } saver;
 
 static int open_saver(saver *s, const as_transfer *t, as_error *e)
 {
-    int buffers = as_transfer_buffers(t);
+    int buffers = as_transfer_buffers(t, 0);
     int answers = buffers / 4 > 0 ? buffers / 4 : 1;
     *s = (saver){.transfer = t,
                  .files = {.transfer = t, .sync = true},

@@ -12,9 +12,13 @@ typedef struct answer {
     char *buffer;
 } answer;
 
+/* Room for requests that is had before the first comes: some 2700 ranges of a block. */
+enum { REQUEST_BYTES = 64 << 10 };
+
 struct as_server {
     const as_transfer *transfer;
     as_pool pool;
+    as_buffer request; /* the one that is being taken */
     int limit;
     int under_way;
     answer *answers; /* [limit]; those with a buffer are under way */
@@ -31,6 +35,12 @@ int as_server_open(as_server **out, const as_transfer *t, int buffers, as_error 
     s->answers = calloc((size_t)buffers, sizeof *s->answers);
     int code = s->answers ? as_pool_init(&s->pool, (size_t)t->plan->block_bytes, buffers, e)
                           : as_fail_nomem(e);
+    if (code == AS_OK) {
+        code = as_pool_fill(&s->pool, e);
+    }
+    if (code == AS_OK) {
+        code = as_buffer_reserve(&s->request, REQUEST_BYTES, e);
+    }
     if (code != AS_OK) {
         as_server_close(s);
         return code;
@@ -75,26 +85,30 @@ static int send_answer(as_server *s, int to, const as_ask *ask, const as_range *
     /* A failed pack is answered too: the asker waits, and the agreement at the end tells it. */
     int packed = pack_ranges(s, ranges, count, ask->bytes, a->buffer, e);
     int code = as_comm_send(s->transfer->comm, to, (int)ask->tag, a->buffer, (size_t)ask->bytes,
-                        &a->message, e);
+                            &a->message, e);
     s->under_way++;
     return code == AS_OK ? packed : code;
 }
 
 /* Receives a request that has arrived. All memory is had before: a request that was taken is
- * answered; without memory it stays where it is, for the next try. */
+ * answered. Only for an uncommonly long one memory may be lacking; it stays where it is, for
+ * the next try. */
 static int take_request(as_server *s, int from, size_t size, as_error *e)
 {
-    char *request = malloc(size);
     char *buffer = NULL;
-    int taken = request ? as_pool_take(&s->pool, &buffer, e) : as_fail_nomem(e);
-    if (taken != AS_OK) {
-        free(request);
-        return taken;
+    s->request.size = 0;
+    int code = as_buffer_reserve(&s->request, size, e);
+    if (code == AS_OK) {
+        code = as_pool_take(&s->pool, &buffer, e);
     }
+    if (code != AS_OK) {
+        return code;
+    }
+    const char *request = s->request.data;
     as_message m = {0};
     bool done = false;
     int idle = 0;
-    int code = as_comm_receive(s->transfer->comm, from, AS_TAG_ASK, request, size, &m, e);
+    code = as_comm_receive(s->transfer->comm, from, AS_TAG_ASK, s->request.data, size, &m, e);
     while (code == AS_OK && !done) { /* it is there: this takes no time */
         code = as_comm_test(s->transfer->comm, &m, &done, e);
         if (!done) {
@@ -109,7 +123,6 @@ static int take_request(as_server *s, int from, size_t size, as_error *e)
     } else {
         as_pool_give(&s->pool, buffer);
     }
-    free(request);
     return code;
 }
 
@@ -160,9 +173,12 @@ void as_server_close(as_server *s)
         return;
     }
     for (int i = 0; s->answers && i < s->limit; i++) {
-        as_pool_give(&s->pool, s->answers[i].buffer);
+        if (!s->answers[i].message.active) { /* else MPI still reads it */
+            as_pool_give(&s->pool, s->answers[i].buffer);
+        }
     }
     as_pool_free(&s->pool);
+    as_buffer_free(&s->request);
     free(s->answers);
     free(s);
 }
