@@ -68,24 +68,24 @@ extern "C" {
 
 enum allshard_code {
     ALLSHARD_OK = 0,
-    ALLSHARD_INVALID = -1,    /* an argument or a declaration is wrong */
-    ALLSHARD_NOMEM = -2,      /* out of memory */
-    ALLSHARD_SYSTEM = -3,     /* a system call failed; see sys_errno */
-    ALLSHARD_MPI = -4,        /* an MPI call failed */
-    ALLSHARD_NOT_FOUND = -5,  /* there is no such file, folder or checkpoint */
-    ALLSHARD_FORMAT = -6,     /* a file breaks the rules of its format */
-    ALLSHARD_MISMATCH = -7,   /* ranks, or a rank and the checkpoint, disagree about a tensor */
-    ALLSHARD_COVERAGE = -8,   /* the declared boxes leave a gap or overlap */
-    ALLSHARD_NAMES = -9,      /* load: names are missing or unexpected */
-    ALLSHARD_TIED = -10,      /* shared storage without a tensor that covers it whole */
-    ALLSHARD_EMPTY = -11,     /* the state holds no tensor */
-    ALLSHARD_SIZE = -12,      /* the shard size cannot be read */
-    ALLSHARD_PATTERN = -13,   /* the file name pattern is unusable */
-    ALLSHARD_LIMIT = -14,     /* a limit of the format or of this library is passed */
-    ALLSHARD_BUSY = -15,      /* another save holds the folder */
-    ALLSHARD_PENDING = -16,   /* the save is durable, but its last renames wait for recovery */
-    ALLSHARD_UNKNOWN = -17,   /* whether the save counts is unknown: run `allshard recover` */
-    ALLSHARD_INTERNAL = -18   /* a fault in allshard itself; please report it */
+    ALLSHARD_INVALID = -1,   /* an argument or a declaration is wrong */
+    ALLSHARD_NOMEM = -2,     /* out of memory */
+    ALLSHARD_SYSTEM = -3,    /* a system call failed; see sys_errno */
+    ALLSHARD_MPI = -4,       /* an MPI call failed */
+    ALLSHARD_NOT_FOUND = -5, /* there is no such file, folder or checkpoint */
+    ALLSHARD_FORMAT = -6,    /* a file breaks the rules of its format */
+    ALLSHARD_MISMATCH = -7,  /* ranks, or a rank and the checkpoint, disagree about a tensor */
+    ALLSHARD_COVERAGE = -8,  /* the declared boxes leave a gap or overlap */
+    ALLSHARD_NAMES = -9,     /* load: names are missing or unexpected */
+    ALLSHARD_TIED = -10,     /* shared storage without a tensor that covers it whole */
+    ALLSHARD_EMPTY = -11,    /* the state holds no tensor */
+    ALLSHARD_SIZE = -12,     /* the shard size cannot be read */
+    ALLSHARD_PATTERN = -13,  /* the file name pattern is unusable */
+    ALLSHARD_LIMIT = -14,    /* a limit of the format or of this library is passed */
+    ALLSHARD_BUSY = -15,     /* another save holds the folder */
+    ALLSHARD_PENDING = -16,  /* the save is durable, but its last renames wait for recovery */
+    ALLSHARD_UNKNOWN = -17,  /* whether the save counts is unknown: run `allshard recover` */
+    ALLSHARD_INTERNAL = -18  /* a fault in allshard itself; please report it */
 };
 
 /* "ALLSHARD_FORMAT" for ALLSHARD_FORMAT; "ALLSHARD_?" for a number that is no code. Local. */
@@ -126,8 +126,7 @@ typedef struct allshard_options {
 /* Makes a context on a private duplicate of `comm`. Collective. `options` may be NULL.
  * *out is NULL after a failure, whose text goes to options->log. Close before MPI_Finalize.
  * ALLSHARD_INVALID, ALLSHARD_NOMEM, ALLSHARD_MPI. */
-ALLSHARD_API int allshard_open(allshard **out, allshard_comm comm,
-                               const allshard_options *options);
+ALLSHARD_API int allshard_open(allshard **out, allshard_comm comm, const allshard_options *options);
 
 #ifndef ALLSHARD_NO_MPI
 /* The same with a Fortran communicator handle. Collective. */
@@ -160,10 +159,10 @@ enum { ALLSHARD_MAX_DIMS = 16 };
 
 /* Element types, as safetensors names them. */
 enum allshard_dtype {
-    ALLSHARD_BOOL = 1,        /* 1 byte */
-    ALLSHARD_F4 = 2,          /* 4 bits, two in a byte */
-    ALLSHARD_F6_E2M3 = 3,     /* 6 bits, four in three bytes */
-    ALLSHARD_F6_E3M2 = 4,     /* 6 bits, four in three bytes */
+    ALLSHARD_BOOL = 1,    /* 1 byte */
+    ALLSHARD_F4 = 2,      /* 4 bits, two in a byte */
+    ALLSHARD_F6_E2M3 = 3, /* 6 bits, four in three bytes */
+    ALLSHARD_F6_E3M2 = 4, /* 6 bits, four in three bytes */
     ALLSHARD_U8 = 5,
     ALLSHARD_I8 = 6,
     ALLSHARD_F8_E5M2 = 7,

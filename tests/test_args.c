@@ -58,7 +58,7 @@ static int parse(const char *first, ...)
     va_start(more, first);
     for (const char *a = first; a; a = va_arg(more, const char *)) {
         assert_true(argc < 8 && strlen(a) < sizeof storage[0]);
-        strcpy(storage[argc], a);
+        memcpy(storage[argc], a, strlen(a) + 1);
         argv[argc] = storage[argc];
         argc++;
     }

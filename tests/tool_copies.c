@@ -11,12 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "allshard.h"
 #include "cli/layout.h"
 #include "cli/read_checkpoint.h"
 
-enum { FIELDS = 9, LINE = 8192 };
+enum { FIELDS = 9, LINE = 8192, MOST_RANKS = 64 };
 
 typedef struct job {
     int ranks;
@@ -156,26 +157,53 @@ static void copy(const job *j, MPI_Comm comm)
     as_comm_free(w.comm);
 }
 
+/* Ranks without work in a job wait asleep: they would take the cores from those that have some. */
+static void meet(void)
+{
+    MPI_Request all;
+    int done = 0;
+    MPI_Ibarrier(MPI_COMM_WORLD, &all);
+    while (!done) {
+        MPI_Test(&all, &done, MPI_STATUS_IGNORE);
+        if (!done) {
+            (void)usleep(500);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     MPI_Init(&argc, &argv);
     int rank = 0;
+    int ranks = 0;
     int done = 0;
     char line[LINE];
+    MPI_Comm first[MOST_RANKS + 1]; /* first[n]: the first n ranks, on those */
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    if (ranks > MOST_RANKS) {
+        stop("usage", "too many ranks");
+    }
+    for (int n = 1; n <= ranks; n++) {
+        MPI_Comm_split(MPI_COMM_WORLD, rank < n ? 0 : MPI_UNDEFINED, rank, &first[n]);
+    }
     FILE *jobs = argc == 2 ? fopen(argv[1], "r") : NULL;
     if (!jobs) {
         stop("usage", "tool_copies JOBS");
     }
     while (fgets(line, sizeof line, jobs)) {
         job j = parse(line);
-        MPI_Comm comm;
-        MPI_Comm_split(MPI_COMM_WORLD, rank < j.ranks ? 0 : MPI_UNDEFINED, rank, &comm);
-        if (comm != MPI_COMM_NULL) {
-            copy(&j, comm);
-            MPI_Comm_free(&comm);
+        if (j.ranks < 1 || j.ranks > ranks) {
+            stop("a job asks for more ranks than there are", j.source);
         }
+        if (rank < j.ranks) {
+            copy(&j, first[j.ranks]);
+        }
+        meet();
         done++;
+    }
+    for (int n = rank + 1; n <= ranks; n++) {
+        MPI_Comm_free(&first[n]);
     }
     fclose(jobs);
     if (rank == 0) {

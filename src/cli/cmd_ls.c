@@ -206,6 +206,9 @@ static void print_files(const as_output *o, const as_contents *c, const as_sums 
         print_dtypes(o, &sums[f]);
         as_print(o, "\n");
     }
+    if (c->index_name) {
+        as_print(o, "  %s\n", c->index_name);
+    }
     if (c->files.count > 1) {
         as_print(o, "Balance: on average a shard is %.0f %% of the largest.\n", balance * 100);
     }
@@ -228,14 +231,10 @@ static void print_text(const as_output *o, const char *path, const as_contents *
 {
     const as_sums *all = &sums[c->files.count];
     as_print_in(o, AS_BOLD, "%s", path);
-    as_print(o, ": %zu file%s%s%s, %s tensors, %s parameters, %s (%s bytes) of ", c->files.count,
-             c->files.count == 1 ? "" : "s", c->index_name ? " and " : "",
-             c->index_name ? c->index_name : "", as_grouped(all->tensors).text,
-             as_human_count((double)all->numel).text, as_human_bytes(all->bytes).text,
-             as_grouped(all->bytes).text);
-    if (all->tensors == 0) {
-        as_print(o, "nothing");
-    }
+    as_print(o, ": %s tensor%s, %s parameters, %s (%s bytes)", as_grouped(all->tensors).text,
+             all->tensors == 1 ? "" : "s", as_human_count((double)all->numel).text,
+             as_human_bytes(all->bytes).text, as_grouped(all->bytes).text);
+    as_print(o, "%s", all->tensors > 0 ? ", " : "");
     print_dtypes(o, all);
     as_print(o, "\n");
     print_files(o, c, sums);

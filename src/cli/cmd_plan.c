@@ -48,7 +48,7 @@ static const as_arg_option table[] = {
     {.name = "pattern",
      .value = "P",
      .help = "with a PATH: which checkpoint, if the folder holds\n"
-             "several",
+             "several; with --model: file name with {suffix}",
      .text = &options.pattern},
     {.name = "dtype",
      .value = "D",

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "base/sys.h"
+#include "cli/shards.h"
 #include "commit/folder.h"
 #include "commit/view.h"
 
@@ -67,7 +68,7 @@ static int add_file(as_spread *s, as_view *v, const char *path, const char *name
 {
     int fd = -1;
     as_error why = AS_ERROR_INIT;
-    int code = as_view_open_file(v, name, &fd, &why);
+    int code = as_shard_open(v, name, &fd, &why);
     if (code == AS_NOT_FOUND) {
         as_say_warning(&s->tool->out, "%s/%s is a link to nothing: it was left out", path, name);
     }

@@ -98,7 +98,7 @@ static bool tell_json(as_tool *tool, const as_error *e, int status)
         tool->result = json_pack("{s:o}", "error", as_json_error(e));
     }
     as_tool_set(tool, "ok", json_boolean(status == AS_STATUS_GOOD));
-    return as_output_json(&tool->out, tool->result);
+    return as_output_json(tool->result);
 }
 
 /* Prints what is left to print and ends MPI. All ranks leave with the worst status of any, and only

@@ -211,16 +211,10 @@ bool as_output_flush(const as_output *o)
 
 /* --------------------------------------------------------------------- JSON */
 
-bool as_output_json(const as_output *o, json_t *object)
+bool as_output_json(json_t *object)
 {
-    bool good = true;
-    if (o->speaks) {
-        good =
-            object && json_dumpf(object, stdout, JSON_INDENT(2)) == 0 && fputc('\n', stdout) != EOF;
-        if (!good) {
-            as_say_error(o, object ? "the JSON could not be written to stdout" : "out of memory");
-        }
-    }
+    bool good =
+        object && json_dumpf(object, stdout, JSON_INDENT(2)) == 0 && fputc('\n', stdout) != EOF;
     json_decref(object);
     return good;
 }

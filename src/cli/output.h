@@ -52,9 +52,9 @@ void as_output_log(int level, const char *text, void *user);
 /* Warnings of the rooms, printed as they come, on the rank that they meet. */
 as_log as_output_as_log(as_output *o);
 
-/* The one JSON object of the command, printed and freed. NULL stands for lack of memory. False if
- * it could not be written. */
-bool as_output_json(const as_output *o, json_t *object);
+/* Prints the one JSON object of the command and frees it. False if it could not be written, or is
+ * NULL for lack of memory. */
+bool as_output_json(json_t *object);
 
 /* A JSON string of any bytes: what is no UTF-8 is replaced by U+FFFD. */
 json_t *as_json_text(const char *text, size_t length);

@@ -14,18 +14,24 @@ static bool cannot_exist(int sys_errno)
     return sys_errno == ENAMETOOLONG || sys_errno == ENOTDIR || sys_errno == ELOOP;
 }
 
+int as_shard_open(as_view *v, const char *name, int *fd, as_error *e)
+{
+    as_error why = AS_ERROR_INIT;
+    int code = as_view_open_file(v, name, fd, &why);
+    if (code == AS_SYSTEM && cannot_exist(why.sys_errno)) {
+        code = as_fail(e, AS_NOT_FOUND, 0, "%s", as_error_text(&why));
+        as_error_clear(&why);
+        return code;
+    }
+    return as_error_pass(e, &why);
+}
+
 int as_shard_read(as_view *v, const char *name, const char *what, as_table *out, const as_log *log,
                   as_error *e)
 {
     int fd = -1;
-    as_error why = AS_ERROR_INIT;
-    int code = as_view_open_file(v, name, &fd, &why);
-    if (code == AS_SYSTEM && cannot_exist(why.sys_errno)) {
-        code = as_fail(e, AS_NOT_FOUND, 0, "%s", as_error_text(&why));
-        as_error_clear(&why);
-    }
+    int code = as_shard_open(v, name, &fd, e);
     if (code != AS_OK) {
-        (void)as_error_pass(e, &why);
         return code;
     }
     as_source source;

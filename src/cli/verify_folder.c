@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/sys.h"
+#include "cli/shards.h"
 #include "cli/verify.h"
 #include "commit/folder.h"
 #include "commit/manifest.h"
@@ -33,7 +34,7 @@ static int read_small(as_folder_check *c, const char *name, as_buffer *out, bool
 {
     int fd = -1;
     as_error why = AS_ERROR_INIT;
-    int code = as_view_open_file(c->view, name, &fd, &why);
+    int code = as_shard_open(c->view, name, &fd, &why);
     *there = code == AS_OK;
     if (code == AS_NOT_FOUND) {
         as_error_clear(&why);
@@ -107,7 +108,7 @@ static int check_size(as_folder_check *c, const as_manifest_part *p, const as_ma
 {
     int fd = -1;
     as_error why = AS_ERROR_INIT;
-    int code = as_view_open_file(c->view, file->name, &fd, &why);
+    int code = as_shard_open(c->view, file->name, &fd, &why);
     struct stat status = {0};
     if (code == AS_OK && as_sys_table.fstat(fd, &status) < 0) {
         code = as_fail(&why, AS_SYSTEM, errno, "%s: cannot be looked at", file->name);

@@ -17,8 +17,8 @@ typedef struct as_device {
     /* The piece's bytes of the range, one after the other. */
     int (*pack)(const as_geometry *g, const char *memory, int64_t low, int64_t high, char *packed,
                 as_error *e);
-    int (*unpack)(const as_geometry *g, char *memory, int64_t low, int64_t high,
-                  const char *packed, as_error *e);
+    int (*unpack)(const as_geometry *g, char *memory, int64_t low, int64_t high, const char *packed,
+                  as_error *e);
 
     /* The piece's bytes of the range, each at its place. */
     int (*to_window)(const as_geometry *g, const char *memory, int64_t low, int64_t high,

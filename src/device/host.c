@@ -12,8 +12,8 @@ static int pack(const as_geometry *g, const char *memory, int64_t low, int64_t h
     return AS_OK;
 }
 
-static int unpack(const as_geometry *g, char *memory, int64_t low, int64_t high,
-                  const char *packed, as_error *e)
+static int unpack(const as_geometry *g, char *memory, int64_t low, int64_t high, const char *packed,
+                  as_error *e)
 {
     (void)e;
     (void)as_tiles_unpack(g, memory, low, high, packed);

@@ -59,8 +59,8 @@ static bool describe_difference(const as_descriptor *a, const as_descriptor *b, 
         (void)as_buffer_format(second, NULL, "%s", as_dtype_name(as_descriptor_dtype(b)));
         return true;
     }
-    if (ndim != as_descriptor_ndim(b) ||
-        memcmp(as_descriptor_shape(a), as_descriptor_shape(b), (size_t)ndim * sizeof(int64_t))) {
+    if (ndim != as_descriptor_ndim(b) || memcmp(as_descriptor_shape(a), as_descriptor_shape(b),
+                                                (size_t)ndim * sizeof(int64_t)) != 0) {
         (void)as_buffer_format(first, NULL, "shape ");
         put_shape(first, a);
         put_shape(second, b);
@@ -73,7 +73,8 @@ static bool describe_difference(const as_descriptor *a, const as_descriptor *b, 
     }
     bool stored = a->words[AS_D_KIND] & AS_D_STORED;
     if (stored != (bool)(b->words[AS_D_KIND] & AS_D_STORED) ||
-        (stored && memcmp(a->words + AS_D_STORAGE, b->words + AS_D_STORAGE, 4 * sizeof(int64_t)))) {
+        (stored &&
+         memcmp(a->words + AS_D_STORAGE, b->words + AS_D_STORAGE, 4 * sizeof(int64_t)) != 0)) {
         (void)as_buffer_format(first, NULL, "one storage (number, bytes, offset)");
         (void)as_buffer_format(second, NULL, "another");
         return true;
@@ -90,11 +91,17 @@ static int check_agreement(const as_descriptor *a, const as_descriptor *b, as_fa
     if (describe_difference(a, b, &first, &second)) {
         const char *x = as_buffer_string(&first);
         const char *y = as_buffer_string(&second);
+        bool alias = (a->words[AS_D_KIND] | b->words[AS_D_KIND]) & AS_D_ALIAS;
         fault->rank[0] = a->rank;
         fault->label[0] = a->words[AS_D_PIECE];
+        fault->rank[1] = b->rank;
+        fault->label[1] = b->words[AS_D_PIECE];
         code = as_fail(e, AS_MISMATCH, 0,
-                       "tensor " AS_NAME_1 ": rank %d declares %s, rank %d declares %s", a->rank,
-                       x ? x : "?", b->rank, y ? y : "?");
+                       alias ? "tensor " AS_NAME_1
+                               ": rank %d declares %s, rank %d declares %s for " AS_NAME_2
+                               ", which the checkpoint holds as the same tensor"
+                             : "tensor " AS_NAME_1 ": rank %d declares %s, rank %d declares %s",
+                       a->rank, x ? x : "?", b->rank, y ? y : "?");
     }
     as_buffer_free(&first);
     as_buffer_free(&second);

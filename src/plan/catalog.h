@@ -29,9 +29,9 @@ typedef struct as_owned {
 } as_owned;
 
 typedef struct as_catalog {
-    as_buffer messages[2];  /* where the descriptors' words live */
-    as_buffer descriptors;  /* as_descriptor[], sorted by name, rank, piece */
-    as_buffer tensors;      /* as_owned[], sorted by name */
+    as_buffer messages[2]; /* where the descriptors' words live */
+    as_buffer descriptors; /* as_descriptor[], sorted by name, rank, piece */
+    as_buffer tensors;     /* as_owned[], sorted by name */
 } as_catalog;
 
 void as_catalog_free(as_catalog *c);

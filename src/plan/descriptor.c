@@ -17,10 +17,14 @@ static bool is_whole(const as_box *b)
 }
 
 /* What the pointer of a piece shows: two tensors are tied if these sum to the same over all
- * their pieces (DESIGN 2: the same holders, pointers and places). Pieces of no bytes show nothing. */
+ * their pieces (the same holders, pointers and places). Pieces of no bytes show nothing, and
+ * neither do those without data, which are declared for a plan alone. */
 static int pointer_identity(const as_state *s, size_t i, int rank, as_hash *out, as_error *e)
 {
     *out = (as_hash){0};
+    if (!as_state_piece(s, i)->data) {
+        return AS_OK;
+    }
     as_box box = as_state_box(s, i);
     as_geometry g;
     int code = as_geometry_memory(&box, &g, e);

@@ -29,7 +29,9 @@ enum {
     AS_D_HEAD = 9
 };
 
-enum { AS_D_FLAT = 1 << 16, AS_D_WHOLE = 1 << 17, AS_D_STORED = 1 << 18 };
+/* Flags of the kind. AS_D_ALIAS: to load, declared under a name that was dropped when it was
+ * saved; the descriptor carries the name that was kept. */
+enum { AS_D_FLAT = 1 << 16, AS_D_WHOLE = 1 << 17, AS_D_STORED = 1 << 18, AS_D_ALIAS = 1 << 19 };
 
 /* Appends the descriptor of piece i. To save, with order key and storage (pointers are
  * hashed together with `rank`); to load neither counts, and both are left out. */

@@ -5,14 +5,20 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "base/quote.h"
 
 void as_fault_fill(as_error *e, const char *first, const char *second)
 {
     as_buffer text = AS_BUFFER_INIT;
     int code = AS_OK;
     for (const char *c = as_error_text(e); *c && code == AS_OK; c++) {
-        const char *name = *c == AS_NAME_1[0] ? first : *c == AS_NAME_2[0] ? second : NULL;
-        code = name ? as_buffer_format(&text, NULL, "\"%s\"", name) : as_buffer_char(&text, *c, NULL);
+        if (*c != AS_NAME_1[0] && *c != AS_NAME_2[0]) {
+            code = as_buffer_char(&text, *c, NULL);
+            continue;
+        }
+        const char *name = *c == AS_NAME_1[0] ? first : second;
+        code = as_buffer_format(&text, NULL, "%s",
+                                name ? as_quote(name, strlen(name)).text : "(name unknown)");
     }
     const char *filled = code == AS_OK ? as_buffer_string(&text) : NULL;
     if (filled) {

@@ -27,7 +27,8 @@ typedef struct as_fault {
 
 #define AS_FAULT_INIT ((as_fault){.rank = {-1, -1}})
 
-/* Puts the quoted names (NULL: none) into the text of e. */
+/* Puts the quoted names into the text of e; NULL: it could not be fetched, or the text has no
+ * place for it. */
 void as_fault_fill(as_error *e, const char *first, const char *second);
 
 #endif

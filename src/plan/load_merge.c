@@ -200,14 +200,15 @@ static int forward_aliases(as_planner *p, as_mail *mail, as_error *e)
             continue;
         }
         as_buffer *out = to_owner(p, mail, as_words_hash(alias + AS_A_KEPT));
-        size_t start = out->size + 3 * sizeof(int64_t);
-        code = as_words_put(out, (int64_t[]){all[i].rank, (int64_t)name.high, (int64_t)name.low}, 3,
-                            e);
+        size_t start = out->size / sizeof(int64_t) + 1;
+        code = as_words_put(out, (int64_t[]){all[i].rank}, 1, e);
         if (code == AS_OK) {
             code = as_words_put(out, all[i].words, as_descriptor_size(&all[i]), e);
         }
         if (code == AS_OK) {
-            memcpy(out->data + start, alias + AS_A_KEPT, 2 * sizeof(int64_t));
+            int64_t *words = (int64_t *)(void *)out->data + start;
+            memcpy(words + AS_D_NAME, alias + AS_A_KEPT, 2 * sizeof *words);
+            words[AS_D_KIND] |= AS_D_ALIAS;
         }
     }
     p->catalog.descriptors.size = kept * sizeof *all;
@@ -235,9 +236,9 @@ static int take_forwarded(as_planner *p, as_mail *mail, as_error *e)
     p->catalog.messages[1] = mail->in;
     mail->in = AS_BUFFER_INIT;
     as_words w = as_words_of(p->catalog.messages[1].data, p->catalog.messages[1].size);
-    const int64_t *head;
+    const int64_t *head; /* the rank that declares it */
     int code = AS_OK;
-    while (code == AS_OK && (head = as_words_take(&w, 3))) {
+    while (code == AS_OK && (head = as_words_take(&w, 1))) {
         as_descriptor d;
         code = as_descriptor_take(&w, (int)head[0], &d)
                    ? as_buffer_append(&p->catalog.descriptors, &d, sizeof d, e)
@@ -246,11 +247,12 @@ static int take_forwarded(as_planner *p, as_mail *mail, as_error *e)
     return code;
 }
 
+/* Dimensions in a header go up to 2^64−1. */
 static void put_shape(as_buffer *text, const int64_t *shape, int64_t ndim)
 {
     (void)as_buffer_char(text, '[', NULL);
     for (int64_t d = 0; d < ndim; d++) {
-        (void)as_buffer_format(text, NULL, d ? ",%" PRId64 : "%" PRId64, shape[d]);
+        (void)as_buffer_format(text, NULL, d ? ",%" PRIu64 : "%" PRIu64, (uint64_t)shape[d]);
     }
     (void)as_buffer_char(text, ']', NULL);
 }

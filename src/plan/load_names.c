@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/quote.h"
 #include "plan/load_steps.h"
 
 int as_load_tell_names(as_planner *p, as_mail *mail, as_error *e)
@@ -51,7 +52,7 @@ static void put_list(as_buffer *text, const char *title, const as_buffer *names)
         (void)as_buffer_format(text, NULL, "%s%s: ", text->size ? "; " : "", title);
     }
     for (const char *name = names->data; names->size && name < end; name += strlen(name) + 1) {
-        (void)as_buffer_format(text, NULL, "%s\"%s\"", joint, name);
+        (void)as_buffer_format(text, NULL, "%s%s", joint, as_quote(name, strlen(name)).text);
         joint = ", ";
     }
 }

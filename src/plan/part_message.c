@@ -29,8 +29,8 @@ static const as_holder *choose_sender(const as_holder *holders, size_t count, in
     return best;
 }
 
-static int put_box(as_buffer *out, const as_schedule *s,
-                   const as_region_box *box, const as_geometry *g, int writer, as_error *e)
+static int put_box(as_buffer *out, const as_schedule *s, const as_region_box *box,
+                   const as_geometry *g, int writer, as_error *e)
 {
     int64_t words[1 + 3 * AS_GEOMETRY_DIMS + 1];
     size_t n = 0;
@@ -54,6 +54,25 @@ static int put_box(as_buffer *out, const as_schedule *s,
     return code;
 }
 
+static bool has_bytes(const as_region *region, const as_geometry *g, int64_t low, int64_t high)
+{
+    return as_geometry_before(g, high - region->tensor_at) >
+           as_geometry_before(g, low - region->tensor_at);
+}
+
+bool as_part_message_has_boxes(const as_schedule *s, const as_region *region, int64_t low,
+                               int64_t high)
+{
+    const as_region_box *box = as_region_boxes(&s->regions, region);
+    bool found = false;
+    for (size_t i = 0; i < region->box_count && !found; i++) {
+        as_geometry g;
+        found =
+            box_geometry(region, &box[i], &g, NULL) == AS_OK && has_bytes(region, &g, low, high);
+    }
+    return found;
+}
+
 int as_part_message_put(as_buffer *out, const as_schedule *s, const as_region *region, int64_t low,
                         int64_t high, int writer, bool seam, as_error *e)
 {
@@ -74,13 +93,14 @@ int as_part_message_put(as_buffer *out, const as_schedule *s, const as_region *r
     for (size_t i = 0; i < region->box_count && code == AS_OK; i++) {
         as_geometry g;
         code = box_geometry(region, &box[i], &g, e);
-        if (code == AS_OK && as_geometry_before(&g, high - region->tensor_at) >
-                                 as_geometry_before(&g, low - region->tensor_at)) {
+        if (code == AS_OK && has_bytes(region, &g, low, high)) {
             code = put_box(out, s, &box[i], &g, writer, e);
             boxes++;
         }
     }
-    if (code == AS_OK) {
+    if (code == AS_OK && boxes == 0) {
+        out->size = start;
+    } else if (code == AS_OK) {
         int64_t *words = (int64_t *)(void *)(out->data + start);
         words[AS_P_LENGTH] = (int64_t)((out->size - start) / sizeof *words);
         words[AS_P_BOXES] = boxes;

@@ -17,12 +17,17 @@ enum {
     AS_P_HIGH = 4,
     AS_P_TENSOR = 5, /* the tensor's first byte in the file */
     AS_P_WRITER = 6,
-    AS_P_NAME = 7,   /* 2 words */
+    AS_P_NAME = 7, /* 2 words */
     AS_P_BOXES = 9,
     AS_P_HEAD = 10
 };
 
-/* Appends the part [low, high) of a region. */
+/* Has any box of the region bytes in [low, high) of the file? */
+bool as_part_message_has_boxes(const as_schedule *s, const as_region *region, int64_t low,
+                               int64_t high);
+
+/* Appends the part [low, high) of a region; nothing if no box has a byte there (to load, boxes
+ * may leave holes). */
 int as_part_message_put(as_buffer *out, const as_schedule *s, const as_region *region, int64_t low,
                         int64_t high, int writer, bool seam, as_error *e);
 

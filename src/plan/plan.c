@@ -40,12 +40,12 @@ int as_part_box_take(as_words *w, as_part_box *out, as_error *e)
         dims = as_words_take(w, 3 * (size_t)*ndim);
     }
     const int64_t *count = dims ? as_words_take(w, 1) : NULL;
-    out->holders = count ? as_words_take(w, 2 * (size_t)*count) : NULL;
+    *out = (as_part_box){.holders = count ? as_words_take(w, 2 * (size_t)*count) : NULL};
     if (!out->holders) {
         return as_fail(e, AS_INTERNAL, 0, "a message of the plan is cut off");
     }
     out->holder_count = (size_t)*count;
-    out->geometry = (as_geometry){.ndim = (int)*ndim};
+    out->geometry.ndim = (int)*ndim;
     for (int d = 0; d < out->geometry.ndim; d++) {
         out->geometry.global[d] = dims[3 * d];
         out->geometry.offset[d] = dims[3 * d + 1];
@@ -84,14 +84,14 @@ int as_plan_metadata(const as_plan *p, const as_save_request *request, as_pairs 
     const as_pairs *given = request->metadata;
     for (size_t i = 0; given && i < given->count && code == AS_OK; i++) {
         const as_pair *m = &given->items[i];
-        code = as_pairs_set(out, m->key, m->key_length, m->value, m->value_length, e);
+        code = as_pairs_append(out, m->key, m->key_length, m->value, m->value_length, e);
     }
     for (size_t i = 0; i < as_plan_dropped_count(p) && code == AS_OK; i++) {
         const as_dropped *d = as_plan_dropped(p, i);
         size_t length = strlen(d->name);
         if (!given || !as_pairs_find(given, d->name, length)) {
-            code = as_pairs_set(out, d->name, length, d->kept, strlen(d->kept), e);
+            code = as_pairs_append(out, d->name, length, d->kept, strlen(d->kept), e);
         }
     }
-    return code;
+    return code == AS_OK ? as_pairs_unique(out, e) : code;
 }

@@ -30,7 +30,7 @@ typedef struct as_part {
 
 /* One box of a part: to save, one holder that sends it; to load, all that want it. */
 typedef struct as_part_box {
-    as_geometry geometry;  /* in the file */
+    as_geometry geometry;   /* in the file */
     const int64_t *holders; /* pairs (rank, piece) */
     size_t holder_count;
 } as_part_box;
@@ -59,8 +59,8 @@ typedef struct as_dropped {
 
 typedef struct as_plan {
     int32_t file_count;
-    int64_t *file_size; /* [file_count] bytes */
-    int64_t total_size; /* bytes of tensors, a storage once */
+    int64_t *file_size;   /* [file_count] bytes */
+    int64_t total_size;   /* bytes of tensors, a storage once */
     int64_t tensor_count; /* saved, over all ranks */
     int64_t block_bytes;
     as_buffer parts;     /* as_part[], sorted by file and offset */

@@ -66,7 +66,6 @@ void as_planner_free(as_planner *p)
     as_regions_free(&p->schedule.regions);
     as_plan_free(&p->plan);
     as_buffer_free(&p->ties);
-    as_buffer_free(&p->rows);
     as_found_free(&p->found);
     as_buffer_free(&p->missing);
     as_buffer_free(&p->unexpected);

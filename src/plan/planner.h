@@ -17,17 +17,6 @@
 #include "plan/schedule.h"
 #include "plan/state.h"
 
-/* What every rank knows of every tensor that is saved, once they are shared. */
-typedef struct as_row {
-    int64_t order;
-    uint64_t name[2]; /* high, low */
-    int64_t bytes;
-    int32_t source; /* lowest rank that declares it */
-    uint8_t dtype;
-    uint8_t keyed;  /* order is the caller's key */
-    uint8_t unused[2];
-} as_row;
-
 enum as_planner_move {
     AS_MOVE_EXCHANGE, /* deliver mail.out, then step again */
     AS_MOVE_SHARE,    /* deliver mail.share, then step again */
@@ -55,8 +44,7 @@ struct as_planner {
     as_schedule schedule;
     as_plan plan; /* the result; the caller may move it out */
 
-    as_buffer ties;     /* save: words of tied tensors, as the owner of their storage sees them */
-    as_buffer rows;     /* save: as_row[], in global order */
+    as_buffer ties;      /* save: words of tied tensors, as the owner of their storage sees them */
     as_found_list found; /* load: what the checkpoint holds of the tensors that this rank owns */
     as_buffer missing;   /* load, main process: names, sorted, each followed by a NUL */
     as_buffer unexpected;

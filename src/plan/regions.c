@@ -53,6 +53,8 @@ static bool same_box(const span *x, const span *y)
 static int make_spans(const as_catalog *c, const as_owned *t, span **out, size_t *count,
                       as_error *e)
 {
+    *out = NULL;
+    *count = 0;
     span *spans = malloc(t->count * sizeof *spans);
     if (!spans) {
         return as_fail_nomem(e);
@@ -147,8 +149,8 @@ static int check_cluster(const as_owned *t, const span *spans, size_t first, siz
     size_t a;
     size_t b;
     if (code == AS_OK && count > 1) {
-        code = as_cover_overlap((const as_box *)(const void *)boxes.data, count, &overlap, &a, &b,
-                                e);
+        code =
+            as_cover_overlap((const as_box *)(const void *)boxes.data, count, &overlap, &a, &b, e);
     }
     if (code == AS_OK && overlap) {
         const size_t *at = (const size_t *)(const void *)indexes.data;
@@ -251,8 +253,10 @@ static int add_cluster(as_regions *r, const as_owned *t, const span *spans, size
     region.tensor_at = t->offset;
     region.low = t->offset + spans[first].begin;
     region.high = t->offset + end;
+    int64_t missing = end - spans[first].begin;
     int code = AS_OK;
     for (size_t i = first; i < last && code == AS_OK; region.box_count++) {
+        missing -= as_min_i64(missing, spans[i].bytes);
         as_region_box box = {.descriptor = spans[i].d,
                              .holders_at = r->holders.size / sizeof(as_holder)};
         size_t k = i;
@@ -265,6 +269,7 @@ static int add_cluster(as_regions *r, const as_owned *t, const span *spans, size
             code = as_buffer_append(&r->boxes, &box, sizeof box, e);
         }
     }
+    region.holes = missing > 0; /* overlapping boxes may hide some: these are read in vain */
     return code == AS_OK ? close_region(r, &region, e) : code;
 }
 

@@ -26,18 +26,19 @@ typedef struct as_region_box {
 } as_region_box;
 
 typedef struct as_region {
-    int64_t low;       /* in the file */
+    int64_t low; /* in the file */
     int64_t high;
     int64_t tensor_at; /* the tensor's first byte in the file */
     int32_t file;
+    bool holes; /* to load: no box holds some of the bytes */
     as_hash name;
-    as_hash group;     /* of the sorted holders */
-    size_t boxes_at;   /* in as_regions.boxes */
+    as_hash group;   /* of the sorted holders */
+    size_t boxes_at; /* in as_regions.boxes */
     size_t box_count;
-    size_t ranks_at;   /* in as_regions.ranks: the sorted holders, each once */
+    size_t ranks_at; /* in as_regions.ranks: the sorted holders, each once */
     size_t rank_count;
-    int64_t prefix;    /* bytes of the group before this region; set by the schedule */
-    int64_t total;     /* bytes of the group */
+    int64_t prefix; /* bytes of the group before this region; set by the schedule */
+    int64_t total;  /* bytes of the group */
 } as_region;
 
 typedef struct as_regions {

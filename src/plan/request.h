@@ -17,7 +17,7 @@ typedef struct as_save_request {
     int64_t limit; /* largest shard in bytes, as as_size_parse gives it */
     const char *pattern;
     const as_format *format;
-    int64_t block_bytes;
+    int64_t block_bytes;        /* > 0 */
     const char *const *discard; /* of tied names, those to discard if another can be kept */
     size_t discard_count;
     const as_pairs *metadata; /* the user's; only the main process's counts. May be NULL */
@@ -30,12 +30,12 @@ typedef struct as_read_file {
 } as_read_file;
 
 typedef struct as_load_request {
-    int64_t block_bytes;
-    int32_t file_count;
-    bool indexed; /* the checkpoint has an index */
+    int64_t block_bytes;       /* > 0 */
     const as_read_file *files; /* of this rank, ascending */
     size_t read_count;
     const as_checkpoint *checkpoint; /* main process only: index and metadata; else NULL */
+    int32_t file_count;
+    bool indexed; /* the checkpoint has an index */
     bool allow_missing;
     bool allow_unexpected;
 } as_load_request;

@@ -9,22 +9,20 @@
 #include "plan/split.h"
 
 /* Source → builder of a file; shape and name follow. */
-enum { NAMED_FILE = 0, NAMED_PLACE = 1, NAMED_ROW = 2, NAMED_NDIM = 3, NAMED_HEAD = 4 };
+enum {
+    NAMED_FILE = 0,
+    NAMED_PLACE = 1,
+    NAMED_HASH = 2, /* 2 words: of the name */
+    NAMED_BYTES = 4,
+    NAMED_DTYPE = 5,
+    NAMED_NDIM = 6,
+    NAMED_HEAD = 7
+};
 /* Builder → owner. */
 enum { PLACED_NAME = 0, PLACED_FILE = 2, PLACED_OFFSET = 3, PLACED_WORDS = 4 };
 
 /* All tensors of no bytes share torch's storage (cpu, 0, 0), and so stay together. */
 enum { EMPTY_STORAGE = 1 };
-
-static const as_row *row_at(const as_planner *p, size_t i)
-{
-    return (const as_row *)(const void *)p->rows.data + i;
-}
-
-static size_t row_count(const as_planner *p)
-{
-    return p->rows.size / sizeof(as_row);
-}
 
 static as_hash row_name(const as_row *r)
 {
@@ -59,9 +57,9 @@ static int fail_order(as_planner *p, const as_row *a, const as_row *b, as_error 
     p->fault.label[0] = piece_of(p, a);
     if (!a->keyed) {
         return as_fail(e, AS_INVALID, 0,
-                       "tensor " AS_NAME_1 " (rank %d) has no order key, but others have: give "
-                       "every tensor one, or none",
-                       a->source);
+                       "tensor " AS_NAME_1 " (rank %d) has no order key, but others have (one of "
+                       "rank %d): give every tensor one, or none",
+                       a->source, b->source);
     }
     return as_fail(e, AS_INVALID, 0,
                    "tensor " AS_NAME_1 " (rank %d) has the order key %lld, and so has another "
@@ -69,9 +67,8 @@ static int fail_order(as_planner *p, const as_row *a, const as_row *b, as_error 
                    a->source, (long long)a->order, b->source);
 }
 
-static int check_order(as_planner *p, as_error *e)
+static int check_order(as_planner *p, const as_row *rows, size_t count, as_error *e)
 {
-    size_t count = row_count(p);
     if (count == 0) {
         return as_fail(e, AS_EMPTY, 0,
                        "no rank declares a tensor: there is nothing to save, and the folder is "
@@ -80,43 +77,30 @@ static int check_order(as_planner *p, as_error *e)
     const as_row *keyed = NULL;
     const as_row *bare = NULL;
     for (size_t i = 0; i < count; i++) {
-        const as_row *r = row_at(p, i);
+        const as_row *r = &rows[i];
         const as_row **kind = r->keyed ? &keyed : &bare;
         *kind = *kind ? *kind : r;
-        if (i > 0 && r->keyed && row_at(p, i - 1)->keyed && row_at(p, i - 1)->order == r->order) {
-            return fail_order(p, row_at(p, i - 1), r, e);
+        if (i > 0 && r->keyed && rows[i - 1].keyed && rows[i - 1].order == r->order) {
+            return fail_order(p, &rows[i - 1], r, e);
         }
     }
     return keyed && bare ? fail_order(p, bare, keyed, e) : AS_OK;
 }
 
-static int split_rows(const as_planner *p, as_split_item **out, as_split_result *result,
-                      as_error *e)
-{
-    size_t count = row_count(p);
-    as_split_item *items = calloc(count ? count : 1, sizeof *items);
-    if (!items) {
-        return as_fail_nomem(e);
-    }
-    for (size_t i = 0; i < count; i++) {
-        items[i].bytes = row_at(p, i)->bytes;
-        items[i].storage = items[i].bytes == 0 ? EMPTY_STORAGE : 0;
-    }
-    *out = items;
-    return as_split(items, count, p->save->limit, result, e);
-}
-
 /* Tells the builder name and shape of a tensor that this rank is the source of. */
-static int put_named(const as_planner *p, size_t row, const as_split_item *item, int32_t file_count,
-                     as_buffer *out, as_error *e)
+static int put_named(const as_planner *p, const as_row *row, const as_split_item *item,
+                     int32_t file_count, as_buffer *out, as_error *e)
 {
-    size_t piece = (size_t)piece_of(p, row_at(p, row));
+    size_t piece = (size_t)piece_of(p, row);
     as_box box = as_state_box(p->state, piece);
     const char *name = as_state_name(p->state, piece);
     as_buffer *to = &out[as_plan_builder(item->shard, file_count, p->size)];
     int64_t head[NAMED_HEAD] = {[NAMED_FILE] = item->shard,
                                 [NAMED_PLACE] = item->place,
-                                [NAMED_ROW] = (int64_t)row,
+                                [NAMED_HASH] = (int64_t)row->name[0],
+                                [NAMED_HASH + 1] = (int64_t)row->name[1],
+                                [NAMED_BYTES] = row->bytes,
+                                [NAMED_DTYPE] = row->dtype,
                                 [NAMED_NDIM] = box.ndim};
     int code = as_words_put(to, head, NAMED_HEAD, e);
     if (code == AS_OK) {
@@ -125,29 +109,40 @@ static int put_named(const as_planner *p, size_t row, const as_split_item *item,
     return code == AS_OK ? as_words_put_bytes(to, name, strlen(name), e) : code;
 }
 
-int as_save_split(as_planner *p, as_mail *mail, as_error *e)
+/* The same on every rank; what it is the source of, a rank tells the builders. */
+static int split_rows(as_planner *p, const as_row *rows, size_t count, as_buffer *out, as_error *e)
 {
-    p->rows = mail->in;
-    mail->in = AS_BUFFER_INIT;
-    if (p->rows.size) {
-        qsort(p->rows.data, row_count(p), sizeof(as_row), compare_rows);
+    as_split_item *items = calloc(count ? count : 1, sizeof *items);
+    if (!items) {
+        return as_fail_nomem(e);
     }
-    as_split_item *items = NULL;
-    as_split_result split = {0};
-    int code = check_order(p, e);
-    if (code == AS_OK) {
-        code = split_rows(p, &items, &split, e);
+    for (size_t i = 0; i < count; i++) {
+        items[i].bytes = rows[i].bytes;
+        items[i].storage = items[i].bytes == 0 ? EMPTY_STORAGE : 0;
     }
+    as_split_result split;
+    int code = as_split(items, count, p->save->limit, &split, e);
     p->plan.file_count = split.shard_count;
     p->plan.total_size = split.total_size;
-    p->plan.tensor_count = (int64_t)row_count(p);
-    for (size_t i = 0; i < row_count(p) && code == AS_OK; i++) {
-        if (row_at(p, i)->source == p->rank) {
-            code = put_named(p, i, &items[i], split.shard_count, mail->out, e);
+    p->plan.tensor_count = (int64_t)count;
+    for (size_t i = 0; i < count && code == AS_OK; i++) {
+        if (rows[i].source == p->rank) {
+            code = put_named(p, &rows[i], &items[i], split.shard_count, out, e);
         }
     }
     free(items);
     return code;
+}
+
+int as_save_split(as_planner *p, as_mail *mail, as_error *e)
+{
+    as_row *rows = (as_row *)(void *)mail->in.data;
+    size_t count = mail->in.size / sizeof *rows;
+    if (count) {
+        qsort(rows, count, sizeof *rows, compare_rows);
+    }
+    int code = check_order(p, rows, count, e);
+    return code == AS_OK ? split_rows(p, rows, count, mail->out, e) : code;
 }
 
 /* A tensor as its builder hears of it. */
@@ -242,12 +237,13 @@ static int tell_places(const as_planner *p, int32_t file, const named *tensors,
 {
     int code = AS_OK;
     for (size_t i = 0; i < count && code == AS_OK; i++) {
-        const as_row *row = row_at(p, (size_t)tensors[i].head[NAMED_ROW]);
-        int64_t words[PLACED_WORDS] = {[PLACED_NAME] = (int64_t)row->name[0],
-                                       [PLACED_NAME + 1] = (int64_t)row->name[1],
+        const int64_t *name = tensors[i].head + NAMED_HASH;
+        int64_t words[PLACED_WORDS] = {[PLACED_NAME] = name[0],
+                                       [PLACED_NAME + 1] = name[1],
                                        [PLACED_FILE] = file,
                                        [PLACED_OFFSET] = (int64_t)placed[i].offset};
-        code = as_words_put(&out[as_hash_owner(row_name(row), p->size)], words, PLACED_WORDS, e);
+        code =
+            as_words_put(&out[as_hash_owner(as_words_hash(name), p->size)], words, PLACED_WORDS, e);
     }
     return code;
 }
@@ -261,14 +257,14 @@ static int build_file(as_planner *p, const named *tensors, size_t count, as_mail
         return as_fail_nomem(e);
     }
     for (size_t i = 0; i < count; i++) {
-        const as_row *row = row_at(p, (size_t)tensors[i].head[NAMED_ROW]);
+        const int64_t *head = tensors[i].head;
         placed[i] = (as_format_tensor){
             .name = tensors[i].name,
             .name_length = tensors[i].length,
-            .shape = (const uint64_t *)(const void *)(tensors[i].head + NAMED_HEAD),
-            .ndim = (int)tensors[i].head[NAMED_NDIM],
-            .dtype = row->dtype,
-            .bytes = (uint64_t)row->bytes,
+            .shape = (const uint64_t *)(const void *)(head + NAMED_HEAD),
+            .ndim = (int)head[NAMED_NDIM],
+            .dtype = (int)head[NAMED_DTYPE],
+            .bytes = (uint64_t)head[NAMED_BYTES],
         };
     }
     as_pairs metadata = AS_PAIRS_INIT;
@@ -307,7 +303,6 @@ int as_save_headers(as_planner *p, as_mail *mail, as_error *e)
         first = last;
     }
     as_buffer_free(&all);
-    as_buffer_free(&p->rows); /* what was needed of them is with builders and owners now */
     return code;
 }
 

@@ -95,7 +95,8 @@ static int compare_ties(const void *a, const void *b)
     if (order == 0) {
         order = (x[TIE_ORDER] > y[TIE_ORDER]) - (x[TIE_ORDER] < y[TIE_ORDER]);
     }
-    return order ? order : as_hash_compare(as_words_hash(x + TIE_NAME), as_words_hash(y + TIE_NAME));
+    return order ? order
+                 : as_hash_compare(as_words_hash(x + TIE_NAME), as_words_hash(y + TIE_NAME));
 }
 
 /* The end of the storage that begins at tie `first`. */
@@ -151,21 +152,20 @@ int as_save_tell_names(as_planner *p, as_mail *mail, as_error *e)
 }
 
 /* Tells the tensor's owner and the main process that `name` gives way to `kept`. */
-static int put_verdict(const as_planner *p, const as_tied *name, const as_tied *kept,
+static int put_verdict(const as_planner *p, const as_tied *name, const char *kept,
                        int64_t storage_order, as_buffer *out, as_error *e)
 {
     const int64_t *t = tie_at(p, name->tag);
     int owner = as_hash_owner(as_words_hash(t + TIE_NAME), p->size);
-    int code = as_words_put(&out[owner],
-                            (int64_t[]){VERDICT_DROP, t[TIE_NAME], t[TIE_NAME + 1]}, 3, e);
+    int code =
+        as_words_put(&out[owner], (int64_t[]){VERDICT_DROP, t[TIE_NAME], t[TIE_NAME + 1]}, 3, e);
     if (code == AS_OK) {
         code = as_words_put(&out[0], (int64_t[]){VERDICT_RECORD, storage_order, name->place}, 3, e);
     }
     if (code == AS_OK) {
         code = as_words_put_bytes(&out[0], name->name, strlen(name->name) + 1, e);
     }
-    return code == AS_OK ? as_words_put_bytes(&out[0], kept->name, strlen(kept->name) + 1, e)
-                         : code;
+    return code == AS_OK ? as_words_put_bytes(&out[0], kept, strlen(kept) + 1, e) : code;
 }
 
 static int resolve_storage(as_planner *p, size_t first, size_t last, const char *names,
@@ -173,12 +173,16 @@ static int resolve_storage(as_planner *p, size_t first, size_t last, const char 
 {
     size_t count = last - first;
     as_tied *tied = calloc(count, sizeof *tied);
-    if (!tied) {
+    const char **at = calloc(count, sizeof *at); /* names by tag: the resolution sorts the others */
+    if (!tied || !at) {
+        free(tied);
+        free((void *)at);
         return as_fail_nomem(e);
     }
     for (size_t i = 0; i < count; i++) {
         const int64_t *t = tie_at(p, first + i);
-        tied[i] = (as_tied){.name = names + (t[TIE_NAME_AT] - 1),
+        at[i] = names + (t[TIE_NAME_AT] - 1);
+        tied[i] = (as_tied){.name = at[i],
                             .begin = t[TIE_BEGIN],
                             .end = t[TIE_BEGIN] + t[TIE_BYTES],
                             .tag = first + i};
@@ -188,7 +192,7 @@ static int resolve_storage(as_planner *p, size_t first, size_t last, const char 
     int code = as_ties_resolve(tied, count, head[TIE_STORAGE_BYTES], p->save->discard,
                                p->save->discard_count, &culprit, e);
     if (code == AS_TIED) {
-        as_error_prefix(e, "tensor " AS_NAME_1);
+        as_error_prefix(e, "tensor " AS_NAME_1 " of rank %d", (int)tie_at(p, culprit)[TIE_SOURCE]);
         p->fault.rank[0] = (int32_t)tie_at(p, culprit)[TIE_SOURCE];
         p->fault.label[0] = tie_at(p, culprit)[TIE_PIECE];
     }
@@ -196,13 +200,10 @@ static int resolve_storage(as_planner *p, size_t first, size_t last, const char 
         if (tied[i].kept == tied[i].tag) {
             continue;
         }
-        size_t k = 0;
-        while (tied[k].tag != tied[i].kept) {
-            k++;
-        }
-        code = put_verdict(p, &tied[i], &tied[k], head[TIE_ORDER], out, e);
+        code = put_verdict(p, &tied[i], at[tied[i].kept - first], head[TIE_ORDER], out, e);
     }
     free(tied);
+    free((void *)at);
     return code;
 }
 
@@ -255,17 +256,15 @@ static int keep_records(as_planner *p, as_buffer *records, as_error *e)
     if (count) {
         qsort(r, count, sizeof *r, compare_records);
     }
-    int code = AS_OK;
-    for (size_t i = 0; i < count && code == AS_OK; i++) {
+    for (size_t i = 0; i < count; i++) {
         as_dropped d = {.name = strdup(r[i].name), .kept = strdup(r[i].kept)};
-        code = d.name && d.kept ? as_buffer_append(&p->plan.dropped, &d, sizeof d, e)
-                                : as_fail_nomem(e);
-        if (code != AS_OK) {
+        if (!d.name || !d.kept || as_buffer_append(&p->plan.dropped, &d, sizeof d, e) != AS_OK) {
             free(d.name);
             free(d.kept);
+            return as_fail_nomem(e);
         }
     }
-    return code;
+    return AS_OK;
 }
 
 static int put_row(as_planner *p, const as_owned *t, as_mail *mail, as_error *e)
@@ -289,7 +288,9 @@ int as_save_rows(as_planner *p, as_mail *mail, as_error *e)
     while (code == AS_OK && (head = as_words_take(&w, 3))) {
         if (head[0] == VERDICT_DROP) {
             as_owned *t = as_catalog_find(&p->catalog, as_words_hash(head + 1));
-            if (t) {
+            if (!t) {
+                code = as_fail(e, AS_INTERNAL, 0, "a tied tensor is dropped that is not here");
+            } else {
                 t->dropped = true;
             }
             continue;

@@ -6,6 +6,17 @@
 
 #include "plan/planner.h"
 
+/* What every rank learns of every tensor that is saved. */
+typedef struct as_row {
+    int64_t order;
+    uint64_t name[2]; /* high, low */
+    int64_t bytes;
+    int32_t source; /* lowest rank that declares it */
+    uint8_t dtype;
+    uint8_t keyed; /* order is the caller's key */
+    uint8_t unused[2];
+} as_row;
+
 /* Every rank → owners: descriptors of its pieces. */
 int as_save_describe(as_planner *p, as_mail *mail, as_error *e);
 /* Owners → owners of storages: tensors by storage. */

@@ -18,9 +18,12 @@ int as_schedule_ask(as_schedule *s, as_buffer *out, as_error *e)
     for (size_t i = 0; i < as_regions_count(&s->regions) && code == AS_OK; i++) {
         const as_region *r = as_regions_at(&s->regions, i);
         int64_t words[ASK_WORDS] = {
-            [ASK_GROUP] = (int64_t)r->group.high, [ASK_GROUP + 1] = (int64_t)r->group.low,
-            [ASK_FILE] = r->file,                 [ASK_LOW] = r->low,
-            [ASK_BYTES] = r->high - r->low,       [ASK_REGION] = (int64_t)i,
+            [ASK_GROUP] = (int64_t)r->group.high,
+            [ASK_GROUP + 1] = (int64_t)r->group.low,
+            [ASK_FILE] = r->file,
+            [ASK_LOW] = r->low,
+            [ASK_BYTES] = r->high - r->low,
+            [ASK_REGION] = (int64_t)i,
         };
         code = as_words_put(&out[as_hash_owner(r->group, s->size)], words, ASK_WORDS, e);
     }
@@ -36,8 +39,8 @@ static int compare_asked(const void *a, const void *b)
 {
     const asked *x = a;
     const asked *y = b;
-    int order = as_hash_compare(as_words_hash(x->words + ASK_GROUP),
-                                as_words_hash(y->words + ASK_GROUP));
+    int order =
+        as_hash_compare(as_words_hash(x->words + ASK_GROUP), as_words_hash(y->words + ASK_GROUP));
     for (int k = ASK_FILE; k <= ASK_LOW && order == 0; k++) {
         order = (x->words[k] > y->words[k]) - (x->words[k] < y->words[k]);
     }
@@ -116,7 +119,8 @@ static int cut_region(const as_schedule *s, const as_region *r, as_buffer *out, 
     int64_t block = r->low / s->block_bytes * s->block_bytes;
     for (; block < r->high && code == AS_OK; block += s->block_bytes) {
         int64_t end = as_min_i64(block + s->block_bytes, size);
-        bool whole = r->low <= block && end <= r->high;
+        bool whole = r->low <= block && end <= r->high &&
+                     (!r->holes || as_part_message_has_boxes(s, r, block, end));
         int writer = block_writer(s, r, block);
         if (open >= 0 && (!whole || writer != open_writer)) {
             code = as_part_message_put(&out[open_writer], s, r, open, block, open_writer, false, e);
@@ -200,7 +204,8 @@ static int choose_writer(const as_schedule *s, const int64_t *const *seams, size
     for (size_t i = first; i < last; i = next) {
         candidates += 2 * writer_share(seams, i, last, &next) >= most;
     }
-    int64_t pick = (seams[first][AS_P_LOW] / s->block_bytes + seams[first][AS_P_FILE]) % candidates;
+    int64_t number = seams[first][AS_P_LOW] / s->block_bytes + seams[first][AS_P_FILE];
+    int64_t pick = candidates ? number % candidates : 0; /* the one with the most is always one */
     for (size_t i = first; i < last; i = next) {
         if (2 * writer_share(seams, i, last, &next) >= most && pick-- == 0) {
             return (int)seams[i][AS_P_WRITER];
@@ -209,10 +214,14 @@ static int choose_writer(const as_schedule *s, const int64_t *const *seams, size
     return (int)seams[first][AS_P_WRITER];
 }
 
-static int settle_seams(const as_schedule *s, const int64_t **seams, size_t count, as_buffer *out,
-                        as_error *e)
+static int settle_seams(const as_schedule *s, as_buffer *messages, as_buffer *out, as_error *e)
 {
+    const int64_t **seams = (const int64_t **)(void *)messages->data;
+    size_t count = messages->size / sizeof(const int64_t *);
     int64_t unit = s->block_bytes;
+    if (!seams) {
+        return AS_OK;
+    }
     qsort_r(seams, count, sizeof *seams, compare_seams, &unit);
     int code = AS_OK;
     for (size_t first = 0; first < count && code == AS_OK;) {
@@ -242,8 +251,7 @@ int as_schedule_settle(as_schedule *s, const as_buffer *in, const size_t *in_at,
                                   : as_part_message_keep(message, plan, e);
     }
     if (code == AS_OK) {
-        code = settle_seams(s, (const int64_t **)(void *)seams.data, seams.size / sizeof message,
-                            out, e);
+        code = settle_seams(s, &seams, out, e);
     }
     as_buffer_free(&seams);
     return code;

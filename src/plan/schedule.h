@@ -22,10 +22,10 @@
 typedef struct as_schedule {
     int rank;
     int size;
-    bool load;             /* parts go to all holders of a box, not from one */
+    bool load; /* parts go to all holders of a box, not from one */
     int64_t block_bytes;
     const int64_t *file_size; /* bytes of each file; borrowed */
-    as_regions regions;    /* of the tensors that this rank owns */
+    as_regions regions;       /* of the tensors that this rank owns */
 } as_schedule;
 
 /* Messages: out[size] is filled; in / in_at as in as_mail. */

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "format/pattern.h"
-#include "plan/planner.h"
 
 /* Messages of one step on their way to one rank; most ranks send nothing. */
 typedef struct inbox {
@@ -20,64 +19,42 @@ typedef struct sender {
 
 typedef struct simulator {
     int ranks;
-    as_state *states;
-    as_planner *planners;
-    inbox *now;  /* [ranks] */
-    inbox *next; /* [ranks] */
-    as_buffer share;  /* what all ranks shared in the last step */
-    size_t *share_at; /* [ranks + 1] */
-    as_mail mail;     /* of the rank that runs */
+    as_planner *planners; /* borrowed */
+    inbox *now;           /* [ranks] */
+    inbox *next;          /* [ranks] */
+    as_buffer share;      /* what all ranks shared in the last step */
+    size_t *share_at;     /* [ranks + 1] */
+    as_mail mail;         /* of the rank that runs */
 } simulator;
+
+static void free_inboxes(inbox *boxes, int ranks)
+{
+    for (int r = 0; boxes && r < ranks; r++) {
+        as_buffer_free(&boxes[r].bytes);
+        as_buffer_free(&boxes[r].senders);
+    }
+    free(boxes);
+}
 
 static void free_simulator(simulator *s)
 {
-    for (int r = 0; r < s->ranks; r++) {
-        if (s->planners) {
-            as_planner_free(&s->planners[r]);
-        }
-        if (s->states) {
-            as_state_free(&s->states[r]);
-        }
-        for (int k = 0; k < 2; k++) {
-            inbox *boxes = k ? s->now : s->next;
-            if (boxes) {
-                as_buffer_free(&boxes[r].bytes);
-                as_buffer_free(&boxes[r].senders);
-            }
-        }
-    }
-    free(s->planners);
-    free(s->states);
-    free(s->now);
-    free(s->next);
+    free_inboxes(s->now, s->ranks);
+    free_inboxes(s->next, s->ranks);
     free(s->share_at);
     as_buffer_free(&s->share);
     as_mail_free(&s->mail);
 }
 
-static int init(simulator *s, as_declare declare, void *user, const as_save_request *request,
-                as_error *e)
+static int init_simulator(simulator *s, as_error *e)
 {
     size_t n = (size_t)s->ranks;
-    s->states = calloc(n, sizeof *s->states);
-    s->planners = calloc(n, sizeof *s->planners);
     s->now = calloc(n, sizeof *s->now);
     s->next = calloc(n, sizeof *s->next);
     s->share_at = calloc(n + 1, sizeof *s->share_at);
-    if (!s->states || !s->planners || !s->now || !s->next || !s->share_at) {
+    if (!s->now || !s->next || !s->share_at) {
         return as_fail_nomem(e);
     }
-    int code = as_mail_init(&s->mail, s->ranks, e);
-    for (int r = 0; r < s->ranks && code == AS_OK; r++) {
-        code = as_state_init(&s->states[r], "model", e);
-        if (code == AS_OK) {
-            code = declare(user, r, &s->states[r], e);
-        }
-        if (code == AS_OK) {
-            code = as_planner_save(&s->planners[r], r, s->ranks, &s->states[r], request, e);
-        }
-    }
-    return code;
+    return as_mail_init(&s->mail, s->ranks, e);
 }
 
 /* Gives the rank its messages as an exchange would. */
@@ -182,19 +159,30 @@ static int run(simulator *s, as_error *e)
     return code;
 }
 
-static int sum_up(const simulator *s, const as_save_request *request, as_simulation *out,
-                  as_error *e)
+int as_simulate_planners(as_planner *planners, int ranks, as_error *e)
 {
-    const as_plan *first = &s->planners[0].plan;
+    simulator s = {.ranks = ranks, .planners = planners};
+    int code = init_simulator(&s, e);
+    if (code == AS_OK) {
+        code = run(&s, e);
+    }
+    free_simulator(&s);
+    return code;
+}
+
+static int sum_up(const as_planner *planners, int ranks, const as_save_request *request,
+                  as_simulation *out, as_error *e)
+{
+    const as_plan *first = &planners[0].plan;
     size_t files = (size_t)first->file_count;
-    out->ranks = s->ranks;
+    out->ranks = ranks;
     out->shard_count = first->file_count;
     out->total_size = first->total_size;
     out->tensor_count = first->tensor_count;
     out->file_bytes = calloc(files, sizeof *out->file_bytes);
     out->file_tensors = calloc(files, sizeof *out->file_tensors);
     out->file_names = calloc(files, sizeof *out->file_names);
-    out->writer_bytes = calloc((size_t)s->ranks, sizeof *out->writer_bytes);
+    out->writer_bytes = calloc((size_t)ranks, sizeof *out->writer_bytes);
     if (!out->file_bytes || !out->file_tensors || !out->file_names || !out->writer_bytes) {
         return as_fail_nomem(e);
     }
@@ -203,8 +191,8 @@ static int sum_up(const simulator *s, const as_save_request *request, as_simulat
         out->file_bytes[f] = first->file_size[f];
         code = as_pattern_name(request->pattern, f + 1, files, &out->file_names[f], e);
     }
-    for (int r = 0; r < s->ranks; r++) {
-        const as_plan *plan = &s->planners[r].plan;
+    for (int r = 0; r < ranks; r++) {
+        const as_plan *plan = &planners[r].plan;
         out->writer_bytes[r] = plan->own_bytes;
         out->exchanged_bytes += plan->moved_bytes;
         for (size_t i = 0; i < as_plan_built_count(plan); i++) {
@@ -215,19 +203,43 @@ static int sum_up(const simulator *s, const as_save_request *request, as_simulat
     return code;
 }
 
+/* All ranks' states and planners. */
+static int prepare(as_state *states, as_planner *planners, int ranks, as_declare declare,
+                   void *user, const as_save_request *request, as_error *e)
+{
+    int code = AS_OK;
+    for (int r = 0; r < ranks && code == AS_OK; r++) {
+        code = as_state_init(&states[r], "model", e);
+        if (code == AS_OK) {
+            code = declare(user, r, &states[r], e);
+        }
+        if (code == AS_OK) {
+            code = as_planner_save(&planners[r], r, ranks, &states[r], request, e);
+        }
+    }
+    return code;
+}
+
 int as_simulate_save(int ranks, as_declare declare, void *user, const as_save_request *request,
                      as_simulation *out, as_error *e)
 {
     *out = (as_simulation){0};
-    simulator s = {.ranks = ranks};
-    int code = init(&s, declare, user, request, e);
+    as_state *states = calloc((size_t)ranks, sizeof *states);
+    as_planner *planners = calloc((size_t)ranks, sizeof *planners);
+    int code = states && planners ? prepare(states, planners, ranks, declare, user, request, e)
+                                  : as_fail_nomem(e);
     if (code == AS_OK) {
-        code = run(&s, e);
+        code = as_simulate_planners(planners, ranks, e);
     }
     if (code == AS_OK) {
-        code = sum_up(&s, request, out, e);
+        code = sum_up(planners, ranks, request, out, e);
     }
-    free_simulator(&s);
+    for (int r = 0; states && planners && r < ranks; r++) {
+        as_planner_free(&planners[r]);
+        as_state_free(&states[r]);
+    }
+    free(planners);
+    free(states);
     if (code != AS_OK) {
         as_simulation_free(out);
     }

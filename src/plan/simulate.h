@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Makes the plan of a save for any number of ranks in one process, with the
- * functions that the ranks themselves would run.
+ * Makes plans for any number of ranks in one process, with the functions that the
+ * ranks themselves would run.
  */
 #ifndef ALLSHARD_PLAN_SIMULATE_H
 #define ALLSHARD_PLAN_SIMULATE_H
 
 #include <stdint.h>
 
+#include "plan/planner.h"
 #include "plan/request.h"
 #include "plan/state.h"
 
@@ -16,14 +17,19 @@ typedef int (*as_declare)(void *user, int rank, as_state *state, as_error *e);
 typedef struct as_simulation {
     int ranks;
     int32_t shard_count;
-    int64_t total_size;       /* bytes of tensors */
+    int64_t total_size; /* bytes of tensors */
     int64_t tensor_count;
-    int64_t *file_bytes;      /* [shard_count] */
-    int64_t *file_tensors;    /* [shard_count] */
-    char **file_names;        /* [shard_count] */
-    int64_t *writer_bytes;    /* [ranks]: what each writes */
-    int64_t exchanged_bytes;  /* what crosses between ranks, over all */
+    int64_t *file_bytes;     /* [shard_count] */
+    int64_t *file_tensors;   /* [shard_count] */
+    char **file_names;       /* [shard_count] */
+    int64_t *writer_bytes;   /* [ranks]: what each writes */
+    int64_t exchanged_bytes; /* what crosses between ranks, over all */
 } as_simulation;
+
+/* Runs the planners of all ranks, each fresh from as_planner_save or as_planner_load, to the end,
+ * with the messages that they send each other. The first error of the lowest rank comes back with
+ * the names in its text. */
+int as_simulate_planners(as_planner *planners, int ranks, as_error *e);
 
 int as_simulate_save(int ranks, as_declare declare, void *user, const as_save_request *request,
                      as_simulation *out, as_error *e);

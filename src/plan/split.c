@@ -59,7 +59,7 @@ typedef struct splitter {
     as_split_item *items;
     int64_t limit;
     int64_t total;
-    int64_t open_bytes;   /* of the shard that is being filled */
+    int64_t open_bytes; /* of the shard that is being filled */
     int64_t open_keys;
     int64_t shards;       /* numbered so far */
     as_buffer open;       /* size_t[]: items of the open shard, whose number is not known yet */

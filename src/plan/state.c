@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/quote.h"
 #include "base/utf8.h"
 #include "tensor/dtype.h"
 
@@ -120,7 +121,7 @@ int as_state_add(as_state *s, const as_declaration *d, as_error *e)
     if (code == AS_OK) {
         code = check(d, &bytes, e);
         if (code != AS_OK) {
-            as_error_prefix(e, "tensor \"%s\"", d->name);
+            as_error_prefix(e, "tensor %s", as_quote(d->name, strlen(d->name)).text);
         }
     }
     if (code != AS_OK) {
@@ -189,9 +190,12 @@ int as_state_add_file(as_state *s, const char *name, const void *bytes, size_t s
 as_box as_state_box(const as_state *s, size_t i)
 {
     const as_piece *p = as_state_piece(s, i);
-    const int64_t *all = (const int64_t *)(const void *)s->dims.data;
-    const int64_t *dims = all ? all + p->dims_at : NULL;
-    as_box box = {.dtype = p->dtype, .ndim = p->ndim, .shape = dims, .flat = p->flat};
+    as_box box = {.dtype = p->dtype, .ndim = p->ndim, .flat = p->flat};
+    if (!s->dims.data) { /* scalars only */
+        return box;
+    }
+    const int64_t *dims = (const int64_t *)(const void *)s->dims.data + p->dims_at;
+    box.shape = dims;
     if (p->flat) {
         box.flat_offset = dims[p->ndim];
         box.flat_count = dims[p->ndim + 1];
@@ -238,7 +242,7 @@ size_t as_state_find(const as_state *s, const size_t *sorted, as_hash name)
             high = middle;
         }
     }
-    bool found = low < as_state_count(s) &&
-                 as_hash_equal(as_state_piece(s, sorted[low])->name, name);
+    bool found =
+        low < as_state_count(s) && as_hash_equal(as_state_piece(s, sorted[low])->name, name);
     return found ? low : as_state_count(s);
 }

@@ -41,14 +41,14 @@ typedef struct as_declaration {
 } as_declaration;
 
 typedef struct as_small_file {
-    char *name; /* heap, owned */
+    char *name;  /* heap, owned */
     char *bytes; /* heap, owned */
     size_t size;
     as_hash hash;
 } as_small_file;
 
 typedef struct as_state {
-    char *part; /* heap, owned */
+    char *part;       /* heap, owned */
     as_buffer pieces; /* as_piece[] */
     as_buffer names;
     as_buffer dims; /* int64_t[] */

@@ -4,8 +4,9 @@
 #include "base/checked.h"
 #include "tensor/dtype.h"
 
-/* Tensors stay below 2^62 bytes, so that sums of two places never overflow. */
-#define LARGEST_TENSOR (INT64_C(1) << 62)
+/* Tensors stay below 2^61 bytes (their bits fit 64), and the memory of a piece reaches no
+ * farther, so that sums of two places never overflow. */
+#define LARGEST_REACH (INT64_C(1) << 61)
 
 int as_box_tensor_bytes(int dtype, int ndim, const int64_t *shape, int64_t *bytes, as_error *e)
 {
@@ -25,8 +26,8 @@ int as_box_tensor_bytes(int dtype, int ndim, const int64_t *shape, int64_t *byte
     }
     uint64_t size;
     bool whole;
-    if (!as_dtype_bytes(dtype, numel, &size, &whole) || size > (uint64_t)LARGEST_TENSOR) {
-        return as_fail(e, AS_INVALID, 0, "the tensor is larger than 2^62 bytes");
+    if (!as_dtype_bytes(dtype, numel, &size, &whole)) {
+        return as_fail(e, AS_INVALID, 0, "the tensor is larger than 2^61 bytes");
     }
     if (!whole) {
         return as_fail(e, AS_INVALID, 0, "%llu elements of %s do not fill whole bytes",
@@ -38,11 +39,45 @@ int as_box_tensor_bytes(int dtype, int ndim, const int64_t *shape, int64_t *byte
 
 static int64_t numel_of(const as_box *box)
 {
-    int64_t numel = 1;
+    /* as_box_tensor_bytes has bounded the product; on the way to a zero at the end it may pass
+     * 2^63, hence unsigned. */
+    uint64_t numel = 1;
     for (int d = 0; d < box->ndim; d++) {
-        numel *= box->shape[d]; /* as_box_tensor_bytes has bounded the product */
+        numel *= (uint64_t)box->shape[d];
     }
-    return numel;
+    return (int64_t)numel;
+}
+
+/* Is the farthest byte that the strides lead to within reach? Strides of a dimension with one
+ * index lead nowhere and may be anything. */
+static int check_reach(const as_box *box, as_error *e)
+{
+    int64_t reach = 0; /* elements */
+    for (int d = 0; d < box->ndim; d++) {
+        int64_t stride = box->strides[d] < 0 ? box->strides[d] + 1 : box->strides[d];
+        int64_t far; /* stride −s counts as s−1: INT64_MIN has no opposite */
+        if (box->local[d] > 1 && (!as_mul_i64(stride < 0 ? -stride : stride, box->local[d], &far) ||
+                                  !as_add_i64(reach, far, &reach) ||
+                                  reach > LARGEST_REACH / as_dtype_bits(box->dtype) * 8)) {
+            return as_fail(e, AS_INVALID, 0,
+                           "a stride of %lld elements in dimension %d leads out of memory",
+                           (long long)box->strides[d], d);
+        }
+    }
+    return AS_OK;
+}
+
+static bool is_empty(const as_box *box)
+{
+    if (box->flat) {
+        return box->flat_count == 0;
+    }
+    for (int d = 0; d < box->ndim; d++) {
+        if (box->local[d] == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 int as_box_check(const as_box *box, as_error *e)
@@ -73,22 +108,8 @@ int as_box_check(const as_box *box, as_error *e)
                            (long long)box->shape[d], d);
         }
     }
-    return AS_OK;
+    return box->strides && !is_empty(box) ? check_reach(box, e) : AS_OK;
 }
-
-static bool is_empty(const as_box *box)
-{
-    if (box->flat) {
-        return box->flat_count == 0;
-    }
-    for (int d = 0; d < box->ndim; d++) {
-        if (box->local[d] == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The box in elements, with strides in elements; a scalar gets one dimension. */
 static void from_box(const as_box *box, as_geometry *g)
 {
@@ -117,9 +138,9 @@ static void merge(as_geometry *g, bool memory)
 {
     int top = g->ndim - 1; /* the dimension being built, from the inside out */
     for (int d = g->ndim - 2; d >= 0; d--) {
-        bool whole = g->offset[top] == 0 && g->shape[top] == g->global[top] &&
-                     (!memory || g->shape[top] == 1 ||
-                      g->stride[d] == g->stride[top] * g->shape[top]);
+        bool whole =
+            g->offset[top] == 0 && g->shape[top] == g->global[top] &&
+            (!memory || g->shape[top] == 1 || g->stride[d] == g->stride[top] * g->shape[top]);
         if (g->shape[d] == 1 || whole) {
             int64_t inner = g->global[top];
             bool take_outer_stride = memory && g->shape[top] == 1 && g->shape[d] != 1;

@@ -42,10 +42,11 @@ typedef struct as_geometry {
 } as_geometry;
 
 /* Bytes of a whole tensor. AS_INVALID if a dimension is negative, the size passes
- * 2^62, or its bits do not fill whole bytes. */
+ * 2^61, or its bits do not fill whole bytes. */
 int as_box_tensor_bytes(int dtype, int ndim, const int64_t *shape, int64_t *bytes, as_error *e);
 
-/* Is the box inside the tensor? AS_INVALID with the reason if not. */
+/* Is the box inside the tensor, and does its memory span less than 2^61 bytes? AS_INVALID with
+ * the reason if not. */
 int as_box_check(const as_box *box, as_error *e);
 
 /* Geometry in the file alone (strides are left 0): the same for the same elements,
@@ -53,8 +54,8 @@ int as_box_check(const as_box *box, as_error *e);
  * have passed as_box_check. AS_INVALID if it cuts a byte of F4 or F6. */
 int as_geometry_file(const as_box *box, as_geometry *out, as_error *e);
 
-/* Geometry in the file and in memory. AS_INVALID if the memory of F4 or F6 has
- * gaps inside bytes. */
+/* Geometry in the file and in memory; as_box_check as above. AS_INVALID if the memory of F4 or
+ * F6 has gaps inside bytes. */
 int as_geometry_memory(const as_box *box, as_geometry *out, as_error *e);
 
 /* Bytes of the piece. */

@@ -7,9 +7,8 @@
 
 as_tiles as_tiles_begin(const as_geometry *g, int64_t low, int64_t high)
 {
-    return (as_tiles){.geometry = g,
-                      .at = as_geometry_before(g, low),
-                      .end = as_geometry_before(g, high)};
+    return (as_tiles){
+        .geometry = g, .at = as_geometry_before(g, low), .end = as_geometry_before(g, high)};
 }
 
 bool as_tiles_next(as_tiles *walk, as_tile *out)

@@ -21,8 +21,8 @@ typedef struct as_tile {
 
 typedef struct as_tiles {
     const as_geometry *geometry;
-    int64_t at;    /* bytes of the piece already walked over */
-    int64_t end;   /* bytes of the piece at which the walk ends */
+    int64_t at;  /* bytes of the piece already walked over */
+    int64_t end; /* bytes of the piece at which the walk ends */
 } as_tiles;
 
 /* The part of the piece in [low, high) of the tensor's line of bytes. The geometry must
