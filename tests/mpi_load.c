@@ -74,8 +74,8 @@ static void check_names(size_t count, const char *(*name)(const allshard *, size
     size_t n = 0;
     for (; expected[n]; n++) {
         const char *found = name(as, n);
-        CHECK_TEXT(found && strcmp(found, expected[n]) == 0, "name %zu is \"%s\", expected \"%s\"", n,
-                   found ? found : "(none)", expected[n]);
+        CHECK_TEXT(found && strcmp(found, expected[n]) == 0, "name %zu is \"%s\", expected \"%s\"",
+                   n, found ? found : "(none)", expected[n]);
     }
     CHECK_TEXT(n == count, "%zu names, expected %zu", count, n);
     CHECK(name(as, n) == NULL && name(NULL, 0) == NULL);

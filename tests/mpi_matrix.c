@@ -190,8 +190,8 @@ int main(int argc, char **argv)
         ranks_wait(world_comm());
     }
     if (world_rank() == 0) {
-        (void)printf("%d saves in %.1f s, all of the same bytes; %d of %u loads in %.1f s%s\n", saves,
-                     saved - start, loads, number, seconds_now() - saved,
+        (void)printf("%d saves in %.1f s, all of the same bytes; %d of %u loads in %.1f s%s\n",
+                     saves, saved - start, loads, number, seconds_now() - saved,
                      is_sanitized() ? " (with sanitizers: a sample)" : "");
     }
     for (int ranks = 1; ranks <= most; ranks++) {

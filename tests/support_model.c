@@ -44,7 +44,9 @@ const model model_mixed = {mixed, (int)(sizeof mixed / sizeof mixed[0])};
 
 int dtype_group(int dtype)
 {
-    return dtype == ALLSHARD_F4 ? 2 : dtype == ALLSHARD_F6_E2M3 || dtype == ALLSHARD_F6_E3M2 ? 4 : 1;
+    return dtype == ALLSHARD_F4                                     ? 2
+           : dtype == ALLSHARD_F6_E2M3 || dtype == ALLSHARD_F6_E3M2 ? 4
+                                                                    : 1;
 }
 
 int dtype_group_bytes(int dtype)
@@ -81,7 +83,8 @@ static uint64_t seed_of(const char *name)
 
 unsigned char tensor_byte(const model_tensor *t, int64_t at)
 {
-    return (unsigned char)(mix(seed_of(t->name) + (uint64_t)at * UINT64_C(0x9e3779b97f4a7c15)) >> 56);
+    return (unsigned char)(mix(seed_of(t->name) + (uint64_t)at * UINT64_C(0x9e3779b97f4a7c15)) >>
+                           56);
 }
 
 static int64_t numel(const model_tensor *t)
@@ -102,8 +105,8 @@ int64_t tensor_bytes(const model_tensor *t)
 
 const char *layout_name(enum layout layout)
 {
-    static const char *const names[LAYOUT_COUNT] = {"whole",   "replicated", "fsdp", "columns",
-                                                    "flat",    "parallel",   "tiles"};
+    static const char *const names[LAYOUT_COUNT] = {"whole", "replicated", "fsdp", "columns",
+                                                    "flat",  "parallel",   "tiles"};
     return names[layout];
 }
 
@@ -292,16 +295,15 @@ static void allocate(piece *p, enum arrangement how)
     p->first = p->memory + PIECES_MORE - low / group * group_bytes;
 }
 
-void holding_make(holding *h, const model *m, enum layout layout, int rank, int ranks,
-                  bool strided)
+void holding_make(holding *h, const model *m, enum layout layout, int rank, int ranks, bool strided)
 {
     *h = (holding){0};
     for (int i = 0; i < m->count; i++) {
         add_pieces(h, m, i, layout, rank, ranks);
     }
     for (size_t i = 0; i < h->count; i++) {
-        unsigned key = (unsigned)h->pieces[i].number * 3 + (unsigned)layout * 5 + (unsigned)rank +
-                       (unsigned)i;
+        unsigned key =
+            (unsigned)h->pieces[i].number * 3 + (unsigned)layout * 5 + (unsigned)rank + (unsigned)i;
         allocate(&h->pieces[i], strided ? (enum arrangement)(key % ARRANGEMENTS) : PLAIN);
     }
 }

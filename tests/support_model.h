@@ -42,7 +42,7 @@ const char *layout_name(enum layout layout);
 
 typedef struct piece {
     const model_tensor *tensor;
-    int number;  /* of the tensor in the model */
+    int number; /* of the tensor in the model */
     bool flat;
     int64_t flat_offset;
     int64_t flat_count;
@@ -50,9 +50,9 @@ typedef struct piece {
     int64_t local[ALLSHARD_MAX_DIMS];
     bool strided;
     int64_t strides[ALLSHARD_MAX_DIMS]; /* elements */
-    unsigned char *memory; /* with what lies between the elements */
-    size_t bytes;          /* of it */
-    unsigned char *first;  /* element */
+    unsigned char *memory;              /* with what lies between the elements */
+    size_t bytes;                       /* of it */
+    unsigned char *first;               /* element */
 } piece;
 
 /* What one rank holds. */

@@ -245,8 +245,9 @@ void check_fails(const char *file, int line, allshard_comm comm, const allshard 
     allshard_error e = {.size = sizeof e};
     int told = allshard_last_error(as, &e);
     if (code != expected || told != code) {
-        fail_test(file, line, "%s (last error %s), expected %s; text: %s", allshard_error_name(code),
-                  allshard_error_name(told), allshard_error_name(expected), e.text);
+        fail_test(file, line, "%s (last error %s), expected %s; text: %s",
+                  allshard_error_name(code), allshard_error_name(told),
+                  allshard_error_name(expected), e.text);
     }
     if (e.rank < 0 || !e.host || !*e.host) {
         fail_test(file, line, "no rank (%d) or host (%s) is told of: %s", e.rank, e.host, e.text);

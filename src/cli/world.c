@@ -6,15 +6,19 @@
 #include <allshard.h>
 
 /* How launchers tell a process who it is: Open MPI, PMI (MPICH, Intel, Cray), MVAPICH, Flux and
- * Slurm's own. Size first; a pair counts only if both are there. Inside a batch script
- * SLURM_PROCID is set without srun, SLURM_STEP_NUM_TASKS is not. */
+ * Slurm's own; then those that tell the rank only. A pair counts only if both are there: inside a
+ * batch script SLURM_PROCID is set without srun, SLURM_STEP_NUM_TASKS is not. */
 static const struct {
-    const char *size;
+    const char *size; /* NULL: it is not told */
     const char *rank;
 } launchers[] = {
-    {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"}, {"PMI_SIZE", "PMI_RANK"},
-    {"MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"},   {"FLUX_JOB_SIZE", "FLUX_TASK_RANK"},
+    {"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"},
+    {"PMI_SIZE", "PMI_RANK"},
+    {"MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"},
+    {"FLUX_JOB_SIZE", "FLUX_TASK_RANK"},
     {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID"},
+    {NULL, "PMIX_RANK"},
+    {NULL, "PALS_RANKID"},
 };
 
 static int read_environment(const char *name)
@@ -33,9 +37,10 @@ static void ask_launcher(int *rank, int *size)
     *rank = 0;
     *size = 1;
     for (size_t i = 0; i < sizeof launchers / sizeof launchers[0]; i++) {
-        int s = read_environment(launchers[i].size);
+        const char *name = launchers[i].size;
+        int s = name ? read_environment(name) : 0;
         int r = read_environment(launchers[i].rank);
-        if (s >= 1 && r >= 0 && r < s) {
+        if (r >= 0 && (name ? r < s : true)) {
             *rank = r;
             *size = s;
             return;
@@ -81,6 +86,11 @@ static int start_mpi(as_world *w, as_error *e)
     (void)MPI_Initialized(&there);
     if (there) {
         return AS_OK;
+    }
+    if (as_world_launched_size() == 1) {
+        /* A single process of Open MPI 4 starts a daemon, which may outlive it and keeps its
+         * stdout open. Nothing here needs that daemon; other MPI libraries do not look. */
+        (void)setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
     }
     int provided = 0;
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {

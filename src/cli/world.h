@@ -19,7 +19,8 @@ typedef struct as_world {
     bool started; /* MPI was started here and is to be ended here */
 } as_world;
 
-/* What the launcher's environment says, before MPI is started: 0 of 1 without a launcher. */
+/* What the launcher's environment says, before MPI is started: 0 of 1 without a launcher. A size
+ * of 0: there is a launcher, but it does not tell. */
 int as_world_launched_rank(void);
 int as_world_launched_size(void);
 

@@ -19,7 +19,8 @@
 
 enum as_planner_move {
     AS_MOVE_EXCHANGE, /* deliver mail.out, then step again */
-    AS_MOVE_SHARE,    /* deliver mail.share, then step again */
+    AS_MOVE_SHARE,    /* deliver mail.share, then step again; that step leaves mail.in where it is,
+                         though it may sort it */
     AS_MOVE_DONE,     /* the plan is ready */
 };
 

@@ -23,7 +23,8 @@ typedef struct simulator {
     inbox *now;           /* [ranks] */
     inbox *next;          /* [ranks] */
     as_buffer share;      /* what all ranks shared in the last step */
-    size_t *share_at;     /* [ranks + 1] */
+    size_t *share_at;     /* [ranks + 1]: where each rank's bytes begin in it */
+    size_t *next_at;      /* the same of what they share in this step */
     as_mail mail;         /* of the rank that runs */
 } simulator;
 
@@ -41,6 +42,7 @@ static void free_simulator(simulator *s)
     free_inboxes(s->now, s->ranks);
     free_inboxes(s->next, s->ranks);
     free(s->share_at);
+    free(s->next_at);
     as_buffer_free(&s->share);
     as_mail_free(&s->mail);
 }
@@ -51,7 +53,8 @@ static int init_simulator(simulator *s, as_error *e)
     s->now = calloc(n, sizeof *s->now);
     s->next = calloc(n, sizeof *s->next);
     s->share_at = calloc(n + 1, sizeof *s->share_at);
-    if (!s->now || !s->next || !s->share_at) {
+    s->next_at = calloc(n + 1, sizeof *s->next_at);
+    if (!s->now || !s->next || !s->share_at || !s->next_at) {
         return as_fail_nomem(e);
     }
     return as_mail_init(&s->mail, s->ranks, e);
@@ -78,11 +81,14 @@ static void deliver(simulator *s, int rank)
     box->senders.size = 0;
 }
 
-static int deliver_share(simulator *s, as_error *e)
+/* All ranks get the same bytes, so one buffer goes from rank to rank: lent before the step and
+ * taken back after it. What one rank has sorted, the next ones need not. */
+static void swap_share(simulator *s)
 {
-    s->mail.in.size = 0;
+    as_buffer in = s->mail.in;
+    s->mail.in = s->share;
+    s->share = in;
     memcpy(s->mail.in_at, s->share_at, ((size_t)s->ranks + 1) * sizeof *s->share_at);
-    return as_buffer_append(&s->mail.in, s->share.data, s->share.size, e);
 }
 
 /* Takes what the rank sends; ranks run in ascending order, so inboxes are sorted by sender. */
@@ -107,19 +113,19 @@ static int collect(simulator *s, int rank, as_error *e)
 static int step_rank(simulator *s, int rank, bool shared, as_buffer *share,
                      enum as_planner_move *move, as_error *e)
 {
-    int code = AS_OK;
     if (shared) {
-        code = deliver_share(s, e);
+        swap_share(s);
     } else {
         deliver(s, rank);
     }
-    if (code == AS_OK) {
-        code = as_planner_next(&s->planners[rank], &s->mail, move, e);
+    int code = as_planner_next(&s->planners[rank], &s->mail, move, e);
+    if (shared) {
+        swap_share(s);
     }
     if (code == AS_OK) {
         code = collect(s, rank, e);
     }
-    s->share_at[rank] = share->size;
+    s->next_at[rank] = share->size;
     if (code == AS_OK && *move == AS_MOVE_SHARE) {
         code = as_buffer_append(share, s->mail.share.data, s->mail.share.size, e);
         s->mail.share.size = 0;
@@ -144,7 +150,10 @@ static int run(simulator *s, as_error *e)
         for (; rank < s->ranks && code == AS_OK; rank++) {
             code = step_rank(s, rank, shared, &share, &move, e);
         }
-        s->share_at[s->ranks] = share.size;
+        s->next_at[s->ranks] = share.size;
+        size_t *at = s->share_at;
+        s->share_at = s->next_at;
+        s->next_at = at;
         as_buffer_free(&s->share);
         s->share = share;
         shared = move == AS_MOVE_SHARE;

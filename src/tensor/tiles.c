@@ -33,7 +33,7 @@ bool as_tiles_next(as_tiles *walk, as_tile *out)
     int64_t left = walk->end - walk->at;
     out->length = as_min_i64(g->shape[last] - index[last], left);
     out->count = 1;
-    if (last > 0 && index[last] == 0 && out->length == g->shape[last]) {
+    if (last > 0 && out->length == g->shape[last]) {
         /* Whole runs up to the end of the dimension above. */
         out->count = as_min_i64(g->shape[last - 1] - index[last - 1], left / out->length);
         out->place_step = g->global[last];
