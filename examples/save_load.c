@@ -62,11 +62,11 @@ int main(int argc, char **argv)
     }
 
     /* Declare once what this rank holds ... */
-    allshard_tensor w = {.size = sizeof w, .name = "weight", .dtype = ALLSHARD_F32, .ndim = 2,
-                         .shape = (int64_t[]){ROWS, COLUMNS}, .offset = (int64_t[]){first, 0},
-                         .local_shape = (int64_t[]){rows, COLUMNS}, .data = weight};
-    allshard_tensor b = {.size = sizeof b, .name = "bias", .dtype = ALLSHARD_F32, .ndim = 1,
-                         .shape = (int64_t[]){COLUMNS}, .data = bias};
+    int64_t shape[] = {ROWS, COLUMNS}, offset[] = {first, 0}, local[] = {rows, COLUMNS};
+    allshard_tensor w = {.size = sizeof w, .name = "weight", .dtype = ALLSHARD_F32, .ndim = 2};
+    w.shape = shape, w.offset = offset, w.local_shape = local, w.data = weight;
+    allshard_tensor b = {.size = sizeof b, .name = "bias", .dtype = ALLSHARD_F32, .ndim = 1};
+    b.shape = &shape[1], b.data = bias;
     if (allshard_state_tensor(model, &w) || allshard_state_tensor(model, &b)) {
         stop("allshard_state_tensor", as);
     }
@@ -87,9 +87,7 @@ int main(int argc, char **argv)
             return 1;
         }
     }
-    if (rank == 0) {
-        printf("saved and loaded %s on %d ranks\n", directory, ranks);
-    }
+    printf("rank %d of %d: saved to %s and loaded again\n", rank, ranks, directory);
     allshard_state_free(model);
     allshard_close(as);
     free(weight);

@@ -267,7 +267,7 @@ typedef struct allshard_save_options {
     int32_t mode;
     int32_t reserved;
 
-    /* The unit of writing and exchange; a multiple of 64. 0: 4 MiB. */
+    /* The unit of writing and exchange; a multiple of 64, up to 512 MiB. 0: 4 MiB. */
     int64_t block_bytes;
 } allshard_save_options;
 
@@ -278,7 +278,8 @@ typedef struct allshard_save_options {
  *
  * After ALLSHARD_OK the checkpoint is durable and complete. ALLSHARD_PENDING: durable; the
  * next save, or `allshard recover`, finishes the renames. ALLSHARD_UNKNOWN: see its text.
- * After any other code the folder holds what it held before.
+ * After any other code the folder holds what it held before. The main process returns last: it
+ * removes the old files and .allshard/ when the others have learned the outcome.
  *
  * ALLSHARD_INVALID, _SIZE, _PATTERN, _EMPTY, _MISMATCH, _COVERAGE, _TIED, _LIMIT, _BUSY,
  * _SYSTEM, _MPI, _NOMEM, _PENDING, _UNKNOWN. */
@@ -300,7 +301,7 @@ typedef struct allshard_load_options {
     int32_t allow_missing;
     int32_t allow_unexpected;
 
-    /* The unit of reading and exchange; a multiple of 64. 0: 4 MiB. */
+    /* The unit of reading and exchange; a multiple of 64, up to 512 MiB. 0: 4 MiB. */
     int64_t block_bytes;
 } allshard_load_options;
 

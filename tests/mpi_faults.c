@@ -49,8 +49,8 @@ static bool hits(enum kind kind)
 
 static int fail_openat(int folder, const char *path, int flags, mode_t mode)
 {
-    return hits(flags & O_CREAT ? CALL_CREATE : CALL_OPEN) ? -1
-                                                           : real.openat(folder, path, flags, mode);
+    bool creates = (flags & O_CREAT) != 0;
+    return hits(creates ? CALL_CREATE : CALL_OPEN) ? -1 : real.openat(folder, path, flags, mode);
 }
 
 static ssize_t fail_pread(int fd, void *bytes, size_t count, off_t offset)

@@ -279,9 +279,9 @@ static void write_tensors(const char *folder, const char *name, const char *head
 {
     char bytes[1024] = {0};
     uint64_t length = strlen(header);
-    CHECK(sizeof length + length + data <= sizeof bytes);
+    CHECK(sizeof length + length + 1 + data <= sizeof bytes);
     memcpy(bytes, &length, sizeof length); /* this test runs on little-endian machines only */
-    memcpy(bytes + sizeof length, header, length);
+    memcpy(bytes + sizeof length, header, length + 1); /* the data are zeros, too */
     write_bytes(folder, name, bytes, sizeof length + length + data);
 }
 
@@ -304,7 +304,7 @@ typedef struct broken {
     const char *text;
 } broken;
 
-static const broken cases[] = {
+static const broken broken_ones[] = {
     {"nothing", ALLSHARD_NOT_FOUND, "nothing"},
     {"empty", ALLSHARD_NOT_FOUND, "no checkpoint"},
     {"header", ALLSHARD_FORMAT, "model.safetensors"},
@@ -359,14 +359,15 @@ static void test_broken(void)
     const int64_t two = 2;
     allshard_state *s = new_state("model");
     declare(s, "a", ALLSHARD_F32, 1, &two);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const char *folder = scratch_path(cases[i].name);
+    for (size_t i = 0; i < sizeof broken_ones / sizeof broken_ones[0]; i++) {
+        const broken *b = &broken_ones[i];
+        const char *folder = scratch_path(b->name);
         if (world_rank() == 0) {
-            make_broken(cases[i].name, folder);
+            make_broken(b->name, folder);
         }
         ranks_wait(world_comm());
         values[0] = 3;
-        FAILS(as, allshard_load(s, folder, NULL), cases[i].code, cases[i].text);
+        FAILS(as, allshard_load(s, folder, NULL), b->code, b->text);
         CHECK(values[0] == 3);
     }
     /* A single file, good this time, and one that may not be read. */

@@ -28,12 +28,14 @@ static struct {
 
 #if CAN_FAIL
 
+/* NOLINTBEGIN: the C library's and the linker's names */
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *old, size_t size);
 extern void *__libc_memalign(size_t alignment, size_t size);
 extern char __executable_start;
 extern char etext;
+/* NOLINTEND */
 
 /* The library is linked into this program; what MPI and the C library allocate does not count. */
 static bool hits(const void *caller)
@@ -55,23 +57,23 @@ void *malloc(size_t size)
     return hits(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
 }
 
-void *calloc(size_t count, size_t size)
+void *calloc(size_t nmemb, size_t size)
 {
-    return hits(__builtin_return_address(0)) ? NULL : __libc_calloc(count, size);
+    return hits(__builtin_return_address(0)) ? NULL : __libc_calloc(nmemb, size);
 }
 
-void *realloc(void *old, size_t size)
+void *realloc(void *ptr, size_t size)
 {
-    return hits(__builtin_return_address(0)) ? NULL : __libc_realloc(old, size);
+    return hits(__builtin_return_address(0)) ? NULL : __libc_realloc(ptr, size);
 }
 
-int posix_memalign(void **out, size_t alignment, size_t size)
+int posix_memalign(void **memptr, size_t alignment, size_t size)
 {
     if (hits(__builtin_return_address(0))) {
         return ENOMEM;
     }
-    *out = __libc_memalign(alignment, size);
-    return *out ? 0 : ENOMEM;
+    *memptr = __libc_memalign(alignment, size);
+    return *memptr ? 0 : ENOMEM;
 }
 
 #endif

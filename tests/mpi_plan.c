@@ -51,6 +51,7 @@ static void declare(allshard_state *s, const char *name, int64_t bytes, int64_t 
                          .shape = &bytes,
                          .data = memory[order],
                          .order = order};
+    memory[order][0] = (unsigned char)order;
     GOOD(as, allshard_state_tensor(s, &t));
 }
 

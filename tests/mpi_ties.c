@@ -35,7 +35,7 @@ static void cut(int64_t *from, int64_t *count)
     *count = (int64_t)COUNT * (world_rank() + 1) / world_size() - *from;
 }
 
-static void declare_cut(allshard_state *s, const char *name, int64_t order, int64_t *data)
+static void declare_cut(allshard_state *s, const char *name, int64_t order, void *data)
 {
     const int64_t all = COUNT;
     int64_t from;

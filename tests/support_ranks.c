@@ -146,6 +146,7 @@ static void finish(MPI_Request *request)
     while (MPI_Test(request, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && !done) {
         (void)usleep(200);
     }
+    (void)MPI_Wait(request, MPI_STATUS_IGNORE);
 }
 
 void ranks_wait(allshard_comm comm)

@@ -7,6 +7,7 @@
  * and does each on the first `ranks` ranks, with the parts that `allshard copy` is made of.
  * Prints "done <number of jobs>" at the end; the first failure ends it with status 1.
  */
+/* needs: mpi */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -191,7 +192,7 @@ int main(int argc, char **argv)
     if (!jobs) {
         stop("usage", "tool_copies JOBS");
     }
-    while (fgets(line, sizeof line, jobs)) {
+    while (jobs && fgets(line, sizeof line, jobs)) {
         job j = parse(line);
         if (j.ranks < 1 || j.ranks > ranks) {
             stop("a job asks for more ranks than there are", j.source);
@@ -205,7 +206,9 @@ int main(int argc, char **argv)
     for (int n = rank + 1; n <= ranks; n++) {
         MPI_Comm_free(&first[n]);
     }
-    fclose(jobs);
+    if (jobs) {
+        fclose(jobs);
+    }
     if (rank == 0) {
         printf("done %d\n", done);
     }

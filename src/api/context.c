@@ -60,12 +60,13 @@ int as_take_options(void *to, size_t known, const void *from, size_t size, const
 
 static int open_context(allshard **out, const void *mpi_comm, const allshard_options *options)
 {
-    if (!out) {
-        return ALLSHARD_INVALID;
-    }
-    *out = NULL;
     as_error e = AS_ERROR_INIT;
     allshard_options o;
+    if (out) {
+        *out = NULL;
+    } else {
+        (void)as_fail(&e, AS_INVALID, 0, "there is no place to put the context: out is NULL");
+    }
     (void)as_take_options(&o, sizeof o, options, options ? options->size : 0, "allshard_options",
                           &e);
     if (o.memory < 0) {
@@ -84,7 +85,7 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
     } else {
         code = as_comm_agree(comm, &e);
     }
-    if (code != AS_OK) {
+    if (code != AS_OK || !as || !out) { /* without the last two the ranks agree on an error */
         as_log_say(&log, AS_LOG_ERROR, "allshard_open: %s", as_error_text(&e));
         as_comm_free(comm);
         free(as);

@@ -35,7 +35,7 @@ int allshard_plan_create(allshard_plan **out, allshard_state *s,
     }
     as_plan_free(&plan);
     free(pattern);
-    if (code == AS_OK) {
+    if (code == AS_OK && out) {
         *out = p;
     } else {
         allshard_plan_free(p);

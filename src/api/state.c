@@ -5,12 +5,9 @@
 #include <string.h>
 
 #include "api/handles.h"
-#include "base/checked.h"
+#include "base/quote.h"
 #include "base/utf8.h"
 #include "tensor/dtype.h"
-
-/* Elements; an element has at most 8 bytes. */
-#define FARTHEST_ELEMENT (INT64_C(1) << 58)
 
 int allshard_state_create(allshard_state **out, allshard *as, const char *part)
 {
@@ -40,7 +37,6 @@ int allshard_state_create(allshard_state **out, allshard *as, const char *part)
 typedef struct dims {
     int64_t offset[ALLSHARD_MAX_DIMS];
     int64_t local[ALLSHARD_MAX_DIMS];
-    int64_t strides[ALLSHARD_MAX_DIMS];
 } dims;
 
 /* The box that the caller describes; it borrows `m` and the caller's shape. */
@@ -48,17 +44,15 @@ static int take_box(const allshard_tensor *t, as_box *box, dims *m, as_error *e)
 {
     *box = (as_box){.dtype = t->dtype, .ndim = t->ndim, .shape = t->shape};
     if (t->ndim < 0 || t->ndim > ALLSHARD_MAX_DIMS) {
-        return as_fail(e, AS_INVALID, 0, "tensor \"%s\": %d dimensions; 0 to %d are possible",
-                       t->name, t->ndim, (int)ALLSHARD_MAX_DIMS);
+        return as_fail(e, AS_INVALID, 0, "%d dimensions; 0 to %d are possible", t->ndim,
+                       (int)ALLSHARD_MAX_DIMS);
     }
     if (t->ndim && !t->shape) {
-        return as_fail(e, AS_INVALID, 0, "tensor \"%s\": the shape is NULL", t->name);
+        return as_fail(e, AS_INVALID, 0, "the shape is NULL");
     }
     if (t->flat) {
         if (t->offset || t->local_shape || t->strides) {
-            return as_fail(e, AS_INVALID, 0,
-                           "tensor \"%s\": a flat range has no offset, local shape or strides",
-                           t->name);
+            return as_fail(e, AS_INVALID, 0, "a flat range has no offset, local shape or strides");
         }
         box->flat = true;
         box->flat_offset = t->flat_offset;
@@ -70,34 +64,10 @@ static int take_box(const allshard_tensor *t, as_box *box, dims *m, as_error *e)
         /* Wrong offsets give a negative extent, which the state refuses with the reason. */
         bool inside = m->offset[d] >= 0 && m->offset[d] <= t->shape[d];
         m->local[d] = t->local_shape ? t->local_shape[d] : inside ? t->shape[d] - m->offset[d] : -1;
-        /* Where there is no neighbour the stride means nothing, and callers leave anything there. */
-        m->strides[d] = t->strides && m->local[d] > 1 ? t->strides[d] : 0;
     }
     box->offset = m->offset;
     box->local = m->local;
-    box->strides = t->strides ? m->strides : NULL;
-    return AS_OK;
-}
-
-/* Strides that lead out of any address space are refused before anything is multiplied with
- * them. The box itself has been checked. */
-static int check_strides(const as_box *box, as_error *e)
-{
-    int64_t reach = 0;
-    for (int d = 0; box->strides && d < box->ndim; d++) {
-        int64_t stride = box->strides[d];
-        int64_t far;
-        if (stride == 0) {
-            continue;
-        }
-        if (stride == INT64_MIN ||
-            !as_mul_i64(stride < 0 ? -stride : stride, box->local[d] - 1, &far) ||
-            !as_add_i64(reach, far, &reach) || reach > FARTHEST_ELEMENT) {
-            return as_fail(e, AS_INVALID, 0,
-                           "the stride of %lld elements in dimension %d leads out of memory",
-                           (long long)stride, d);
-        }
-    }
+    box->strides = t->strides;
     return AS_OK;
 }
 
@@ -106,19 +76,12 @@ static int check_data(const allshard_tensor *t, const as_box *box, as_error *e)
     as_geometry g;
     int code = as_box_check(box, e);
     if (code == AS_OK) {
-        code = check_strides(box, e);
-    }
-    if (code == AS_OK) {
         code = as_geometry_file(box, &g, e);
     }
-    if (code != AS_OK) {
-        as_error_prefix(e, "tensor \"%s\"", t->name);
-        return code;
+    if (code == AS_OK && g.ndim && !t->data) {
+        code = as_fail(e, AS_INVALID, 0, "the data pointer is NULL");
     }
-    if (g.ndim && !t->data) {
-        return as_fail(e, AS_INVALID, 0, "tensor \"%s\": the data pointer is NULL", t->name);
-    }
-    return AS_OK;
+    return code;
 }
 
 int allshard_state_tensor(allshard_state *s, const allshard_tensor *tensor)
@@ -127,7 +90,7 @@ int allshard_state_tensor(allshard_state *s, const allshard_tensor *tensor)
         return ALLSHARD_INVALID;
     }
     as_error *e = as_begin(s->context);
-    allshard_tensor t;
+    allshard_tensor t = {.size = 0};
     dims m;
     as_box box;
     int code = tensor ? as_take_options(&t, sizeof t, tensor, tensor->size, "allshard_tensor", e)
@@ -136,13 +99,16 @@ int allshard_state_tensor(allshard_state *s, const allshard_tensor *tensor)
         code = as_fail(e, AS_INVALID, 0, "a tensor has no name");
     }
     if (code == AS_OK && !as_dtype_valid(t.dtype)) {
-        code = as_fail(e, AS_INVALID, 0, "tensor \"%s\": %d is no dtype", t.name, t.dtype);
+        code = as_fail(e, AS_INVALID, 0, "%d is no dtype", t.dtype);
     }
     if (code == AS_OK) {
         code = take_box(&t, &box, &m, e);
     }
     if (code == AS_OK) {
         code = check_data(&t, &box, e);
+    }
+    if (code != AS_OK && t.name) {
+        as_error_prefix(e, "tensor %s", as_quote(t.name, strlen(t.name)).text);
     }
     if (code == AS_OK) {
         as_declaration d = {

@@ -145,7 +145,6 @@ static int declare(void *user, int rank, as_state *state, as_error *e)
                     .flat_offset = piece.flat ? piece.flat_offset : 0,
                     .flat_count = piece.flat ? piece.flat_count : 0},
             .order = (int64_t)i + 1,
-            .storage = i + 1, /* without data no pointer tells tensors apart */
         };
         code = as_state_add(state, &d, e);
     }

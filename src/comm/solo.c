@@ -14,12 +14,13 @@ struct as_comm {
 int as_comm_open(as_comm **out, const void *mpi_comm, as_error *e)
 {
     (void)mpi_comm;
-    *out = calloc(1, sizeof **out);
-    if (!*out) {
+    as_comm *c = calloc(1, sizeof *c);
+    *out = c;
+    if (!c) {
         return as_fail_nomem(e);
     }
-    if (gethostname((*out)->host, sizeof(*out)->host - 1) != 0) {
-        memcpy((*out)->host, "?", 2);
+    if (gethostname(c->host, sizeof c->host - 1) != 0) {
+        memcpy(c->host, "?", 2);
     }
     return AS_OK;
 }
@@ -67,6 +68,7 @@ int as_comm_bcast_buffer(as_comm *c, int root, as_buffer *b, as_error *e)
     return AS_OK;
 }
 
+/* NOLINTBEGIN(readability-non-const-parameter): of one rank the sum is what it gave */
 int as_comm_sum(as_comm *c, int64_t *values, int count, as_error *e)
 {
     (void)c, (void)values, (void)count, (void)e;
@@ -78,6 +80,7 @@ int as_comm_max(as_comm *c, int64_t *values, int count, as_error *e)
     (void)c, (void)values, (void)count, (void)e;
     return AS_OK;
 }
+/* NOLINTEND(readability-non-const-parameter) */
 
 /* Moves what was sent to where it is read. */
 static int turn_round(as_comm *c, as_mail *m, as_buffer *sent, as_error *e)
@@ -127,8 +130,10 @@ int as_comm_test(as_comm *c, as_message *m, bool *done, as_error *e)
 
 int as_comm_probe(as_comm *c, int tag, bool *there, int *from, size_t *count, as_error *e)
 {
-    (void)c, (void)tag, (void)from, (void)count, (void)e;
+    (void)c, (void)tag, (void)e;
     *there = false;
+    *from = 0;
+    *count = 0;
     return AS_OK;
 }
 

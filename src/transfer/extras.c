@@ -44,10 +44,10 @@ static int put_records(const as_state *s, const char *pattern, as_buffer *out, a
     }
     for (size_t i = 0; i < as_state_file_count(s) && code == AS_OK; i++) {
         const as_small_file *f = as_state_file(s, i);
-        int64_t head[4] = {RECORD_FILE, (int64_t)f->size, (int64_t)f->hash.high,
-                           (int64_t)f->hash.low};
         code = check_name(f->name, pattern, e);
         if (code == AS_OK) {
+            int64_t head[4] = {RECORD_FILE, (int64_t)f->size, (int64_t)f->hash.high,
+                               (int64_t)f->hash.low};
             code = as_words_put(out, head, 4, e);
         }
         if (code == AS_OK) {

@@ -112,8 +112,8 @@ static void close_loader(loader *l)
     free(l->in);
 }
 
-/* The memory of a block that only one run of this rank's memory wants, and its piece; else NULL. */
-static char *find_direct(const loader *l, const as_block *block, int64_t *piece)
+/* Sets the memory of a block that only one run of this rank's memory wants, and its piece. */
+static void find_direct(const loader *l, const as_block *block, char **bytes, int64_t *piece)
 {
     const as_transfer *t = l->transfer;
     const as_part *part = as_plan_part(t->plan, block->first_part);
@@ -124,11 +124,11 @@ static char *find_direct(const loader *l, const as_block *block, int64_t *piece)
         as_part_box_take(&boxes, &box, NULL) != AS_OK || box.holder_count != 1 ||
         box.holders[0] != as_comm_rank(t->comm) ||
         as_place_find(t->state, t->plan, box.holders[1], &place, NULL) != AS_OK) {
-        return NULL;
+        return;
     }
     *piece = box.holders[1];
-    return place.device->direct(&place.geometry, place.memory, block->low - part->tensor_at,
-                                block->high - part->tensor_at);
+    *bytes = place.device->direct(&place.geometry, place.memory, block->low - part->tensor_at,
+                                  block->high - part->tensor_at);
 }
 
 static int begin_reading(loader *l, reading *r, const as_block *block, as_error *e)
@@ -136,7 +136,8 @@ static int begin_reading(loader *l, reading *r, const as_block *block, as_error 
     *r = (reading){.busy = true, .block = *block};
     l->busy++;
     int64_t piece = -1;
-    char *bytes = find_direct(l, block, &piece);
+    char *bytes = NULL;
+    find_direct(l, block, &bytes, &piece);
     r->direct = bytes ? piece : -1;
     int code = AS_OK;
     if (!bytes) {
@@ -296,8 +297,8 @@ static int receive_parcels(loader *l, bool *left, bool *moved, as_error *e)
 
 static int step(loader *l, bool *all, bool *moved, as_error *e)
 {
-    bool sending;
-    bool receiving;
+    bool sending = false;
+    bool receiving = false;
     begin_readings(l, moved, e);
     reap(l, moved, e);
     int code = send_parcels(l, moved, e);

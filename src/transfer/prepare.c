@@ -82,6 +82,7 @@ int as_prepare(as_prepared *p, const as_save_call *call, as_error *e)
     (void)check(p, call, e);
     int code = compare(p, call, e);
     if (code == AS_OK) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): as_prepared_free frees the pattern */
         code = as_extras_gather(&p->extras, call->comm, call->state, p->pattern, e);
     }
     if (code != AS_OK) {

@@ -160,7 +160,7 @@ static int write_index(as_publication *p, as_error *e)
     if (code == AS_OK && rank == 0) {
         write_begin(p, &f, e);
     }
-    for (int from = 0; from < size && code == AS_OK; from++) {
+    for (int from = 0; sizes && from < size && code == AS_OK; from++) {
         if (rank == 0 || rank == from) {
             code = pass_lines(p, from, sizes[from], &lines, chunk, &f, e);
         }

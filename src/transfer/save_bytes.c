@@ -96,11 +96,11 @@ static void submit(saver *s, as_slot *slot, char *bytes, as_error *e)
 {
     slot->io = (as_io){.write = true,
                        .fd = slot->file->fd,
-                       .bytes = bytes,
                        .count = slot->block.high - slot->block.low,
                        .offset = slot->block.low,
                        .what = slot->file->name,
                        .owner = slot};
+    slot->io.bytes = bytes;
     slot->file->under_way++;
     s->transfer->engine->submit(s->engine, &slot->io, e);
 }
