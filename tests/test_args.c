@@ -48,24 +48,22 @@ static int forget(void **state)
 }
 
 /* Parses up to 8 arguments, which end with NULL. */
-static int parse(const char *first, ...)
+static int parse(const char *const *given)
 {
     static char storage[8][64];
     char *argv[9];
     int argc = 0;
     (void)forget(NULL);
-    va_list more;
-    va_start(more, first);
-    for (const char *a = first; a; a = va_arg(more, const char *)) {
-        assert_true(argc < 8 && strlen(a) < sizeof storage[0]);
-        memcpy(storage[argc], a, strlen(a) + 1);
+    for (; given[argc]; argc++) {
+        assert_true(argc < 8 && strlen(given[argc]) < sizeof storage[0]);
+        memcpy(storage[argc], given[argc], strlen(given[argc]) + 1);
         argv[argc] = storage[argc];
-        argc++;
     }
-    va_end(more);
     argv[argc] = NULL;
     return as_args_parse(&command, argc, argv, &result, &error);
 }
+
+#define PARSE(...) parse((const char *const[]){__VA_ARGS__, NULL})
 
 static void expect_text(const char *part)
 {
@@ -77,7 +75,7 @@ static void expect_text(const char *part)
 static void takes_options_in_any_order(void **state)
 {
     (void)state;
-    assert_int_equal(parse("--json", "a", "--max-shard-size", "5GB", "b", NULL), AS_OK);
+    assert_int_equal(PARSE("--json", "a", "--max-shard-size", "5GB", "b"), AS_OK);
     assert_true(json);
     assert_string_equal(size, "5GB");
     assert_int_equal(result.operand_count, 2);
@@ -88,18 +86,18 @@ static void takes_options_in_any_order(void **state)
 static void takes_values_behind_an_equals_sign(void **state)
 {
     (void)state;
-    assert_int_equal(parse("a", "b", "--max-shard-size=1=2", NULL), AS_OK);
+    assert_int_equal(PARSE("a", "b", "--max-shard-size=1=2"), AS_OK);
     assert_string_equal(size, "1=2");
-    assert_int_equal(parse("a", "b", "--max-shard-size=", NULL), AS_OK);
+    assert_int_equal(PARSE("a", "b", "--max-shard-size="), AS_OK);
     assert_string_equal(size, "");
 }
 
 static void the_last_value_counts_and_lists_grow(void **state)
 {
     (void)state;
-    assert_int_equal(parse("a", "b", "--max-shard-size=1", "--max-shard-size=2", NULL), AS_OK);
+    assert_int_equal(PARSE("a", "b", "--max-shard-size=1", "--max-shard-size=2"), AS_OK);
     assert_string_equal(size, "2");
-    assert_int_equal(parse("a", "b", "--metadata", "k=v", "--metadata=l=w", NULL), AS_OK);
+    assert_int_equal(PARSE("a", "b", "--metadata", "k=v", "--metadata=l=w"), AS_OK);
     assert_int_equal(pairs.count, 2);
     assert_string_equal(pairs.items[0], "k=v");
     assert_string_equal(pairs.items[1], "l=w");
@@ -108,14 +106,14 @@ static void the_last_value_counts_and_lists_grow(void **state)
 static void a_value_may_look_like_an_option(void **state)
 {
     (void)state;
-    assert_int_equal(parse("a", "b", "--max-shard-size", "-1", NULL), AS_OK);
+    assert_int_equal(PARSE("a", "b", "--max-shard-size", "-1"), AS_OK);
     assert_string_equal(size, "-1");
 }
 
 static void two_dashes_end_the_options(void **state)
 {
     (void)state;
-    assert_int_equal(parse("--", "--json", "--help", NULL), AS_OK);
+    assert_int_equal(PARSE("--", "--json", "--help"), AS_OK);
     assert_false(json);
     assert_false(result.help);
     assert_string_equal(result.operands[0], "--json");
@@ -124,35 +122,35 @@ static void two_dashes_end_the_options(void **state)
 static void help_comes_before_everything(void **state)
 {
     (void)state;
-    assert_int_equal(parse("--bogus", "--help", NULL), AS_OK);
+    assert_int_equal(PARSE("--bogus", "--help"), AS_OK);
     assert_true(result.help);
-    assert_int_equal(parse("-h", NULL), AS_OK);
+    assert_int_equal(PARSE("-h"), AS_OK);
     assert_true(result.help);
 }
 
 static void refuses_with_a_text_that_helps(void **state)
 {
     (void)state;
-    assert_int_equal(parse("a", "b", "--max-shard", "1", NULL), AS_INVALID);
+    assert_int_equal(PARSE("a", "b", "--max-shard", "1"), AS_INVALID);
     expect_text("--max-shard");
     expect_text("did you mean --max-shard-size");
-    assert_int_equal(parse("a", "b", "--frobnicate", NULL), AS_INVALID);
+    assert_int_equal(PARSE("a", "b", "--frobnicate"), AS_INVALID);
     expect_text("--frobnicate");
     expect_text("allshard copy --help");
-    assert_int_equal(parse("a", "b", "-x", NULL), AS_INVALID);
+    assert_int_equal(PARSE("a", "b", "-x"), AS_INVALID);
     expect_text("\"-x\"");
-    assert_int_equal(parse("a", "b", "--json=1", NULL), AS_INVALID);
+    assert_int_equal(PARSE("a", "b", "--json=1"), AS_INVALID);
     expect_text("takes no value");
-    assert_int_equal(parse("a", "b", "--max-shard-size", NULL), AS_INVALID);
+    assert_int_equal(PARSE("a", "b", "--max-shard-size"), AS_INVALID);
     expect_text("needs a value");
-    assert_int_equal(parse("a", NULL), AS_INVALID);
+    assert_int_equal(PARSE("a"), AS_INVALID);
     expect_text("SRC and DST");
-    assert_int_equal(parse("a", "b", "c", NULL), AS_INVALID);
+    assert_int_equal(PARSE("a", "b", "c"), AS_INVALID);
     expect_text("\"c\"");
-    assert_int_equal(parse("a", "", NULL), AS_INVALID);
+    assert_int_equal(PARSE("a", ""), AS_INVALID);
     expect_text("empty");
     /* Longer than any option: no overrun. */
-    assert_int_equal(parse("--aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL),
+    assert_int_equal(PARSE("--aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
                      AS_INVALID);
 }
 

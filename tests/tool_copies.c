@@ -32,10 +32,11 @@ typedef struct job {
     const char *target;
 } job;
 
-static void stop(const char *what, const char *text)
+static _Noreturn void stop(const char *what, const char *text)
 {
     fprintf(stderr, "tool_copies: %s: %s\n", what, text);
     MPI_Abort(MPI_COMM_WORLD, 1);
+    exit(1); /* for the compiler: MPI_Abort does not return */
 }
 
 static void must(int code, const char *what, const allshard *as)
@@ -192,7 +193,7 @@ int main(int argc, char **argv)
     if (!jobs) {
         stop("usage", "tool_copies JOBS");
     }
-    while (jobs && fgets(line, sizeof line, jobs)) {
+    while (fgets(line, sizeof line, jobs)) {
         job j = parse(line);
         if (j.ranks < 1 || j.ranks > ranks) {
             stop("a job asks for more ranks than there are", j.source);
@@ -206,9 +207,7 @@ int main(int argc, char **argv)
     for (int n = rank + 1; n <= ranks; n++) {
         MPI_Comm_free(&first[n]);
     }
-    if (jobs) {
-        fclose(jobs);
-    }
+    fclose(jobs);
     if (rank == 0) {
         printf("done %d\n", done);
     }

@@ -58,7 +58,7 @@ static int match_names(as_comparison *c, const as_side sides[2], size_t *match, 
 {
     const as_tensors *a = &sides[0].contents.tensors;
     const as_tensors *b = &sides[1].contents.tensors;
-    size_t counts[2] = {as_tensors_count(a), as_tensors_count(b)};
+    const size_t counts[2] = {as_tensors_count(a), as_tensors_count(b)};
     size_t *sorted[2] = {sort_by_name(a, e), sort_by_name(b, e)};
     size_t at[2] = {0, 0};
     while (sorted[0] && sorted[1] && (at[0] < counts[0] || at[1] < counts[1])) {
