@@ -22,6 +22,8 @@
  *    Functions return ALLSHARD_OK (0) or a negative code. A collective function returns
  *    the same code on every rank. allshard_last_error gives the text, with rank, host,
  *    file and cause. The library never prints, exits, aborts or touches signal handlers.
+ *    A NULL handle of a context, state or plan is ALLSHARD_INVALID at once, on the rank that
+ *    gives it alone: there is no communicator to tell the others by.
  *
  * 4. Structures
  *    Option structures begin with `size_t size`, which the caller sets to
@@ -108,8 +110,9 @@ enum allshard_log_level {
 typedef struct allshard_options {
     size_t size; /* sizeof(allshard_options) */
 
-    /* Called on the rank that has something to tell, on the calling thread, with the text
-     * of one line without a newline. NULL: silent. */
+    /* Called on the calling thread with the text of one line, without a newline: warnings on the
+     * rank that has something to tell, and every error that is returned, on every rank, as
+     * ALLSHARD_LOG_DEBUG. NULL: silent. */
     void (*log)(int level, const char *text, void *user);
     void *log_user;
 
@@ -119,7 +122,7 @@ typedef struct allshard_options {
     void *progress_user;
 
     /* Bytes of the pool of transfer buffers of each rank. 0: 64 MiB. A save or load takes
-     * at least four blocks, whatever this says. The same on every rank. */
+     * at least four blocks, whatever this says. May differ between ranks. */
     int64_t memory;
 } allshard_options;
 
@@ -217,9 +220,11 @@ typedef struct allshard_tensor {
 
     /* Tied tensors: a number that is the same for all tensors of one storage on every rank
      * (0: none), the bytes of the whole storage (0: those of the tensor), and the tensor's
-     * first byte in it. Tensors that are not so marked are tied if all their pieces on all
-     * ranks show the same pointers. Of tied tensors one is saved, by huggingface_hub's rule,
-     * and the others are recorded in the metadata. */
+     * first byte in it. Tensors that are not so marked are tied if they have the same dtype and
+     * shape, and all their pieces on all ranks show the same pointers. Of tied tensors one is
+     * saved, by huggingface_hub's rule: of those that cover the storage whole the smallest name
+     * in byte order that is not among allshard_save_options.discard. The others are recorded in
+     * the metadata, and allshard_load fills them from it if dtype and shape are the same. */
     uint64_t storage;
     int64_t storage_bytes;
     int64_t storage_offset;
@@ -227,15 +232,16 @@ typedef struct allshard_tensor {
 
 /* A state holds the pieces that this rank declares under one part name ("model",
  * "optimizer"); declare once, save and load many times. Local; but every rank that takes
- * part in a save needs a state of the same part, if only an empty one. */
+ * part in a save needs a state of the same part, if only an empty one. ALLSHARD_INVALID for a
+ * name that cannot begin a file name, ALLSHARD_NOMEM. */
 ALLSHARD_API int allshard_state_create(allshard_state **out, allshard *as, const char *part);
 
 /* Adds a piece. Local. ALLSHARD_INVALID with a text that names the tensor. */
 ALLSHARD_API int allshard_state_tensor(allshard_state *s, const allshard_tensor *tensor);
 
 /* Adds metadata: written into the index, or into the header if there is one file. Local;
- * ranks may declare the same key only with the same value. A key set twice: the last value
- * counts. */
+ * ranks may declare the same key only with the same value (ALLSHARD_MISMATCH from the save). A key
+ * set twice: the last value counts. ALLSHARD_INVALID, ALLSHARD_NOMEM. */
 ALLSHARD_API int allshard_state_meta(allshard_state *s, const char *key, const char *value);
 
 /* A small file (config.json, tokenizer files) that is saved beside the weights, in the same
@@ -282,7 +288,8 @@ typedef struct allshard_save_options {
  * removes the old files and .allshard/ when the others have learned the outcome.
  *
  * ALLSHARD_INVALID, _SIZE, _PATTERN, _EMPTY, _MISMATCH, _COVERAGE, _TIED, _LIMIT, _BUSY,
- * _SYSTEM, _MPI, _NOMEM, _PENDING, _UNKNOWN. */
+ * _NOT_FOUND (the directory is a link to nothing), _FORMAT (a damaged journal lies there), _SYSTEM,
+ * _MPI, _NOMEM, _PENDING, _UNKNOWN. */
 ALLSHARD_API int allshard_save(allshard_state *s, const char *directory,
                                const allshard_save_options *options);
 
@@ -291,8 +298,9 @@ ALLSHARD_API int allshard_save(allshard_state *s, const char *directory,
 typedef struct allshard_load_options {
     size_t size; /* sizeof(allshard_load_options) */
 
-    /* File name with {suffix}, if the folder holds several checkpoints; default
-     * "<part>{suffix}.safetensors", else the only one that is there. */
+    /* File name with {suffix}: that checkpoint of the folder and no other. NULL:
+     * "<part>{suffix}.safetensors"; for the part "model", if that is not there, the only
+     * checkpoint of the folder, whatever its name. */
     const char *pattern;
 
     /* By default each declared name must be in the checkpoint and each name of the
@@ -308,13 +316,13 @@ typedef struct allshard_load_options {
 /* Fills the state's pieces from a checkpoint folder or a single file. Collective; all ranks
  * give the same path and options (NULL: defaults). Every byte that any rank needs is read
  * from storage once. Boxes may overlap and need not cover a tensor. Nothing on disk is
- * changed. After a failure the content of the declared memory is unspecified, except after
- * ALLSHARD_NAMES, _MISMATCH and _NOT_FOUND, which leave it as it was.
+ * changed. After a failure the content of the declared memory is unspecified.
  *
  * A declared name that was dropped as tied when the checkpoint was saved is filled from the
  * tensor that was kept.
  *
- * ALLSHARD_INVALID, _NOT_FOUND, _FORMAT, _MISMATCH, _NAMES, _SYSTEM, _MPI, _NOMEM. */
+ * ALLSHARD_INVALID, _NOT_FOUND, _FORMAT, _LIMIT, _MISMATCH, _NAMES, _BUSY (saves replaced the
+ * files again and again meanwhile), _SYSTEM, _MPI, _NOMEM. */
 ALLSHARD_API int allshard_load(allshard_state *s, const char *path,
                                const allshard_load_options *options);
 

@@ -61,33 +61,40 @@ static void test_rules(void **state)
     char d[64];
     make_folder(d);
     as_checkpoint c;
-    ASSERT_FAILS(AS_NOT_FOUND, "no checkpoint here", resolve(d, model, &c, NULL, &e_));
+    ASSERT_FAILS(AS_NOT_FOUND, "no checkpoint here", resolve(d, NULL, &c, NULL, &e_));
     put_file(d, "config.json", "{}");
     put_file(d, "tokenizer.index.json", "{}");
     put_file(d, ".x.safetensors", "");
-    ASSERT_FAILS(AS_NOT_FOUND, d, resolve(d, model, &c, NULL, &e_));
+    ASSERT_FAILS(AS_NOT_FOUND, d, resolve(d, NULL, &c, NULL, &e_));
 
     put_file(d, "other.safetensors", "");
-    expect_single(d, model, "other.safetensors", 0);
     expect_single(d, NULL, "other.safetensors", 0);
+    /* Who names a checkpoint gets that one or none. */
+    ASSERT_FAILS(AS_NOT_FOUND, "neither model.safetensors.index.json nor model.safetensors",
+                 resolve(d, model, &c, NULL, &e_));
     put_file(d, "another.safetensors", "");
     ASSERT_FAILS(AS_FORMAT,
                  "there are 2 safetensors files (another.safetensors, other.safetensors)",
-                 resolve(d, model, &c, NULL, &e_));
+                 resolve(d, NULL, &c, NULL, &e_));
     put_file(d, "model.safetensors", "");
     expect_single(d, model, "model.safetensors", 0);
+    expect_single(d, NULL, "model.safetensors", 0);
     expect_single(d, "other{suffix}.safetensors", "other.safetensors", 0);
-    ASSERT_FAILS(AS_FORMAT, "another.safetensors, model.safetensors, ...",
-                 resolve(d, NULL, &c, NULL, &e_));
 
     put_file(d, "fp16.safetensors.index.json", an_index);
-    expect_single(d, model, "model.safetensors", 0);
+    expect_single(d, NULL, "model.safetensors", 0);
+    drop_file(d, "model.safetensors");
     expect_index(d, NULL, "fp16.safetensors.index.json");
-    expect_index(d, "absent{suffix}.safetensors", "fp16.safetensors.index.json");
+    ASSERT_FAILS(AS_NOT_FOUND, "absent{suffix}.safetensors",
+                 resolve(d, "absent{suffix}.safetensors", &c, NULL, &e_));
+    put_file(d, "two.safetensors.index.json", an_index);
+    ASSERT_FAILS(AS_FORMAT, "there are 2 indexes (fp16.safetensors.index.json, two",
+                 resolve(d, NULL, &c, NULL, &e_));
+    drop_file(d, "two.safetensors.index.json");
+    put_file(d, "model.safetensors", "");
     put_file(d, "model.safetensors.index.json", an_index);
     expect_index(d, model, "model.safetensors.index.json");
-    ASSERT_FAILS(AS_FORMAT, "there are 2 indexes (fp16.safetensors.index.json, model",
-                 resolve(d, NULL, &c, NULL, &e_));
+    expect_index(d, NULL, "model.safetensors.index.json");
 
     drop_file(d, "fp16.safetensors.index.json");
     put_file(d, "model.safetensors.index.json", "{\"weight_map\":{\"w\":\"x.bin\"}}");
@@ -102,10 +109,10 @@ static void test_rules(void **state)
     drop_file(d, "another.safetensors");
 
     put_file(d, "model-00002-of-00003.safetensors", "");
-    expect_single(d, model, "model-00002-of-00003.safetensors", 1);
+    expect_single(d, NULL, "model-00002-of-00003.safetensors", 1);
     put_file(d, "model-00001-of-00003.safetensors", "");
     ASSERT_FAILS(AS_FORMAT, "2 shards (model-00001-of-00003.safetensors, ...), but no index",
-                 resolve(d, model, &c, NULL, &e_));
+                 resolve(d, NULL, &c, NULL, &e_));
     ASSERT_FAILS(AS_PATTERN, "{suffix}", resolve(d, "model", &c, NULL, &e_));
     drop_file(d, "model-00001-of-00003.safetensors");
     drop_file(d, "model-00002-of-00003.safetensors");
@@ -114,11 +121,11 @@ static void test_rules(void **state)
     char path[200];
     (void)snprintf(path, sizeof path, "%s/model.safetensors.index.json", d);
     assert_int_equal(mkdir(path, 0700), 0);
-    ASSERT_FAILS(AS_FORMAT, "a folder", resolve(d, model, &c, NULL, &e_));
+    ASSERT_FAILS(AS_FORMAT, "a folder", resolve(d, NULL, &c, NULL, &e_));
     assert_int_equal(rmdir(path), 0);
     /* A pipe without a writer does not hold us up. */
     assert_int_equal(mkfifo(path, 0600), 0);
-    ASSERT_FAILS(AS_FORMAT, "pipe", resolve(d, model, &c, NULL, &e_));
+    ASSERT_FAILS(AS_FORMAT, "pipe", resolve(d, NULL, &c, NULL, &e_));
     drop_file(d, "model.safetensors.index.json");
 
     drop_file(d, "config.json");
@@ -162,18 +169,17 @@ static void test_paths(void **state)
     as_checkpoint c;
     (void)snprintf(path, sizeof path, "%s/none", d);
     ASSERT_FAILS(AS_NOT_FOUND, "there is no such file or folder",
-                 resolve(path, model, &c, NULL, &e_));
-    ASSERT_FAILS(AS_NOT_FOUND, "there is no such file or folder",
-                 resolve("", model, &c, NULL, &e_));
+                 resolve(path, NULL, &c, NULL, &e_));
+    ASSERT_FAILS(AS_NOT_FOUND, "there is no such file or folder", resolve("", NULL, &c, NULL, &e_));
     put_file(d, "any.safetensors", "");
     put_file(d, "model.safetensors", "");
     (void)snprintf(path, sizeof path, "%s/any.safetensors", d);
-    expect_single(path, model, "any.safetensors", 0);
+    expect_single(path, NULL, "any.safetensors", 0);
     assert_int_equal(chdir(d), 0);
-    expect_single("any.safetensors", model, "any.safetensors", 0);
-    expect_single(".", model, "model.safetensors", 0);
+    expect_single("any.safetensors", NULL, "any.safetensors", 0);
+    expect_single(".", NULL, "model.safetensors", 0);
     (void)snprintf(path, sizeof path, "%s///", d);
-    expect_single(path, model, "model.safetensors", 0);
+    expect_single(path, NULL, "model.safetensors", 0);
     put_file(d, "a.bin", "");
     put_file(d, "m.safetensors.index.json", an_index);
     ASSERT_FAILS(AS_FORMAT, "no known format", resolve("a.bin", NULL, &c, NULL, &e_));
@@ -266,25 +272,25 @@ static void test_faults(void **state)
     as_sys_table.openat = failing_openat;
     for (int n = 0; n < 5; n++) {
         countdown = n;
-        ASSERT_FAILS(AS_SYSTEM, "Input/output error", resolve(d, model, &c, NULL, &e_));
+        ASSERT_FAILS(AS_SYSTEM, "Input/output error", resolve(d, NULL, &c, NULL, &e_));
         countdown = n;
-        ASSERT_FAILS(AS_SYSTEM, d, resolve(d, model, &c, NULL, &e_));
+        ASSERT_FAILS(AS_SYSTEM, d, resolve(d, NULL, &c, NULL, &e_));
     }
     countdown = 5;
-    expect_index(d, model, "x.safetensors.index.json");
+    expect_index(d, NULL, "x.safetensors.index.json");
     as_sys_table = good;
     as_sys_table.readdir = failing_readdir;
     for (int n = 0; n < 3; n++) {
         countdown = n;
-        ASSERT_FAILS(AS_SYSTEM, "cannot list", resolve(d, model, &c, NULL, &e_));
+        ASSERT_FAILS(AS_SYSTEM, "cannot list", resolve(d, NULL, &c, NULL, &e_));
     }
     as_sys_table = good;
     as_sys_table.pread = failing_pread;
     ASSERT_FAILS(AS_SYSTEM, "x.safetensors.index.json: cannot read",
-                 resolve(d, model, &c, NULL, &e_));
+                 resolve(d, NULL, &c, NULL, &e_));
     as_sys_table = good;
     as_sys_table.fstatat = failing_fstatat;
-    ASSERT_FAILS(AS_SYSTEM, "Permission denied", resolve(d, model, &c, NULL, &e_));
+    ASSERT_FAILS(AS_SYSTEM, "Permission denied", resolve(d, NULL, &c, NULL, &e_));
     as_sys_table = good;
     drop_file(d, "x.safetensors.index.json");
     assert_int_equal(rmdir(d), 0);

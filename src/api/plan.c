@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdlib.h>
-#include <string.h>
 
 #include "api/save.h"
 #include "transfer/overview.h"
@@ -80,14 +79,7 @@ const char *allshard_plan_tensor_name(const allshard_plan *p, size_t tensor)
 
 size_t allshard_plan_tensor_file(const allshard_plan *p, size_t tensor)
 {
-    if (!p || tensor >= p->overview.tensor_count) {
-        return 0;
-    }
-    size_t file = 0;
-    while (p->overview.first_tensor[file + 1] <= tensor) {
-        file++;
-    }
-    return file;
+    return p && tensor < p->overview.tensor_count ? as_overview_file(&p->overview, tensor) : 0;
 }
 
 void allshard_plan_file_tensors(const allshard_plan *p, size_t file, size_t *first, size_t *count)
@@ -99,12 +91,10 @@ void allshard_plan_file_tensors(const allshard_plan *p, size_t file, size_t *fir
 
 const char *allshard_plan_find(const allshard_plan *p, const char *name)
 {
-    for (size_t i = 0; p && name && i < p->overview.tensor_count; i++) {
-        if (strcmp(p->overview.tensors[i], name) == 0) {
-            return p->overview.file_names[allshard_plan_tensor_file(p, i)];
-        }
-    }
-    return NULL;
+    size_t tensor = p && name ? as_overview_find(&p->overview, name) : SIZE_MAX;
+    return p && tensor < p->overview.tensor_count
+               ? p->overview.file_names[as_overview_file(&p->overview, tensor)]
+               : NULL;
 }
 
 size_t allshard_plan_dropped_count(const allshard_plan *p)

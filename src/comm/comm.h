@@ -26,7 +26,6 @@ void as_comm_free(as_comm *c); /* collective; NULL is allowed */
 
 int as_comm_rank(const as_comm *c);
 int as_comm_size(const as_comm *c);
-const char *as_comm_host(const as_comm *c);
 
 /* Agreement: if `e` holds an error on any rank, every rank gets the record of the lowest
  * such rank, with its rank and host filled in, and returns its code. Collective. */
@@ -54,8 +53,6 @@ typedef struct as_message {
     void *handle[2];
     bool active;
 } as_message;
-
-enum { AS_ANY_RANK = -1 };
 
 /* Messages are ≤ 1 GiB. A send completes only once it has been matched (as MPI_Issend). */
 int as_comm_send(as_comm *c, int to, int tag, const void *bytes, size_t count, as_message *m,

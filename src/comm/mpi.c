@@ -144,11 +144,6 @@ int as_comm_size(const as_comm *c)
     return c->size;
 }
 
-const char *as_comm_host(const as_comm *c)
-{
-    return c->host;
-}
-
 /* The record of `root` for all, without its text. */
 typedef struct wire_error {
     int32_t code;
@@ -433,9 +428,8 @@ int as_comm_receive(as_comm *c, int from, int tag, void *bytes, size_t count, as
                     as_error *e)
 {
     MPI_Request request = MPI_REQUEST_NULL;
-    int source = from == AS_ANY_RANK ? MPI_ANY_SOURCE : from;
-    int code = check(e, MPI_Irecv(bytes, (int)count, MPI_BYTE, source, tag, c->comm, &request),
-                     "MPI_Irecv");
+    int code =
+        check(e, MPI_Irecv(bytes, (int)count, MPI_BYTE, from, tag, c->comm, &request), "MPI_Irecv");
     if (code == AS_OK) {
         store_request(m, request);
     }

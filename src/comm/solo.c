@@ -42,11 +42,6 @@ int as_comm_size(const as_comm *c)
     return 1;
 }
 
-const char *as_comm_host(const as_comm *c)
-{
-    return c->host;
-}
-
 int as_comm_agree(as_comm *c, as_error *e)
 {
     if (e->code != AS_OK && e->rank < 0) {

@@ -47,6 +47,7 @@ int as_folder_make(const char *path, as_made *made, as_error *e)
     /* Deepest first: what is there already is not touched, and need not be writable. */
     size_t whole = strlen(text);
     size_t length = whole;
+    size_t above = 0; /* of the deepest component so far under which things can be made */
     int code = AS_OK;
     while (code == AS_OK) {
         char after = text[length];
@@ -69,11 +70,19 @@ int as_folder_make(const char *path, as_made *made, as_error *e)
             size_t shorter = parent_length(text, length);
             if (shorter == 0 || shorter == length) {
                 code = as_fail(e, AS_SYSTEM, reason, "%s: cannot make this folder", path);
+            } else if (shorter <= above) {
+                /* Its parent is there, and yet it is as if it were not. */
+                code =
+                    as_fail(e, AS_SYSTEM, reason,
+                            "%s: cannot make a folder in %.*s, which is a link to nothing, or on "
+                            "a file system that takes no folders",
+                            path, (int)shorter, text);
             }
             length = shorter;
         } else if (length == whole) {
             break;
         } else {
+            above = length;
             /* One component further down. */
             while (length < whole && text[length] == '/') {
                 length++;

@@ -27,8 +27,6 @@ typedef struct as_made {
     as_names paths;
 } as_made;
 
-#define AS_MADE_INIT ((as_made){0})
-
 /* mkdir -p; modes follow the umask. What had to be created is added to *made,
  * also if the call fails half way. AS_OK, AS_SYSTEM, AS_INVALID (empty path), AS_NOMEM. */
 int as_folder_make(const char *path, as_made *made, as_error *e);

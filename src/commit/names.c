@@ -46,16 +46,6 @@ void as_names_sort(as_names *n)
     }
 }
 
-bool as_names_hold(const as_names *n, const char *name)
-{
-    for (size_t i = 0; i < n->count; i++) {
-        if (strcmp(n->items[i], name) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int compare_key(const void *key, const void *item)
 {
     return strcmp(key, *(char *const *)item);

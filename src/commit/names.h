@@ -23,9 +23,6 @@ int as_names_add(as_names *n, const char *name, as_error *e);
 /* Byte order. */
 void as_names_sort(as_names *n);
 
-/* Looks through the whole list, whatever its order. */
-bool as_names_hold(const as_names *n, const char *name);
-
 /* Looks by bisection: the list must be sorted. */
 bool as_names_find(const as_names *sorted, const char *name);
 

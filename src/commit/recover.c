@@ -181,9 +181,15 @@ int as_recover(const char *dir, bool dry_run, int64_t lease_ms, as_recover_repor
     if (code != AS_OK) {
         return code;
     }
+    char *meta_path = NULL;
+    if (asprintf(&meta_path, "%s/" AS_META_NAME, dir) < 0) {
+        (void)as_sys_table.close(folder);
+        return as_fail_nomem(e);
+    }
     int meta;
     as_error own = AS_ERROR_INIT;
-    code = as_folder_open_at(folder, AS_META_NAME, dir, &meta, &own);
+    code = as_folder_open_at(folder, AS_META_NAME, meta_path, &meta, &own);
+    free(meta_path);
     if (code == AS_NOT_FOUND) {
         as_error_clear(&own);
         as_recover_report nothing = AS_RECOVER_REPORT_INIT;

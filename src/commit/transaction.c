@@ -160,16 +160,6 @@ static int check_name(const char *name, as_error *e)
     return AS_OK;
 }
 
-int as_staged_name(const char *name, as_buffer *out, as_error *e)
-{
-    int code = check_name(name, e);
-    out->size = 0;
-    if (code == AS_OK) {
-        code = as_buffer_format(out, e, AS_META_NAME "/" AS_NEW_NAME "/%s", name);
-    }
-    return code;
-}
-
 int as_staged_path(const char *dir, const char *name, as_buffer *out, as_error *e)
 {
     int code = check_name(name, e);

@@ -34,11 +34,8 @@ typedef struct as_txn_options {
 int as_txn_begin(as_txn **out, const char *dir, const as_txn_options *options, const as_log *log,
                  as_error *e);
 
-/* The name, relative to DIR, under which any rank writes the file NAME: ".allshard/new/NAME".
- * AS_INVALID if the name is not plain. Needs no transaction, so every rank can call it. */
-int as_staged_name(const char *name, as_buffer *out, as_error *e);
-
-/* DIR/.allshard/new/NAME, ready to open. `out` is overwritten; NUL-terminated. */
+/* DIR/.allshard/new/NAME, under which any rank writes the file NAME. `out` is overwritten;
+ * NUL-terminated. AS_INVALID if the name is not plain. Needs no transaction. */
 int as_staged_path(const char *dir, const char *name, as_buffer *out, as_error *e);
 
 /* Writes and fsyncs one small staged file by the main process. */

@@ -28,7 +28,8 @@ typedef struct seen {
 
 struct as_view {
     char *path;
-    char *single; /* NULL: a folder */
+    char *single;  /* NULL: a folder */
+    bool in_place; /* .allshard/ is not looked at */
     char *meta_path;
     char *journal_path;
     int folder;
@@ -71,6 +72,10 @@ static void close_meta(as_view *v)
 static int look(as_view *v, bool *changed, as_error *e)
 {
     bool had = v->has_journal;
+    if (v->in_place) {
+        *changed = false;
+        return AS_OK;
+    }
     close_meta(v);
     as_error own = AS_ERROR_INIT;
     int code = as_folder_open_at(v->folder, AS_META_NAME, v->meta_path, &v->meta, &own);
@@ -431,7 +436,7 @@ static int open_path(as_view *v, as_error *e)
     return code == AS_OK ? look(v, &changed, e) : code;
 }
 
-int as_view_open(as_view **out, const char *path, as_error *e)
+static int open_view(as_view **out, const char *path, bool in_place, as_error *e)
 {
     *out = NULL;
     as_view *v = calloc(1, sizeof *v);
@@ -440,6 +445,7 @@ int as_view_open(as_view **out, const char *path, as_error *e)
     }
     v->folder = -1;
     v->meta = -1;
+    v->in_place = in_place;
     v->path = strdup(path);
     int code = v->path ? open_path(v, e) : as_fail_nomem(e);
     if (code != AS_OK) {
@@ -448,6 +454,16 @@ int as_view_open(as_view **out, const char *path, as_error *e)
     }
     *out = v;
     return AS_OK;
+}
+
+int as_view_open(as_view **out, const char *path, as_error *e)
+{
+    return open_view(out, path, false, e);
+}
+
+int as_view_open_in_place(as_view **out, const char *path, as_error *e)
+{
+    return open_view(out, path, true, e);
 }
 
 void as_view_close(as_view *v)

@@ -18,6 +18,10 @@ typedef struct as_view as_view;
  * if there is neither; AS_FORMAT if a damaged journal is in the way. */
 int as_view_open(as_view **out, const char *path, as_error *e);
 
+/* The same without a look at .allshard/, for one whose journal cannot be read: what lies in place
+ * may be of two checkpoints, or half of one. */
+int as_view_open_in_place(as_view **out, const char *path, as_error *e);
+
 /* The path as it was given. */
 const char *as_view_path(const as_view *v);
 
@@ -37,7 +41,8 @@ int as_view_list(as_view *v, as_names *out, as_error *e);
  * save replaced one of the files since: close all and look again. */
 int as_view_check(as_view *v, as_error *e);
 
-/* Is there a .allshard/ in the folder, and a journal in it? */
+/* Is there a .allshard/ in the folder, and a journal in it? Neither if the view is of what lies in
+ * place. */
 int as_view_leftovers(as_view *v, bool *meta, bool *journal, as_error *e);
 
 /* The view as the format room wants it; valid as long as the view is open. */

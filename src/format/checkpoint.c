@@ -177,6 +177,9 @@ static int take_single(const char *name, as_checkpoint *out, as_error *e)
 
 /* ---- the rules ---- */
 
+/* What a folder is looked through for first if the caller names no pattern. */
+static const char default_pattern[] = "model{suffix}.safetensors";
+
 static int resolve_pattern(const as_opener *o, const char *pattern, bool *there, as_checkpoint *out,
                            const as_log *log, as_error *e)
 {
@@ -241,13 +244,33 @@ static int resolve_listing(const as_opener *o, const listing *l, as_checkpoint *
     return take_single(l->files.names[0], out, e);
 }
 
+/* The caller has said which checkpoint is meant: no other one will do. */
+static int refuse_absent(const as_opener *o, const char *pattern, as_error *e)
+{
+    char *index = NULL;
+    char *single = NULL;
+    int code = as_pattern_index_name(pattern, &index, e);
+    code = code == AS_OK ? as_pattern_name(pattern, 1, 1, &single, e) : code;
+    if (code == AS_OK) {
+        code = as_fail(e, AS_NOT_FOUND, 0,
+                       "%s: there is no checkpoint of the pattern %s here: neither %s nor %s",
+                       o->path, pattern, index, single);
+    }
+    free(index);
+    free(single);
+    return code;
+}
+
 static int resolve_folder(const as_opener *o, const char *pattern, as_checkpoint *out,
                           const as_log *log, as_error *e)
 {
     bool there = false;
-    int code = pattern ? resolve_pattern(o, pattern, &there, out, log, e) : AS_OK;
+    int code = resolve_pattern(o, pattern ? pattern : default_pattern, &there, out, log, e);
     if (code != AS_OK || there) {
         return code;
+    }
+    if (pattern) {
+        return refuse_absent(o, pattern, e);
     }
     listing l = {.shards = 0};
     code = o->list(o->self, visit, &l, e);

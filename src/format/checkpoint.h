@@ -37,12 +37,12 @@ static inline const char *as_checkpoint_file(const as_checkpoint *c, size_t i)
     return c->single ? c->single : as_index_file(&c->index, i);
 }
 
-/* Finds the checkpoint. A path that is a file is that file. In a folder, in this order: the
- * pattern's index; the pattern's single file; the only *.safetensors.index.json;
- * the only *.safetensors. `pattern` NULL leaves the first two out. AS_NOT_FOUND if there is nothing
- * of the kind; AS_FORMAT if there are several candidates, shards without an index, or a
- * bad index; both texts say what was found and what to do. *out is overwritten; after
- * an error it holds nothing. */
+/* Finds the checkpoint. A path that is a file is that file. In a folder `pattern` says which
+ * checkpoint is meant: its index, else its single file, else AS_NOT_FOUND. Without one (NULL), in
+ * this order: index or single file of "model{suffix}.safetensors"; the only
+ * *.safetensors.index.json; the only *.safetensors. AS_NOT_FOUND if there is nothing of the kind;
+ * AS_FORMAT if there are several candidates, shards without an index, or a bad index; both texts
+ * say what was found and what to do. *out is overwritten; after an error it holds nothing. */
 int as_checkpoint_resolve(const as_opener *opener, const char *pattern, as_checkpoint *out,
                           const as_log *log, as_error *e);
 

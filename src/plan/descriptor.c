@@ -17,7 +17,8 @@ static bool is_whole(const as_box *b)
 }
 
 /* What the pointer of a piece shows: two tensors are tied if these sum to the same over all
- * their pieces (the same holders, pointers and places). Pieces of no bytes show nothing, and
+ * their pieces (the same dtype, shape, holders, pointers and places). Views of another shape are
+ * not tied: dropped, they could not be loaded again from the one that is kept. Pieces of no bytes show nothing, and
  * neither do those without data, which are declared for a plan alone. */
 static int pointer_identity(const as_state *s, size_t i, int rank, as_hash *out, as_error *e)
 {
@@ -31,8 +32,12 @@ static int pointer_identity(const as_state *s, size_t i, int rank, as_hash *out,
     if (code != AS_OK || g.ndim == 0) {
         return code;
     }
-    int64_t seen[2 + 4 * AS_GEOMETRY_DIMS];
+    int64_t seen[3 + AS_MAX_DIMS + 4 * AS_GEOMETRY_DIMS];
     size_t n = 0;
+    seen[n++] = (int64_t)box.dtype << 8 | box.ndim;
+    for (int d = 0; d < box.ndim; d++) {
+        seen[n++] = box.shape[d];
+    }
     seen[n++] = rank;
     seen[n++] = (int64_t)(intptr_t)as_state_piece(s, i)->data;
     for (int d = 0; d < g.ndim; d++) {

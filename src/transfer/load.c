@@ -20,7 +20,7 @@ enum { TRIES = 5 };
 
 typedef struct loading {
     const as_load_call *call;
-    char *pattern; /* heap; NULL: the caller gave none */
+    char *pattern; /* heap; NULL: the model, or the only checkpoint that is there */
     as_view *view;
     as_opener opener;
     as_checkpoint checkpoint; /* main process only */
@@ -290,7 +290,8 @@ static int check(loading *l, as_error *e)
     if (code == AS_OK && call->pattern) {
         l->pattern = strdup(call->pattern);
         (void)(l->pattern ? AS_OK : as_fail_nomem(e));
-    } else if (code == AS_OK) {
+    } else if (code == AS_OK && strcmp(call->state->part, "model") != 0) {
+        /* Another checkpoint of the folder will not do for "optimizer" or "ema". */
         (void)as_pattern_default(call->state->part, &l->pattern, e);
     }
     as_argument arguments[] = {

@@ -15,7 +15,7 @@ typedef struct as_load_call {
     as_comm *comm;
     const as_state *state;
     const char *path;
-    const char *pattern; /* NULL: the part's, else the only one that is there */
+    const char *pattern; /* NULL: the part's; for "model" else the only one that is there */
     int64_t block_bytes; /* 0: the default */
     bool allow_missing;
     bool allow_unexpected;

@@ -112,6 +112,59 @@ static int allocate(as_overview *o, const as_plan *plan, const char *pattern, in
     return code;
 }
 
+static int compare_names(const void *a, const void *b, void *tensors)
+{
+    const char *const *names = tensors;
+    return strcmp(names[*(const size_t *)a], names[*(const size_t *)b]);
+}
+
+static int sort_names(as_overview *o, as_error *e)
+{
+    o->by_name = calloc(o->tensor_count + 1, sizeof *o->by_name);
+    if (!o->by_name) {
+        return as_fail_nomem(e);
+    }
+    for (size_t i = 0; i < o->tensor_count; i++) {
+        o->by_name[i] = i;
+    }
+    qsort_r(o->by_name, o->tensor_count, sizeof *o->by_name, compare_names, (void *)o->tensors);
+    return AS_OK;
+}
+
+size_t as_overview_find(const as_overview *o, const char *name)
+{
+    size_t low = 0;
+    size_t high = o->tensor_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(o->tensors[o->by_name[middle]], name);
+        if (order == 0) {
+            return o->by_name[middle];
+        }
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return o->tensor_count;
+}
+
+size_t as_overview_file(const as_overview *o, size_t tensor)
+{
+    size_t low = 0;
+    size_t high = o->file_count;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        if (o->first_tensor[middle] <= tensor) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 int as_overview_gather(as_overview *o, as_comm *c, const as_plan *plan, const char *pattern,
                        as_error *e)
 {
@@ -133,6 +186,9 @@ int as_overview_gather(as_overview *o, as_comm *c, const as_plan *plan, const ch
         as_words w = as_words_of(o->text.data + mail.in_at[r], mail.in_at[r + 1] - mail.in_at[r]);
         code = take_records(o, w, r, e);
     }
+    if (code == AS_OK) {
+        (void)sort_names(o, e);
+    }
     as_mail_free(&mail);
     return as_comm_agree(c, e);
 }
@@ -146,6 +202,7 @@ void as_overview_free(as_overview *o)
     free(o->file_bytes);
     free(o->first_tensor);
     free((void *)o->tensors);
+    free(o->by_name);
     free((void *)o->dropped);
     free(o->writer_bytes);
     as_buffer_free(&o->text);

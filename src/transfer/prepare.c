@@ -100,6 +100,11 @@ int as_prepare(as_prepared *p, const as_save_call *call, as_error *e)
     return code;
 }
 
+int as_prepared_file_name(const as_prepared *p, int32_t file, char **out, as_error *e)
+{
+    return as_pattern_name(p->pattern, (uint64_t)file + 1, (uint64_t)p->plan.file_count, out, e);
+}
+
 void as_prepared_free(as_prepared *p)
 {
     free(p->pattern);

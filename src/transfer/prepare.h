@@ -18,6 +18,9 @@ typedef struct as_prepared {
 /* Collective. Free the result in any case. */
 int as_prepare(as_prepared *p, const as_save_call *call, as_error *e);
 
+/* The name of a file of the plan; *out is the caller's to free. */
+int as_prepared_file_name(const as_prepared *p, int32_t file, char **out, as_error *e);
+
 void as_prepared_free(as_prepared *p);
 
 #endif

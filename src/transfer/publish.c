@@ -29,12 +29,6 @@ static int32_t file_count(const as_publication *p)
     return p->prepared->plan.file_count;
 }
 
-static int file_name(const as_publication *p, int32_t file, char **out, as_error *e)
-{
-    return as_pattern_name(p->prepared->pattern, (uint64_t)file + 1, (uint64_t)file_count(p), out,
-                           e);
-}
-
 /* The lines of the files that this rank built, which follow one another in the index; the very
  * first line of all has no comma before it. */
 static int build_lines(const as_publication *p, as_buffer *out, as_error *e)
@@ -44,7 +38,7 @@ static int build_lines(const as_publication *p, as_buffer *out, as_error *e)
     for (size_t k = 0; k < as_plan_built_count(plan) && code == AS_OK; k++) {
         const as_built_file *b = as_plan_built(plan, k);
         char *file = NULL;
-        code = file_name(p, b->file, &file, e);
+        code = as_prepared_file_name(p->prepared, b->file, &file, e);
         const char *name = b->names.data;
         for (size_t i = 0; i < b->tensor_count && code == AS_OK; i++) {
             size_t length = strlen(name);
@@ -213,7 +207,7 @@ static int list_incoming(const as_publication *p, as_names *names, as_buffer *fi
     int code = AS_OK;
     for (int32_t file = 0; file < file_count(p) && code == AS_OK; file++) {
         char *name = NULL;
-        code = file_name(p, file, &name, e);
+        code = as_prepared_file_name(p->prepared, file, &name, e);
         if (code == AS_OK) {
             code = add_incoming(names, files, name, p->prepared->plan.file_size[file],
                                 AS_ROLE_SHARD, e);

@@ -27,12 +27,6 @@ static bool is_main(const saving *s)
     return as_comm_rank(s->call->comm) == 0;
 }
 
-static int file_name(const saving *s, int32_t file, char **out, as_error *e)
-{
-    return as_pattern_name(s->prepared.pattern, (uint64_t)file + 1,
-                           (uint64_t)s->prepared.plan.file_count, out, e);
-}
-
 static int fail_staged(const char *path, as_error *e)
 {
     int reason = errno;
@@ -83,7 +77,7 @@ static int create_files(const saving *s, as_error *e)
     for (size_t i = 0; i < as_plan_built_count(plan) && code == AS_OK; i++) {
         const as_built_file *b = as_plan_built(plan, i);
         char *name = NULL;
-        code = file_name(s, b->file, &name, e);
+        code = as_prepared_file_name(&s->prepared, b->file, &name, e);
         if (code == AS_OK) {
             code = create_file(s, name, first_mode(s), b->size, NULL, e);
         }
@@ -109,7 +103,7 @@ static int create_files(const saving *s, as_error *e)
 static int open_file(saving *s, int32_t file, int flags, int *fd, as_error *e)
 {
     char *plain = NULL;
-    int code = file_name(s, file, &plain, e);
+    int code = as_prepared_file_name(&s->prepared, file, &plain, e);
     if (code == AS_OK) {
         code = as_staged_path(s->call->directory, plain, &s->path, e);
     }
