@@ -5,13 +5,15 @@
 one rank and on several: exit statuses (the same on all ranks), messages (once, on stderr), JSON."""
 
 import json
+import os
 import random
 import shutil
 import struct
 import subprocess
 import unittest
 
-from tool_support import DTYPES, TOOL, Case, Tensor, checkpoint, model, put, safetensors
+from tool_support import (COUNT_FLAG, DTYPES, MPIEXEC, TOOL, WITH_MPI, Case, Tensor, checkpoint,
+                          model, put, safetensors)
 
 COMMANDS = ["copy", "ls", "verify", "diff", "recover", "plan", "demo"]
 
@@ -27,13 +29,17 @@ class Usage(Case):
             self.assertEqual(done.stderr, "")
             self.assertEqual(self.run_tool("help", name).stdout, done.stdout)
             self.assertEqual(max(map(len, done.stdout.splitlines())) <= 100, True)
+        for name in ("plan", "demo"):
+            self.assertRegex(self.run_tool(name, "--help").stdout,
+                             r"gpt2, llama-3-8b,[^-]* [^=]*deepseek-v3\n")
         self.assertEqual(self.run_tool("copy", "--help", ranks=3).stdout,
                          self.run_tool("copy", "--help").stdout)
 
     def test_wrong_usage(self):
         for ranks in (0, 3):
             self.refuse(2, "--help", ranks=ranks)
-            self.refuse(2, "did you mean verify", "verfy", "x", ranks=ranks)
+            self.refuse(2, "did you mean verify?", "verfy", "x", ranks=ranks)
+            self.refuse(2, "did you mean --tensors?", "ls", "--tensor", "x", ranks=ranks)
             self.refuse(2, "--tensor", "ls", "--tensor", "x", ranks=ranks)
             self.refuse(2, "needs SRC and DST", "copy", "a", ranks=ranks)
         for arguments in (["ls"], ["verify", "a", "b"], ["diff", "a"], ["recover"], ["plan"],
@@ -45,16 +51,28 @@ class Usage(Case):
         for text, *arguments in (("1KiB", "--max-shard-size", "1KiB"),
                                  ("{suffix}", "--pattern", "foo.safetensors"),
                                  ("octal", "--mode", "999"), ("KEY=VALUE", "--metadata", "x"),
+                                 ("0, files that nobody may read", "--mode", "0"),
                                  ("multiple of 64", "--block-size", "100"),
                                  ("64MiB", "--memory", "lots")):
             self.refuse(2, text, "copy", "/no/such/source", target, *arguments)
         for layout in ("hole", "tp=3", "tp=2,pp=2", "tp=0", ""):
             self.refuse(2, "--layout", "copy", "/no/such/source", target, "--layout", layout)
+        self.refuse(2, "start 4 ranks", "copy", "/no/such", target, "--layout", "tp=4")
         self.refuse(2, "is for 4 ranks", "copy", "/no/such", target, "--layout", "tp=4", ranks=3)
         self.refuse(2, "there is no model", "plan", "--model", "gpt9")
         self.refuse(2, "--dtype", "plan", "--model", "gpt2", "--dtype", "f32")
         self.refuse(2, "--ranks", "plan", "--model", "gpt2", "--ranks", "0")
         self.assertFalse(target.exists())
+
+    def test_no_colours_in_a_pipe(self):
+        folder = put(self.dir / "in", checkpoint(model(), 2000))
+        environment = {**os.environ, "TERM": "xterm"}
+        environment.pop("NO_COLOR", None)
+        for launcher in [[]] + [[*MPIEXEC, COUNT_FLAG, n] for n in ("1", "2") if WITH_MPI]:
+            for arguments in (["verify", folder], ["ls", folder], ["ls", "/no/such"]):
+                done = subprocess.run([*launcher, TOOL, *arguments], capture_output=True,
+                                      check=False, env=environment, stdin=subprocess.DEVNULL)
+                self.assertNotIn(b"\x1b", done.stdout + done.stderr, (launcher, arguments))
 
     def test_output_that_gets_lost_is_an_error(self):
         folder = put(self.dir / "in", checkpoint(model(), 2000))
@@ -173,6 +191,39 @@ class Verify(Case):
         self.run_tool("recover", folder)
         self.run_tool("verify", folder)
 
+    def test_what_is_wrong_with_the_journal_is_a_fault(self):
+        single = safetensors(model())
+        folder = put(self.dir / "in", {"model.safetensors": single})
+        (folder / ".allshard").write_bytes(b"x")
+        told = str(folder / ".allshard")
+        result = self.run_json("verify", folder, status=1)
+        self.assertEqual([x["file"] for x in result["faults"]], [".allshard"])
+        self.assertIn(told, result["faults"][0]["text"])
+        self.assertEqual(result["tensors"], len(model()))
+        self.refuse(3, told, "recover", folder)
+        self.refuse(3, told, "ls", folder, ranks=2)
+        (folder / ".allshard").unlink()
+        (folder / ".allshard").mkdir()
+        (folder / ".allshard" / "journal").write_bytes(b"{}")
+        for path in (folder, folder / "model.safetensors"):
+            result = self.run_json("verify", path, status=1)
+            self.assertEqual([x["file"] for x in result["faults"]], [".allshard"])
+            self.assertIn(told, result["faults"][0]["text"])
+            self.assertEqual(result["tensors"], len(model()))
+        (folder / "model.safetensors").write_bytes(single[:-1])
+        faults = self.run_json("verify", folder, status=1)["faults"]
+        self.assertEqual([x["file"] for x in faults], [".allshard", "model.safetensors"])
+
+    def test_one_fault_for_one_problem(self):
+        source = put(self.dir / "from", checkpoint(model(), 2000))
+        folder = self.dir / "to"
+        self.run_tool("copy", source, folder, "--max-shard-size", "2000")
+        shards = sorted(folder.glob("*.safetensors"))
+        shards[0].write_bytes(shards[0].read_bytes()[:-1])
+        shards[1].unlink()
+        faults = self.run_json("verify", folder, status=1)["faults"]
+        self.assertEqual([x["file"] for x in faults], [shards[0].name, shards[1].name])
+
     def test_manifest_against_files(self):
         source = put(self.dir / "from", {**checkpoint(model(), 2000), "config.json": b"{}"})
         folder = self.dir / "to"
@@ -241,7 +292,15 @@ class Diff(Case):
                              {"tensor": changed[5].name, "kind": "bytes", "byte": 20,
                               "element": 20 * 8 // DTYPES[changed[5].dtype]})
         self.assertEqual(self.run_json("diff", a, fewer, ranks=3, status=1)["different"], 2)
-        self.assertIn("First difference", self.run_tool("diff", a, fewer, status=1).stdout)
+        lines = self.run_tool("diff", a, fewer, status=1).stdout.splitlines()
+        self.assertTrue(lines[0].startswith("First difference: "), lines)
+        self.assertIn(f"of {len(tensors)} common tensors 2 differ", lines[1])
+        source = random.Random(2)
+        many = put(self.dir / "many", checkpoint(
+            [Tensor(f"t{i}", "U8", [1], source) for i in range(25)], 10**9))
+        lines = self.run_tool("diff", many, a, status=1).stdout.splitlines()
+        self.assertEqual(lines[20], f"Only in {many}: \u2026 5 more")
+        self.assertEqual(len(self.run_json("diff", many, a, status=1)["only_in_a"]), 25)
 
     def test_heads_and_names(self):
         source = random.Random(1)
@@ -274,6 +333,10 @@ class Plan(Case):
                              {n: len(d) for n, d in files.items() if "index" not in n})
         self.assertIn("go from rank to rank", self.run_tool("plan", folder, ranks=2).stdout)
         self.refuse(2, "is for 2 ranks", "plan", folder, "--layout", "tp=2", "--ranks", "3")
+        self.refuse(2, "give --ranks 2", "plan", folder, "--layout", "tp=2", ranks=3)
+        for layout in ("fsdp", "replicated", "dp=1000000"):
+            self.refuse(3, "are available", "plan", "--model", "deepseek-v3", "--layout", layout,
+                        "--ranks", "1000000")
 
 
 if __name__ == "__main__":

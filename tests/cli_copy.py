@@ -91,7 +91,8 @@ class Copy(Case):
         self.run_tool("diff", source, target, ranks=3)
         # A second save of the same pattern replaces the first; other files stay.
         (target / "notes.txt").write_text("mine")
-        self.run_tool("copy", source, target, "--pattern", "m.v1{suffix}.safetensors")
+        done = self.run_tool("copy", source, target, "--pattern", "m.v1{suffix}.safetensors", ranks=2)
+        self.assertIn(" in 1 shard, and 0 other files; 2 ranks read in ", done.stdout)
         self.assertEqual(contents(target).keys(), {"m.v1.safetensors", "notes.txt"})
 
     def test_refuses(self):
@@ -102,6 +103,11 @@ class Copy(Case):
         single = next(source.glob("*-00001-*"))
         self.refuse(2, "lies in", "copy", single, source)
         self.refuse(2, "DST must be a folder", "copy", source, single)
+        busy = self.dir / "busy"
+        (busy / "model.safetensors").mkdir(parents=True)
+        self.refuse(3, "model.safetensors", "copy", source, busy, ranks=2)
+        blocked = put(self.dir / "blocked", {".allshard": b"x"})
+        self.refuse(3, str(blocked / ".allshard"), "copy", source, blocked)
         single.write_bytes(single.read_bytes()[:-1])
         self.refuse(1, single.name, "copy", source, self.dir / "out", ranks=3)
         many = Tensor("many", "U8", [1] * 17, random.Random(1))

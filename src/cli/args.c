@@ -103,7 +103,7 @@ static int unknown_option(const as_arg_command *c, const char *given, as_error *
                        "unknown option %s; did you mean --%s? `allshard %s --help` lists all",
                        quote(given).text, near, c->name);
     }
-    return as_fail(e, AS_INVALID, 0, "unknown option %s; `allshard %s --help` lists what there is",
+    return as_fail(e, AS_INVALID, 0, "unknown option %s; `allshard %s --help` lists all",
                    quote(given).text, c->name);
 }
 
@@ -223,6 +223,18 @@ void as_arg_list_free(as_arg_list *l)
 
 enum { HELP_COLUMN = 26 };
 
+static void print_choices(FILE *out, const char *(*choice)(size_t i))
+{
+    enum { WIDEST = 98 };
+    int width = fprintf(out, "%*s", HELP_COLUMN, "");
+    for (size_t i = 0; choice(i); i++) {
+        if (i > 0 && width + (int)strlen(choice(i)) > WIDEST) {
+            width = fprintf(out, "\n%*s", HELP_COLUMN, "") - 1;
+        }
+        width += fprintf(out, "%s%s", choice(i), choice(i + 1) ? ", " : "\n");
+    }
+}
+
 static void print_option(FILE *out, const char *name, const char *value, const char *help)
 {
     int width = fprintf(out, "  --%s%s%s", name, value ? " " : "", value ? value : "");
@@ -245,6 +257,9 @@ void as_args_help(const as_arg_command *command, FILE *out)
     (void)fputs("Options:\n", out);
     for (const as_arg_option *o = command->options; o->name; o++) {
         print_option(out, o->name, o->value, o->help);
+        if (o->choice) {
+            print_choices(out, o->choice);
+        }
     }
     print_option(out, "help", NULL, "show this text");
     (void)fprintf(out, "\nExamples:\n%s", command->examples);
@@ -286,7 +301,8 @@ int as_args_mode(const char *text, int *out, as_error *e)
     int64_t value = 0;
     if (!read_digits(text, strlen(text), 8, &value) || value < 1 || value > 0777) {
         return as_fail(e, AS_INVALID, 0,
-                       "--mode is %s; it must be permission bits in octal, such as 640",
+                       "--mode is %s; it must be permission bits in octal from 1 to 777, such as "
+                       "640 (0, files that nobody may read, is not possible)",
                        quote(text).text);
     }
     *out = (int)value;

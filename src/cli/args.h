@@ -22,6 +22,8 @@ typedef struct as_arg_option {
     const char *name;  /* without the dashes; NULL ends the table */
     const char *value; /* what --help calls its value; NULL: it takes none */
     const char *help;  /* one or more lines, put apart by \n */
+    /* The values that it takes, for --help; NULL past the last. May be NULL. */
+    const char *(*choice)(size_t i);
     /* One of these: */
     bool *flag;
     const char **text; /* the last one given counts */

@@ -14,6 +14,8 @@
 #include "cli/layout.h"
 #include "cli/read_checkpoint.h"
 #include "cli/spread.h"
+#include "commit/view.h"
+#include "format/checkpoint.h"
 
 static struct {
     const char *max_shard_size;
@@ -178,18 +180,38 @@ typedef struct as_copy {
     double writing;
 } as_copy;
 
+/* The pattern of what was found in SRC, so that the load, whose state is named after DST's pattern,
+ * looks for nothing else; heap. */
+static int find_pattern(const as_contents *c, char **out, as_error *e)
+{
+    const char *name = c->index_name ? c->index_name : c->files.items[0];
+    const char *tail = c->index_name ? ".safetensors.index.json" : ".safetensors";
+    size_t length = strlen(name);
+    bool known = length > strlen(tail) && strcmp(name + length - strlen(tail), tail) == 0;
+    char *stem = strndup(name, known ? length - strlen(tail) : length);
+    int code = stem ? as_pattern_default(stem, out, e) : as_fail_nomem(e);
+    free(stem);
+    return code;
+}
+
 static int read_source(as_copy *c, as_tool *tool, as_error *e)
 {
     const char *pattern = options.pattern ? options.pattern : AS_DEFAULT_PATTERN;
     int code = as_spread_open(&c->spread, tool, pattern, values.memory, e);
     code =
         code == AS_OK ? as_spread_declare(&c->spread, &c->contents.tensors, &c->layout, e) : code;
+    char *found = NULL;
+    if (code == AS_OK && !options.source_pattern) {
+        (void)find_pattern(&c->contents, &found, e);
+        code = as_world_agree(&tool->world, e);
+    }
     if (code != AS_OK) {
+        free(found);
         return code;
     }
     allshard_load_options load = {
         .size = sizeof load,
-        .pattern = options.source_pattern,
+        .pattern = options.source_pattern ? options.source_pattern : found,
         .allow_unexpected = 1, /* what the index does not name was told already */
         .block_bytes = values.block_size,
     };
@@ -198,13 +220,14 @@ static int read_source(as_copy *c, as_tool *tool, as_error *e)
     code = allshard_load(c->spread.state, c->source, &load);
     as_progress_end(&c->spread.progress);
     c->reading = as_clock() - begin;
+    free(found);
     return code == AS_OK ? AS_OK : as_spread_error(&c->spread, code, e);
 }
 
 static int write_target(as_copy *c, as_tool *tool, as_error *e)
 {
     if (tool->world.rank == 0) {
-        int code = as_spread_metadata(&c->spread, &options.metadata, e);
+        int code = as_tool_usage(tool, as_spread_metadata(&c->spread, &options.metadata, e));
         if (code == AS_OK && !options.weights_only) {
             (void)as_companions_add(&c->spread, c->source, &c->companions, e);
         }
@@ -228,9 +251,28 @@ static int write_target(as_copy *c, as_tool *tool, as_error *e)
     return code == AS_OK ? AS_OK : as_spread_error(&c->spread, code, e);
 }
 
+/* How many shards the index of the new checkpoint names; 0 if it cannot be read any more. */
+static size_t count_shards(const char *target)
+{
+    const char *pattern = options.pattern ? options.pattern : AS_DEFAULT_PATTERN;
+    as_checkpoint checkpoint = AS_CHECKPOINT_INIT;
+    as_view *view = NULL;
+    size_t count = 0;
+    if (as_view_open(&view, target, NULL) == AS_OK) {
+        as_opener opener = as_view_opener(view);
+        if (as_checkpoint_resolve(&opener, pattern, &checkpoint, NULL, NULL) == AS_OK) {
+            count = as_checkpoint_file_count(&checkpoint);
+            as_checkpoint_free(&checkpoint);
+        }
+        as_view_close(view);
+    }
+    return count;
+}
+
 static void tell(const as_copy *c, as_tool *tool)
 {
     const as_tensors *t = &c->contents.tensors;
+    size_t shards = count_shards(c->target);
     if (options.json) {
         tool->result = json_object();
         as_tool_set(tool, "source", as_json_text(c->source, strlen(c->source)));
@@ -238,22 +280,27 @@ static void tell(const as_copy *c, as_tool *tool)
         as_tool_set(tool, "tensors", json_integer((json_int_t)as_tensors_count(t)));
         as_tool_set(tool, "tensor_bytes", json_integer(t->bytes));
         as_tool_set(tool, "other_files", json_integer(c->companions));
+        as_tool_set(tool, "shards", json_integer((json_int_t)shards));
         as_tool_set(tool, "ranks", json_integer(tool->world.size));
         as_tool_set(tool, "read_seconds", json_real(c->reading));
         as_tool_set(tool, "write_seconds", json_real(c->writing));
         return;
     }
-    as_print(&tool->out, "%s: %s tensors, %s, and %d other file%s; read in %s, written in %s\n",
+    as_print(&tool->out,
+             "%s: %s tensors, %s, in %zu shard%s, and %d other file%s; %d rank%s read in %s, wrote "
+             "in %s\n",
              c->target, as_grouped((int64_t)as_tensors_count(t)).text,
-             as_human_bytes(t->bytes).text, c->companions, c->companions == 1 ? "" : "s",
+             as_human_bytes(t->bytes).text, shards, shards == 1 ? "" : "s", c->companions,
+             c->companions == 1 ? "" : "s", tool->world.size, tool->world.size == 1 ? "" : "s",
              as_human_seconds(c->reading).text, as_human_seconds(c->writing).text);
 }
 
 static int copy(as_copy *c, as_tool *tool, as_error *e)
 {
-    int code = as_layout_parse(&c->layout, options.layout, tool->world.size, e);
+    int code =
+        as_tool_usage(tool, as_layout_parse(&c->layout, options.layout, tool->world.size, e));
     if (code == AS_OK && tool->world.rank == 0) {
-        (void)refuse_same(c->source, c->target, e);
+        (void)as_tool_usage(tool, refuse_same(c->source, c->target, e));
     }
     as_log log = as_output_as_log(&tool->out);
     code = as_world_agree(&tool->world, e);

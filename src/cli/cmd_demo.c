@@ -23,8 +23,8 @@ static struct {
 static const as_arg_option table[] = {
     {.name = "model",
      .value = "NAME",
-     .help = "gpt2 (default), llama-3-8b, llama-3-70b, llama-3-405b,\n"
-             "mixtral-8x7b or deepseek-v3",
+     .help = "default gpt2; one of",
+     .choice = as_models_name,
      .text = &options.model},
     {.name = "layout",
      .value = "L",
@@ -103,7 +103,7 @@ static void tell(as_tool *tool, const char *target, double seconds, as_error *e)
     as_contents c = AS_CONTENTS_INIT;
     as_log log = as_output_as_log(&tool->out);
     const char *pattern = options.pattern ? options.pattern : AS_DEFAULT_PATTERN;
-    if (as_contents_read(&c, target, pattern, &log, e) != AS_OK) {
+    if (as_contents_read(&c, target, pattern, NULL, &log, e) != AS_OK) {
         return;
     }
     int64_t bytes = 0;
@@ -153,6 +153,7 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
     /* The same on all ranks, apart from a lack of memory. */
     int code = as_layout_parse(&layout, options.layout, tool->world.size, e);
     code = code == AS_OK ? as_models_make(options.model, 0, &tensors, e) : code;
+    (void)as_tool_usage(tool, code);
     if (code == AS_OK) {
         (void)as_layout_fit(&layout, &tensors, e);
     }
@@ -164,10 +165,11 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
         fill(&spread, &tensors, &layout);
         code = save(&spread, args->operands[0], &seconds, e);
     }
-    if (code == AS_OK && tool->world.rank == 0) {
+    bool saved = code == AS_OK || code == AS_PENDING;
+    if (saved && tool->world.rank == 0) {
         tell(tool, args->operands[0], seconds, e);
     }
-    code = code == AS_OK ? as_world_agree(&tool->world, e) : code;
+    code = saved ? as_world_agree(&tool->world, e) : code;
     as_spread_close(&spread);
     as_layout_free(&layout);
     as_tensors_free(&tensors);

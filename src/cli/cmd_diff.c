@@ -30,9 +30,9 @@ static const as_arg_command arguments = {
     .usage = "A B [--pattern P] [--json]",
     .summary = "Compares two checkpoints, folders or files: do they have the same names, dtypes, "
                "shapes and\n"
-               "bytes, however they are sharded and ordered? Names the first difference, and every "
-               "tensor\n"
-               "that is on one side only. Ranks share the reading.\n",
+               "bytes, however they are sharded and ordered? Names the first difference, and "
+               "tensors\n"
+               "that are on one side only (20 of each; --json: all). Ranks share the reading.\n",
     .examples = "  allshard diff llama-3-8b/ resharded/\n"
                 "  mpirun -n 8 allshard diff a/ b/\n",
     .least = 2,
@@ -130,17 +130,22 @@ static void print_first(const as_output *o, const as_comparison *c, const as_sid
     as_print(o, "\n");
 }
 
+enum { MOST_NAMES = 20 }; /* --json has them all */
+
 static void print_text(const as_tool *tool, const as_comparison *c, const as_side sides[2])
 {
     const as_output *o = &tool->out;
-    for (int s = 0; s < 2; s++) {
-        const as_tensors *t = &sides[s].contents.tensors;
-        for (size_t i = 0; i < c->only_count[s]; i++) {
-            as_print(o, "Only in %s: %s\n", sides[s].path, as_tensors_name(t, c->only_in[s][i]));
-        }
-    }
     if (c->kind != AS_SAME) {
         print_first(o, c, sides);
+    }
+    for (int s = 0; s < 2; s++) {
+        const as_tensors *t = &sides[s].contents.tensors;
+        for (size_t i = 0; i < c->only_count[s] && i < MOST_NAMES; i++) {
+            as_print(o, "Only in %s: %s\n", sides[s].path, as_tensors_name(t, c->only_in[s][i]));
+        }
+        if (c->only_count[s] > MOST_NAMES) {
+            as_print(o, "Only in %s: … %zu more\n", sides[s].path, c->only_count[s] - MOST_NAMES);
+        }
     }
     if (tool->bad) {
         as_print_in(o, AS_RED, "different");

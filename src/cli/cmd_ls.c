@@ -257,7 +257,11 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
         as_contents c = AS_CONTENTS_INIT;
         as_log log = as_output_as_log(&tool->out);
         as_sums *sums = NULL;
-        if (as_contents_read(&c, args->operands[0], options.pattern, &log, e) == AS_OK) {
+        as_progress progress;
+        as_progress_begin(&progress, &tool->out, "reading");
+        int code = as_contents_read(&c, args->operands[0], options.pattern, &progress, &log, e);
+        as_progress_end(&progress);
+        if (code == AS_OK) {
             sums = sum_up(&c, e);
         }
         if (sums && options.json) {

@@ -2,8 +2,11 @@
  * allshard plan: what a save would do, without doing it.
  */
 #include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/quote.h"
 #include "base/size.h"
 #include "cli/command.h"
@@ -29,8 +32,8 @@ static struct {
 static const as_arg_option table[] = {
     {.name = "model",
      .value = "NAME",
-     .help = "instead of a PATH: gpt2, llama-3-8b, llama-3-70b,\n"
-             "llama-3-405b, mixtral-8x7b or deepseek-v3",
+     .help = "instead of a PATH, one of",
+     .choice = as_models_name,
      .text = &options.model},
     {.name = "layout",
      .value = "L",
@@ -70,7 +73,8 @@ static const as_arg_command arguments = {
                "how many\n"
                "bytes go from rank to rank. The model is that of a checkpoint (only its headers "
                "are read) or a\n"
-               "known one. One process plans for any number of ranks.\n",
+               "known one. One process plans for all ranks; what needs more memory than is free is "
+               "refused.\n",
     .examples =
         "  allshard plan --model llama-3-70b --layout tp=8,pp=4 --ranks 32\n"
         "  allshard plan --model deepseek-v3 --layout ep=64 --ranks 64 --max-shard-size 10GB\n"
@@ -154,22 +158,71 @@ static int declare(void *user, int rank, as_state *state, as_error *e)
 static int make_model(as_tool *tool, const as_arg_result *args, as_model *m, as_error *e)
 {
     int ranks = values.ranks ? (int)values.ranks : tool->world.size;
-    int code = as_layout_parse(&m->layout, options.layout, ranks, e);
+    int code = as_tool_usage(tool, as_layout_plan(&m->layout, options.layout, ranks, e));
     if (code != AS_OK) {
         return code;
     }
     if (options.model) {
-        code = as_models_make(options.model, values.dtype, &m->tensors, e);
+        code = as_tool_usage(tool, as_models_make(options.model, values.dtype, &m->tensors, e));
     } else {
         as_contents c = AS_CONTENTS_INIT;
         as_log log = as_output_as_log(&tool->out);
-        code = as_contents_read(&c, args->operands[0], options.pattern, &log, e);
+        code = as_contents_read(&c, args->operands[0], options.pattern, NULL, &log, e);
         m->tensors = c.tensors;
         c.tensors = AS_TENSORS_INIT;
         as_contents_free(&c);
     }
     code = code == AS_OK ? as_tensors_check(&m->tensors, e) : code;
     return code == AS_OK ? as_layout_fit(&m->layout, &m->tensors, e) : code;
+}
+
+/* --------------------------------------------------------------------- memory */
+
+/* What a simulation was measured to take, rounded up: gpt2, llama-3-8b and deepseek-v3 on 1 to
+ * 8000 ranks in all layouts. */
+enum { PIECE_MEMORY = 850, TENSOR_MEMORY = 1200, RANK_MEMORY = 2048 };
+
+/* MemAvailable of Linux, in bytes; INT64_MAX if the kernel does not tell. */
+static int64_t available_memory(void)
+{
+    FILE *file = fopen("/proc/meminfo", "re");
+    char line[128];
+    long long kilobytes = -1;
+    while (file && kilobytes < 0 && fgets(line, sizeof line, file)) {
+        static const char key[] = "MemAvailable:";
+        if (strncmp(line, key, sizeof key - 1) == 0) {
+            kilobytes = strtoll(line + sizeof key - 1, NULL, 10);
+        }
+    }
+    if (file) {
+        (void)fclose(file);
+    }
+    int64_t bytes = 0;
+    return kilobytes > 0 && as_mul_i64(kilobytes, 1024, &bytes) ? bytes : INT64_MAX;
+}
+
+/* Every rank of the simulation holds its pieces at the same time: better an answer than a kill. */
+static int check_memory(const as_model *m, as_error *e)
+{
+    int64_t pieces = as_layout_piece_count(&m->layout, &m->tensors);
+    int64_t tensors = (int64_t)as_tensors_count(&m->tensors);
+    int64_t available = available_memory();
+    int64_t needed = 0;
+    int64_t fixed = 0;
+    bool fits = as_mul_i64(pieces, PIECE_MEMORY, &needed) &&
+                as_mul_i64(tensors, TENSOR_MEMORY, &fixed) && as_add_i64(needed, fixed, &needed) &&
+                as_mul_i64(m->layout.ranks, RANK_MEMORY, &fixed) &&
+                as_add_i64(needed, fixed, &needed);
+    needed = fits ? needed : INT64_MAX;
+    if (needed <= available) {
+        return AS_OK;
+    }
+    return as_fail(e, AS_LIMIT, 0,
+                   "a plan for %d ranks that declare %s pieces of %s tensors takes about %s of "
+                   "memory in this one process, but %s are available; plan for fewer ranks, or on "
+                   "a machine with more memory",
+                   m->layout.ranks, as_grouped(pieces).text, as_grouped(tensors).text,
+                   as_human_bytes(needed).text, as_human_bytes(available).text);
 }
 
 /* ---------------------------------------------------------------------- JSON */
@@ -272,6 +325,7 @@ static int plan(as_tool *tool, const as_arg_result *args, as_error *e)
     as_model m = {.tensors = AS_TENSORS_INIT, .layout = AS_LAYOUT_INIT};
     const char *name = options.model ? options.model : args->operands[0];
     int code = make_model(tool, args, &m, e);
+    code = code == AS_OK ? check_memory(&m, e) : code;
     if (code == AS_OK) {
         as_save_request request = {
             .limit = values.limit,

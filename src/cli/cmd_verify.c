@@ -109,7 +109,11 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
     int64_t bad = 0;
     if (tool->world.rank == 0) {
         as_verdict v = AS_VERDICT_INIT;
-        if (as_verify(&v, args->operands[0], options.pattern, e) == AS_OK) {
+        as_progress progress;
+        as_progress_begin(&progress, &tool->out, "checking");
+        int code = as_verify(&v, args->operands[0], options.pattern, &progress, e);
+        as_progress_end(&progress);
+        if (code == AS_OK) {
             bad = v.findings.faults > 0;
             if (options.json) {
                 make_json(tool, args->operands[0], &v);

@@ -23,6 +23,7 @@ enum as_status {
 typedef struct as_tool {
     as_world world;
     as_output out;
+    bool usage;     /* set by as_tool_usage: the error is one of usage */
     bool bad;       /* set by a command, on all ranks: the status is AS_STATUS_BAD */
     json_t *result; /* set by a command, on the rank that speaks: what --json prints */
 } as_tool;
@@ -47,6 +48,10 @@ extern const as_command as_cmd_diff;
 extern const as_command as_cmd_recover;
 extern const as_command as_cmd_plan;
 extern const as_command as_cmd_demo;
+
+/* The code of an argument's reader, passed on: if it says that the argument is wrong, the status
+ * will be AS_STATUS_USAGE. The same codes out of the library tell of what lies on disk. */
+int as_tool_usage(as_tool *tool, int code);
 
 /* Puts a value into the tool's JSON object, taking it over; nothing where there is no object. */
 void as_tool_set(as_tool *tool, const char *key, json_t *value);

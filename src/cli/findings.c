@@ -109,6 +109,16 @@ int as_findings_take(as_findings *f, as_error *e, const char *file, const as_err
     return code;
 }
 
+bool as_findings_has_fault(const as_findings *f, const char *file)
+{
+    for (size_t i = 0; i < f->count; i++) {
+        if (f->items[i].is_fault && strcmp(f->items[i].file, file) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void take_warning(int level, const char *text, void *user)
 {
     as_findings_log *l = user;

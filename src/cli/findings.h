@@ -38,6 +38,9 @@ int as_findings_warn(as_findings *f, as_error *e, const char *file, const char *
  * first is taken down. */
 int as_findings_take(as_findings *f, as_error *e, const char *file, const as_error *why);
 
+/* Is there a fault that is about this file, or a tensor in it? */
+bool as_findings_has_fault(const as_findings *f, const char *file);
+
 /* A log whose warnings become findings about one file. It must not outlive `l`. */
 typedef struct as_findings_log {
     as_findings *findings;

@@ -61,7 +61,7 @@ static bool read_factor(as_layout *l, const char *text, const char **end)
     return false;
 }
 
-static int read_factors(as_layout *l, const char *text, as_error *e)
+static int read_factors(as_layout *l, const char *text, bool planned, as_error *e)
 {
     const char *at = text;
     for (bool more = true; more;) {
@@ -78,15 +78,20 @@ static int read_factors(as_layout *l, const char *text, as_error *e)
         product = as_min_i64(product, INT32_MAX) * *factors[i];
     }
     if (product != l->ranks) {
-        return as_fail(e, AS_INVALID, 0,
-                       "--layout %s is for %lld ranks, but there %s %d; the product of the factors "
-                       "must be the number of ranks",
-                       text, (long long)product, l->ranks == 1 ? "is" : "are", l->ranks);
+        return as_fail(
+            e, AS_INVALID, 0,
+            "--layout %s is for %lld rank%s, the product of its factors, but there %s %d; "
+            "%s %lld%s, or other factors",
+            text, (long long)product, product == 1 ? "" : "s", l->ranks == 1 ? "is" : "are",
+            l->ranks, planned ? "give --ranks" : "start", (long long)product,
+            planned        ? ""
+            : product == 1 ? " rank"
+                           : " ranks");
     }
     return AS_OK;
 }
 
-int as_layout_parse(as_layout *out, const char *text, int ranks, as_error *e)
+static int parse(as_layout *out, const char *text, int ranks, bool planned, as_error *e)
 {
     *out = (as_layout){.ranks = ranks};
     for (size_t i = 0; i < sizeof simple / sizeof simple[0]; i++) {
@@ -96,7 +101,17 @@ int as_layout_parse(as_layout *out, const char *text, int ranks, as_error *e)
         }
     }
     out->kind = AS_LAYOUT_PARALLEL;
-    return read_factors(out, text, e);
+    return read_factors(out, text, planned, e);
+}
+
+int as_layout_parse(as_layout *out, const char *text, int ranks, as_error *e)
+{
+    return parse(out, text, ranks, false, e);
+}
+
+int as_layout_plan(as_layout *out, const char *text, int ranks, as_error *e)
+{
+    return parse(out, text, ranks, true, e);
 }
 
 /* ------------------------------------------------------------------ fitting */
@@ -171,6 +186,27 @@ static const as_layout_mark *mark_of(const as_layout *l, size_t i)
 int as_layout_owner(const as_layout *l, size_t i)
 {
     return mark_of(l, i)->group;
+}
+
+int64_t as_layout_piece_count(const as_layout *l, const as_tensors *t)
+{
+    int64_t count = (int64_t)as_tensors_count(t);
+    int64_t pieces = 0;
+    if (l->kind == AS_LAYOUT_WHOLE) {
+        return count;
+    }
+    if (l->kind != AS_LAYOUT_PARALLEL) {
+        return as_mul_i64(count, l->ranks, &pieces) ? pieces : INT64_MAX;
+    }
+    /* No factor, and no product of them, is more than the number of ranks. */
+    for (int64_t i = 0; i < count; i++) {
+        int64_t holders = (int64_t)l->tp * l->dp;
+        holders *= mark_of(l, (size_t)i)->expert >= 0 ? 1 : l->ep;
+        if (!as_add_i64(pieces, holders, &pieces)) {
+            return INT64_MAX;
+        }
+    }
+    return pieces;
 }
 
 void as_layout_free(as_layout *l)

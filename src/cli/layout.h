@@ -64,6 +64,9 @@ typedef struct as_layout_piece {
 /* Reads the name of a layout for a number of ranks. AS_INVALID with what is accepted. */
 int as_layout_parse(as_layout *out, const char *text, int ranks, as_error *e);
 
+/* The same, where `ranks` is what --ranks says and none of them runs. */
+int as_layout_plan(as_layout *out, const char *text, int ranks, as_error *e);
+
 /* Fits a layout to a model; to be done before as_layout_get, anew for each model. Tensors have
  * passed as_tensors_check. AS_NOMEM. */
 int as_layout_fit(as_layout *l, const as_tensors *t, as_error *e);
@@ -74,6 +77,9 @@ bool as_layout_get(const as_layout *l, const as_tensors *t, size_t i, int rank,
 
 /* WHOLE: the rank that holds tensor i. Any number of dimensions. */
 int as_layout_owner(const as_layout *l, size_t i);
+
+/* How many pieces all ranks together declare, at most; INT64_MAX if that passes it. Fitted. */
+int64_t as_layout_piece_count(const as_layout *l, const as_tensors *t);
 
 void as_layout_free(as_layout *l);
 

@@ -51,13 +51,15 @@ static int status_of(int code)
     case AS_NAMES:
     case AS_MISMATCH:
         return AS_STATUS_BAD;
-    case AS_INVALID:
-    case AS_SIZE:
-    case AS_PATTERN:
-        return AS_STATUS_USAGE;
     default:
         return AS_STATUS_FAILED;
     }
+}
+
+int as_tool_usage(as_tool *tool, int code)
+{
+    tool->usage = tool->usage || code == AS_INVALID || code == AS_SIZE || code == AS_PATTERN;
+    return code;
 }
 
 void as_tool_set(as_tool *tool, const char *key, json_t *value)
@@ -97,6 +99,10 @@ static bool tell_json(as_tool *tool, const as_error *e, int status)
         json_decref(tool->result);
         tool->result = json_pack("{s:o}", "error", as_json_error(e));
     }
+    if (e->code == AS_PENDING) {
+        tool->result = tool->result ? tool->result : json_object();
+        as_tool_set(tool, "pending", json_true());
+    }
     as_tool_set(tool, "ok", json_boolean(status == AS_STATUS_GOOD));
     return as_output_json(tool->result);
 }
@@ -105,7 +111,7 @@ static bool tell_json(as_tool *tool, const as_error *e, int status)
  * when all have printed: a launcher may kill the others as soon as one has failed. */
 static int finish(as_tool *tool, as_error *e)
 {
-    int status = status_of(e->code);
+    int status = tool->usage ? AS_STATUS_USAGE : status_of(e->code);
     if (status == AS_STATUS_GOOD && tool->bad) {
         status = AS_STATUS_BAD;
     }
@@ -114,10 +120,11 @@ static int finish(as_tool *tool, as_error *e)
         as_say_error(&tool->out, "the output could not be written");
         status = AS_STATUS_FAILED;
     }
-    int64_t worst = status;
+    /* Wrong usage is found by some ranks, and told to the others as an error like any. */
+    int64_t worst[2] = {status, tool->usage};
     as_error ignored = AS_ERROR_INIT;
-    if (as_world_max(&tool->world, &worst, 1, &ignored) == AS_OK) {
-        status = (int)worst;
+    if (as_world_max(&tool->world, worst, 2, &ignored) == AS_OK) {
+        status = worst[1] ? AS_STATUS_USAGE : (int)worst[0];
     }
     as_error_clear(&ignored);
     as_error_clear(e);
@@ -144,21 +151,21 @@ static void meet(as_tool *tool, bool mpi, as_error *e)
     (void)as_world_agree(&tool->world, e);
 }
 
-static int prepare(const as_command *command, int argc, char **argv, as_arg_result *args,
-                   as_error *e)
+static int prepare(as_tool *tool, const as_command *command, int argc, char **argv,
+                   as_arg_result *args, as_error *e)
 {
     int code = as_args_parse(command->args, argc, argv, args, e);
     if (code == AS_OK && !args->help && command->check) {
         code = command->check(args, e);
     }
-    return code;
+    return as_tool_usage(tool, code);
 }
 
 static int run_command(as_tool *tool, const as_command *command, int argc, char **argv)
 {
     as_arg_result args = {0};
     as_error e = AS_ERROR_INIT;
-    (void)prepare(command, argc, argv, &args, &e);
+    (void)prepare(tool, command, argc, argv, &args, &e);
     if (args.help) {
         if (tool->out.speaks) {
             as_args_help(command->args, stdout);
@@ -193,9 +200,11 @@ static int unknown_command(as_tool *tool, const char *name)
     }
     const char *near = as_args_nearest(name, names, COMMAND_COUNT, sizeof names[0]);
     as_error e = AS_ERROR_INIT;
-    (void)as_fail(&e, AS_INVALID, 0, "there is no command %s%s%s; `allshard --help` lists them",
-                  as_quote(name, strlen(name)).text, near ? "; did you mean " : "",
-                  near ? near : "");
+    int code =
+        as_fail(&e, AS_INVALID, 0, "there is no command %s; %s%s%s`allshard --help` lists all",
+                as_quote(name, strlen(name)).text, near ? "did you mean " : "", near ? near : "",
+                near ? "? " : "");
+    (void)as_tool_usage(tool, code);
     meet(tool, false, &e);
     return finish(tool, &e);
 }
@@ -229,7 +238,8 @@ int main(int argc, char **argv)
     }
     if (argc < 2) {
         as_error e = AS_ERROR_INIT;
-        (void)as_fail(&e, AS_INVALID, 0, "a command is missing; `allshard --help` lists them");
+        int code = as_fail(&e, AS_INVALID, 0, "a command is missing; `allshard --help` lists all");
+        (void)as_tool_usage(&tool, code);
         meet(&tool, false, &e);
         return finish(&tool, &e);
     }

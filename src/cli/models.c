@@ -48,14 +48,13 @@ typedef struct as_section {
 
 typedef struct as_known_model {
     const char *name;
-    const char *about;
     const as_section *sections;
     size_t count;
 } as_known_model;
 
-#define MODEL(name, about, sections)                                                               \
+#define MODEL(name, sections)                                                                      \
     {                                                                                              \
-        name, about, sections, sizeof(sections) / sizeof((sections)[0])                            \
+        name, sections, sizeof(sections) / sizeof((sections)[0])                                   \
     }
 
 /* --------------------------------------------------------------------- GPT-2 */
@@ -214,12 +213,12 @@ static const as_section deepseek[] = {
 /* ----------------------------------------------------------------- the table */
 
 static const as_known_model models[] = {
-    MODEL("gpt2", "GPT-2, 124 million parameters, F32", gpt2),
-    MODEL("llama-3-8b", "Llama 3 8B, BF16", llama_8b),
-    MODEL("llama-3-70b", "Llama 3 70B, BF16", llama_70b),
-    MODEL("llama-3-405b", "Llama 3.1 405B, BF16", llama_405b),
-    MODEL("mixtral-8x7b", "Mixtral 8x7B, 46.7 billion parameters, BF16", mixtral),
-    MODEL("deepseek-v3", "DeepSeek-V3, 671 billion parameters and one layer more, FP8", deepseek),
+    MODEL("gpt2", gpt2),
+    MODEL("llama-3-8b", llama_8b),
+    MODEL("llama-3-70b", llama_70b),
+    MODEL("llama-3-405b", llama_405b),
+    MODEL("mixtral-8x7b", mixtral),
+    MODEL("deepseek-v3", deepseek),
 };
 
 size_t as_models_count(void)
@@ -229,12 +228,7 @@ size_t as_models_count(void)
 
 const char *as_models_name(size_t i)
 {
-    return models[i].name;
-}
-
-const char *as_models_about(size_t i)
-{
-    return models[i].about;
+    return i < as_models_count() ? models[i].name : NULL;
 }
 
 /* The template's name with its numbers put in. */

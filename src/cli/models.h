@@ -10,8 +10,7 @@
 #include "cli/tensors.h"
 
 size_t as_models_count(void);
-const char *as_models_name(size_t i);  /* "gpt2" */
-const char *as_models_about(size_t i); /* one line for --help */
+const char *as_models_name(size_t i); /* "gpt2"; NULL past the last */
 
 /* Makes the tensors of the model of that name. `dtype` (enum as_dtype) 0: as released; else all
  * tensors get that type, and the scales of FP8 blocks are left out. AS_INVALID if there is no

@@ -19,7 +19,7 @@
 /* The terminal that descriptor `fd` ends at, as a descriptor of its own; -1 if there is none. */
 static int open_terminal(int fd)
 {
-    if (as_world_launched_size() == 1) {
+    if (!as_world_launched()) {
         return isatty(fd) ? dup(fd) : -1;
     }
     char path[64];
@@ -144,14 +144,6 @@ void as_say_warning(const as_output *o, const char *format, ...)
     va_list arguments;
     va_start(arguments, format);
     say(o, AS_YELLOW, "warning: ", format, arguments);
-    va_end(arguments);
-}
-
-void as_say_note(const as_output *o, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    say(o, AS_PLAIN, "", format, arguments);
     va_end(arguments);
 }
 

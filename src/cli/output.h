@@ -34,7 +34,6 @@ void as_say_error(const as_output *o, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void as_say_warning(const as_output *o, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-void as_say_note(const as_output *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Text on stdout; nothing where the rank does not speak or --json was asked for. */
 void as_print(const as_output *o, const char *format, ...) __attribute__((format(printf, 2, 3)));

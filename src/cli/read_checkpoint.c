@@ -86,7 +86,7 @@ static void warn_of_unnamed(const as_contents *out, const as_shard *shards, cons
 }
 
 static int read_shards(as_contents *out, as_view *v, const as_checkpoint *c, as_shard *shards,
-                       const as_log *log, as_error *e)
+                       as_progress *progress, const as_log *log, as_error *e)
 {
     int code = AS_OK;
     for (size_t f = 0; f < as_checkpoint_file_count(c) && code == AS_OK; f++) {
@@ -101,6 +101,9 @@ static int read_shards(as_contents *out, as_view *v, const as_checkpoint *c, as_
         }
         if (code == AS_OK && c->index_name) {
             code = as_shard_sort(&shards[f], e);
+        }
+        if (progress) {
+            as_progress_update((int64_t)f + 1, (int64_t)as_checkpoint_file_count(c), progress);
         }
     }
     if (code != AS_OK) {
@@ -119,12 +122,12 @@ static int read_shards(as_contents *out, as_view *v, const as_checkpoint *c, as_
     return code;
 }
 
-static int read_view(as_contents *out, as_view *v, const char *pattern, const as_log *log,
-                     as_error *e)
+static int read_view(as_contents *out, as_view *v, const char *pattern, as_progress *progress,
+                     const as_log *log, as_error *e)
 {
     as_checkpoint c = AS_CHECKPOINT_INIT;
     as_opener opener = as_view_opener(v);
-    int code = as_checkpoint_resolve(&opener, pattern ? pattern : AS_DEFAULT_PATTERN, &c, log, e);
+    int code = as_checkpoint_resolve(&opener, pattern, &c, log, e);
     if (code != AS_OK) {
         return code;
     }
@@ -136,15 +139,15 @@ static int read_view(as_contents *out, as_view *v, const char *pattern, const as
     if (!shards || (c.index_name && !out->index_name)) {
         code = as_fail_nomem(e);
     } else {
-        code = read_shards(out, v, &c, shards, log, e);
+        code = read_shards(out, v, &c, shards, progress, log, e);
     }
     as_shards_free(shards, count);
     as_checkpoint_free(&c);
     return code;
 }
 
-int as_contents_read(as_contents *out, const char *path, const char *pattern, const as_log *log,
-                     as_error *e)
+int as_contents_read(as_contents *out, const char *path, const char *pattern, as_progress *progress,
+                     const as_log *log, as_error *e)
 {
     enum { TRIES = 5 };
     int code = AS_OK;
@@ -154,7 +157,7 @@ int as_contents_read(as_contents *out, const char *path, const char *pattern, co
         as_error now = AS_ERROR_INIT;
         code = as_view_open(&v, path, &now);
         if (code == AS_OK) {
-            code = read_view(out, v, pattern, log, &now);
+            code = read_view(out, v, pattern, progress, log, &now);
             /* What looks bad may be one checkpoint while another takes its place. */
             as_error change = AS_ERROR_INIT;
             if (as_view_check(v, &change) == AS_BUSY) {
@@ -203,12 +206,15 @@ int as_contents_share(as_contents *out, as_world *w, const char *path, const cha
 {
     *out = AS_CONTENTS_INIT;
     as_buffer files = AS_BUFFER_INIT;
-    if (w->rank == 0 && as_contents_read(out, path, pattern, log, e) == AS_OK) {
+    as_buffer index = AS_BUFFER_INIT; /* its name, empty if there is none */
+    if (w->rank == 0 && as_contents_read(out, path, pattern, NULL, log, e) == AS_OK) {
         (void)pack_names(&out->files, &files, e);
+        const char *name = out->index_name ? out->index_name : "";
+        (void)as_buffer_append(&index, name, strlen(name) + 1, e);
     }
     int code = as_world_agree(w, e);
-    as_buffer *const parts[] = {&out->tensors.rows, &out->tensors.names, &out->tensors.shapes,
-                                &out->sizes, &files};
+    as_buffer *const parts[] = {
+        &out->tensors.rows, &out->tensors.names, &out->tensors.shapes, &out->sizes, &files, &index};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0] && code == AS_OK; i++) {
         code = as_world_bcast(w, 0, parts[i], e);
     }
@@ -218,8 +224,13 @@ int as_contents_share(as_contents *out, as_world *w, const char *path, const cha
             out->tensors.numel += as_tensors_row(&out->tensors, i)->numel;
         }
         (void)unpack_names(&files, &out->files, e);
+        out->index_name = index.data[0] ? strdup(index.data) : NULL;
+        if (index.data[0] && !out->index_name) {
+            (void)as_fail_nomem(e);
+        }
     }
     as_buffer_free(&files);
+    as_buffer_free(&index);
     code = code == AS_OK ? as_world_agree(w, e) : code;
     if (code != AS_OK) {
         as_contents_free(out);

@@ -12,6 +12,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "cli/progress.h"
 #include "cli/tensors.h"
 #include "cli/world.h"
 #include "commit/names.h"
@@ -34,10 +35,11 @@ static inline int64_t as_contents_size(const as_contents *c, size_t file)
 
 /* Reads the index and all headers. Tensors that the index does not name are left out, with a
  * warning to `log`. `pattern` tells which checkpoint is meant if a folder holds several (NULL:
- * "model{suffix}.safetensors", else the only one). AS_NOT_FOUND: no such path, or no checkpoint
+ * "model{suffix}.safetensors", else the only one). `progress`, which may be NULL, counts files.
+ * AS_NOT_FOUND: no such path, or no checkpoint
  * in it; AS_FORMAT: it breaks the rules, or the index names what is not there; AS_LIMIT. */
-int as_contents_read(as_contents *out, const char *path, const char *pattern, const as_log *log,
-                     as_error *e);
+int as_contents_read(as_contents *out, const char *path, const char *pattern, as_progress *progress,
+                     const as_log *log, as_error *e);
 
 /* The same on rank 0; all ranks get it. Collective. */
 int as_contents_share(as_contents *out, as_world *w, const char *path, const char *pattern,
@@ -45,7 +47,7 @@ int as_contents_share(as_contents *out, as_world *w, const char *path, const cha
 
 void as_contents_free(as_contents *c);
 
-/* What is looked for first in a folder; see as_checkpoint_resolve. */
+/* What a checkpoint is called if nobody says otherwise. */
 #define AS_DEFAULT_PATTERN "model{suffix}.safetensors"
 
 #endif

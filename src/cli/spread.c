@@ -61,12 +61,13 @@ int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t mem
     };
     int code = allshard_open(&s->context, everyone(), &options);
     if (code != AS_OK) {
-        return as_fail(e, code, 0, "the library could not be started: %s", as_code_text(code));
+        return as_fail(e, as_tool_usage(tool, code), 0, "the library could not be started: %s",
+                       as_code_text(code));
     }
     char *part = NULL;
     code = part_of(pattern, &part, e);
     if (code == AS_OK) {
-        code = allshard_state_create(&s->state, s->context, part);
+        code = as_tool_usage(tool, allshard_state_create(&s->state, s->context, part));
         if (code != AS_OK) {
             (void)as_spread_error(s, code, e);
         }

@@ -7,6 +7,7 @@
 #include "base/quote.h"
 #include "cli/read_checkpoint.h"
 #include "cli/shards.h"
+#include "commit/folder.h"
 #include "format/checkpoint.h"
 #include "tensor/dtype.h"
 
@@ -18,6 +19,7 @@ typedef struct as_check {
     as_shard *shards; /* of checkpoint's files; those that cannot be read have empty tables */
     bool *good;       /* could file f be read? */
     as_verified found;
+    as_progress *progress;
     as_error *e;
 } as_check;
 
@@ -190,6 +192,7 @@ static int check_files(as_check *c)
         if (code == AS_OK && c->good[f]) {
             code = as_shard_sort(&c->shards[f], c->e);
         }
+        as_progress_update((int64_t)f + 1, (int64_t)count, c->progress);
     }
     if (code != AS_OK || c->checkpoint.index_name) {
         return code == AS_OK ? check_index(c) : code;
@@ -200,6 +203,12 @@ static int check_files(as_check *c)
         c->found.bytes += (int64_t)(as_table_entry(t, i)->end - as_table_entry(t, i)->begin);
     }
     return AS_OK;
+}
+
+/* Does the code tell of something wrong with what lies there? */
+static bool is_fault(int code)
+{
+    return code == AS_FORMAT || code == AS_INVALID || code == AS_LIMIT;
 }
 
 /* The file that an error of as_checkpoint_resolve is about: its text begins with the index's
@@ -229,8 +238,7 @@ static int check_view(as_check *c)
     as_log log = as_findings_as_log(&warnings);
     as_opener opener = as_view_opener(c->view);
     as_error why = AS_ERROR_INIT;
-    const char *pattern = c->found.pattern ? c->found.pattern : AS_DEFAULT_PATTERN;
-    int code = as_checkpoint_resolve(&opener, pattern, &c->checkpoint, &log, &why);
+    int code = as_checkpoint_resolve(&opener, c->found.pattern, &c->checkpoint, &log, &why);
     if (code == AS_FORMAT || code == AS_INVALID) {
         code = take_resolve_error(c, &why);
         as_error_clear(&why);
@@ -247,19 +255,40 @@ static int check_view(as_check *c)
     return code != AS_OK ? code : c->e->code;
 }
 
-static int verify_once(as_verdict *out, const char *path, const char *pattern, as_error *e)
+/* Opens the path; what is wrong with .allshard/ is a fault, and then what lies in place is looked
+ * at. c->view stays NULL if that is no checkpoint's file either. */
+static int open_view(as_check *c, const char *path)
+{
+    as_error why = AS_ERROR_INIT;
+    int code = as_view_open(&c->view, path, &why);
+    if (!is_fault(code)) {
+        return as_error_pass(c->e, &why);
+    }
+    as_error plain = AS_ERROR_INIT;
+    if (is_fault(as_view_open_in_place(&c->view, path, &plain))) {
+        code = as_findings_take(c->findings, c->e, path, &plain);
+    } else if (plain.code != AS_OK) {
+        code = as_error_pass(c->e, &plain);
+    } else {
+        code = as_findings_fault(c->findings, c->e, AS_META_NAME, NULL,
+                                 "%s; all else told here is about the files as they lie in place",
+                                 as_error_text(&why));
+    }
+    as_error_clear(&why);
+    as_error_clear(&plain);
+    return code;
+}
+
+static int verify_once(as_verdict *out, const char *path, const char *pattern,
+                       as_progress *progress, as_error *e)
 {
     *out = AS_VERDICT_INIT;
     as_error why = AS_ERROR_INIT;
-    as_check c = {.findings = &out->findings, .found.pattern = pattern, .e = e};
-    int code = as_view_open(&c.view, path, &why);
-    if (code == AS_FORMAT) { /* a damaged journal */
-        code = as_findings_take(&out->findings, e, path, &why);
-        as_error_clear(&why);
+    as_check c = {
+        .findings = &out->findings, .found.pattern = pattern, .progress = progress, .e = e};
+    int code = open_view(&c, path);
+    if (code != AS_OK || !c.view) {
         return code;
-    }
-    if (code != AS_OK) {
-        return as_error_pass(e, &why);
     }
     code = check_view(&c);
     out->files = (int64_t)c.found.files.count;
@@ -280,14 +309,15 @@ static int verify_once(as_verdict *out, const char *path, const char *pattern, a
     return code;
 }
 
-int as_verify(as_verdict *out, const char *path, const char *pattern, as_error *e)
+int as_verify(as_verdict *out, const char *path, const char *pattern, as_progress *progress,
+              as_error *e)
 {
     enum { TRIES = 5 };
-    int code = verify_once(out, path, pattern, e);
+    int code = verify_once(out, path, pattern, progress, e);
     for (int i = 1; i < TRIES && code == AS_BUSY; i++) {
         as_error_clear(e);
         as_verdict_free(out);
-        code = verify_once(out, path, pattern, e);
+        code = verify_once(out, path, pattern, progress, e);
     }
     if (code != AS_OK) {
         as_verdict_free(out);

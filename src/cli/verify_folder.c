@@ -126,6 +126,9 @@ static int check_size(as_folder_check *c, const as_manifest_part *p, const as_ma
     }
     /* People edit a config after a save; the weights are what the manifest vouches for. */
     bool fault = file->role != AS_ROLE_EXTRA && (p == c->part || !c->part);
+    if (fault && as_findings_has_fault(c->findings, file->name)) {
+        return AS_OK; /* what is wrong with it was told by its own rules */
+    }
     int (*tell)(as_findings *, as_error *, const char *, const char *, const char *, ...) =
         fault ? as_findings_fault : as_findings_warn;
     if (missing) {
@@ -145,7 +148,8 @@ static int check_part(as_folder_check *c)
     for (size_t i = 0; i < p->file_count && code == AS_OK; i++) {
         if (p->files[i].role == AS_ROLE_SHARD) {
             shards++;
-            if (!as_names_find(&c->files, p->files[i].name)) {
+            if (!as_names_find(&c->files, p->files[i].name) &&
+                !as_findings_has_fault(c->findings, p->files[i].name)) {
                 code = as_findings_fault(
                     c->findings, c->e, p->files[i].name, NULL,
                     "%s lists it as a shard, but it is not part of the checkpoint",

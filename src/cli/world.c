@@ -32,7 +32,8 @@ static int read_environment(const char *name)
     return *end == '\0' && value >= 0 && value <= INT32_MAX ? (int)value : -1;
 }
 
-static void ask_launcher(int *rank, int *size)
+/* False, and 0 of 1, if there is no launcher. */
+static bool ask_launcher(int *rank, int *size)
 {
     *rank = 0;
     *size = 1;
@@ -43,16 +44,24 @@ static void ask_launcher(int *rank, int *size)
         if (r >= 0 && (name ? r < s : true)) {
             *rank = r;
             *size = s;
-            return;
+            return true;
         }
     }
+    return false;
+}
+
+bool as_world_launched(void)
+{
+    int rank = 0;
+    int size = 1;
+    return ask_launcher(&rank, &size);
 }
 
 int as_world_launched_rank(void)
 {
     int rank = 0;
     int size = 1;
-    ask_launcher(&rank, &size);
+    (void)ask_launcher(&rank, &size);
     return rank;
 }
 
@@ -60,7 +69,7 @@ int as_world_launched_size(void)
 {
     int rank = 0;
     int size = 1;
-    ask_launcher(&rank, &size);
+    (void)ask_launcher(&rank, &size);
     return size;
 }
 

@@ -19,6 +19,9 @@ typedef struct as_world {
     bool started; /* MPI was started here and is to be ended here */
 } as_world;
 
+/* Was this process started by a launcher, be it as the only one? Its stdout is the launcher's. */
+bool as_world_launched(void);
+
 /* What the launcher's environment says, before MPI is started: 0 of 1 without a launcher. A size
  * of 0: there is a launcher, but it does not tell. */
 int as_world_launched_rank(void);
