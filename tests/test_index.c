@@ -38,7 +38,7 @@ static void test_read(void **state)
     }
     assert_int_equal(as_index_file_count(&x), 3);
     assert_string_equal(as_index_file(&x, 0), "m-2.safetensors");
-    assert_string_equal(as_index_file(&x, 1), "./x.safetensors");
+    assert_string_equal(as_index_file(&x, 1), "x.safetensors");
     assert_string_equal(as_index_file(&x, 2), "sub/x..safetensors");
     assert_true(x.has_total_size);
     assert_int_equal(x.total_size, 40);

@@ -148,7 +148,9 @@ static int refuse_same(const char *source, const char *target, as_error *e)
     }
     bool is_file = !S_ISDIR(from.st_mode);
     if (is_file) {
-        char *folder = folder_of(source);
+        char *real = realpath(source, NULL); /* a link may lead to a file in DST */
+        char *folder = folder_of(real ? real : source);
+        free(real);
         if (!folder) {
             return as_fail_nomem(e);
         }

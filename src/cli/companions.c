@@ -6,7 +6,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/quote.h"
 #include "base/sys.h"
+#include "base/utf8.h"
 #include "cli/shards.h"
 #include "commit/folder.h"
 #include "commit/view.h"
@@ -68,6 +70,11 @@ static int add_file(as_spread *s, as_view *v, const char *path, const char *name
 {
     int fd = -1;
     as_error why = AS_ERROR_INIT;
+    if (!as_utf8_valid(name, strlen(name))) {
+        as_say_warning(&s->tool->out, "%s: the name of the file %s is not UTF-8: it was left out",
+                       path, as_quote(name, strlen(name)).text);
+        return AS_OK;
+    }
     int code = as_shard_open(v, name, &fd, &why);
     if (code == AS_NOT_FOUND) {
         as_say_warning(&s->tool->out, "%s/%s is a link to nothing: it was left out", path, name);

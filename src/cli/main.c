@@ -220,6 +220,8 @@ int main(int argc, char **argv)
 {
     /* A reader of stdout that goes away is an error to be told, not a death of one rank. */
     (void)signal(SIGPIPE, SIG_IGN);
+    /* Likewise a file that passes the limit of the shell (ulimit -f). */
+    (void)signal(SIGXFSZ, SIG_IGN);
     as_tool tool = {.world = {.rank = 0, .size = 1}};
     as_output_open(&tool.out, as_world_launched_rank() == 0);
     const char *name = argc > 1 ? argv[1] : "";

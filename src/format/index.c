@@ -49,12 +49,27 @@ static size_t run_count(const reader *r)
     return r->runs.size / sizeof(size_t);
 }
 
+/* A file name as it stands in the index. */
 static void run_text(const void *list, size_t i, const char **text, size_t *length)
 {
     const reader *r = list;
     size_t begin = ((const size_t *)(const void *)r->runs.data)[i];
     *text = r->run_names.data + begin;
     *length = ((const size_t *)(const void *)r->run_ends.data)[i] - begin;
+}
+
+/* The same without a leading "./": two spellings are one file. */
+static void run_file(const void *list, size_t i, const char **text, size_t *length)
+{
+    run_text(list, i, text, length);
+    while (*length > 2 && (*text)[0] == '.' && (*text)[1] == '/') {
+        *text += 2;
+        *length -= 2;
+        while (*length > 1 && (*text)[0] == '/') {
+            *text += 1;
+            *length -= 1;
+        }
+    }
 }
 
 /* The number of a run with the token's text: the last one, or a new one. */
@@ -247,6 +262,7 @@ static int number_file(reader *r, uint32_t run, const char *extension, uint32_t 
     size_t length;
     run_text(r, run, &text, &length);
     int code = as_index_check_file(text, length, extension, e);
+    run_file(r, run, &text, &length);
     size_t place = x->file_names.size;
     *number = (uint32_t)as_index_file_count(x);
     code = code == AS_OK ? as_buffer_append(&x->file_names, text, length, e) : code;
@@ -283,7 +299,7 @@ static int number_entries(reader *r, const char *extension, const uint32_t *firs
 static int number_files(reader *r, const char *extension, as_error *e)
 {
     uint32_t *first;
-    int code = as_repeats_find(r, run_count(r), run_text, &first, e);
+    int code = as_repeats_find(r, run_count(r), run_file, &first, e);
     if (code != AS_OK) {
         return code;
     }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transfer/publish.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/sys.h"
@@ -253,7 +255,15 @@ static int put_manifest(const as_publication *p, const as_buffer *files, const a
     as_buffer old = AS_BUFFER_INIT;
     as_buffer text = AS_BUFFER_INIT;
     bool found = false;
-    int code = as_txn_read(p->txn, AS_MANIFEST_NAME, AS_MANIFEST_LARGEST, &old, &found, e);
+    as_error why = AS_ERROR_INIT;
+    int code = as_txn_read(p->txn, AS_MANIFEST_NAME, AS_MANIFEST_LARGEST, &old, &found, &why);
+    if (code == AS_INVALID || code == AS_LIMIT) {
+        /* A link as in the Hub's cache, or something else that no save of ours left. */
+        as_log_say(p->log, AS_LOG_WARNING, "the old manifest is replaced: %s", as_error_text(&why));
+        as_error_clear(&why);
+        found = false;
+    }
+    code = as_error_pass(e, &why);
     if (code == AS_OK) {
         code = as_manifest_to_bytes(&part, as_version(), found ? old.data : NULL, old.size, gone,
                                     p->log, &text, e);
@@ -263,6 +273,34 @@ static int put_manifest(const as_publication *p, const as_buffer *files, const a
     }
     as_buffer_free(&old);
     as_buffer_free(&text);
+    return code;
+}
+
+/* Are the staged shards of the sizes that were planned? Whatever came between must not take the
+ * place of a good checkpoint. */
+static int check_staged(const as_publication *p, as_error *e)
+{
+    int code = AS_OK;
+    for (int32_t file = 0; file < file_count(p) && code == AS_OK; file++) {
+        char *name = NULL;
+        as_buffer path = AS_BUFFER_INIT;
+        struct stat status;
+        int64_t size = p->prepared->plan.file_size[file];
+        code = as_prepared_file_name(p->prepared, file, &name, e);
+        code = code == AS_OK ? as_staged_path(p->directory, name, &path, e) : code;
+        if (code == AS_OK &&
+            as_sys_table.fstatat(AT_FDCWD, path.data, &status, AT_SYMLINK_NOFOLLOW) < 0) {
+            code = as_fail(e, AS_SYSTEM, errno, "%s: the staged file is gone", path.data);
+        }
+        if (code == AS_OK && (!S_ISREG(status.st_mode) || status.st_size != size)) {
+            code = as_fail(e, AS_SYSTEM, 0,
+                           "%s: the staged file is not the one that was written: %lld bytes, not "
+                           "%lld; is another program at work in the folder?",
+                           path.data, (long long)status.st_size, (long long)size);
+        }
+        as_buffer_free(&path);
+        free(name);
+    }
     return code;
 }
 
@@ -284,6 +322,9 @@ int as_publication_commit(as_publication *p, as_error *e)
     }
     if (code == AS_OK) {
         code = as_names_add(&incoming, AS_MANIFEST_NAME, e);
+    }
+    if (code == AS_OK) {
+        code = check_staged(p, e);
     }
     if (code == AS_OK) {
         code = as_txn_commit(p->txn, (const char *const *)incoming.items, incoming.count,
