@@ -67,6 +67,35 @@ class Copy(Case):
         self.run_tool("copy", source, self.dir / "bare", "--weights-only")
         self.assertEqual(contents(self.dir / "bare").keys(), checkpoint(model(), 10**9).keys())
 
+    def test_odd_neighbours_do_not_stop_a_copy(self):
+        files = checkpoint(model(), 2000)
+        name = "model.safetensors.index.json"
+        dotted = {**files, name: files[name].replace(b': "model-', b': "./model-')}
+        source = put(self.dir / "in", dotted)
+        self.assertIn(b"./model-", dotted[name])
+        self.run_tool("verify", source)
+        (source / "a\udcffb.txt").write_bytes(b"x")  # no UTF-8
+        target = self.dir / "out"
+        target.mkdir()
+        (target / "allshard.manifest.json").symlink_to("nowhere")
+        done = self.run_tool("copy", source, target, "--max-shard-size", "2000")
+        self.assertIn("not UTF-8", done.stderr)
+        self.assertIn("the old manifest is replaced", done.stderr)
+        self.assertEqual(contents(target), files)
+        self.run_tool("verify", target)
+
+    def test_folders_that_cannot_be_made(self):
+        source = put(self.dir / "in", checkpoint(model(), 2000))
+        (self.dir / "dangling").symlink_to("/nowhere/at/all")
+        self.refuse(3, "a link to nothing", "copy", source, self.dir / "dangling" / "sub")
+        self.refuse(3, "dangling", "copy", source, self.dir / "dangling")
+        shutil.copytree(source, self.dir / "again")
+        # A link to a shard of DST is SRC = DST, wherever the link lies.
+        shard = next((self.dir / "again").glob("model-00001-of-*.safetensors"))
+        (self.dir / "link.safetensors").symlink_to(shard)
+        self.refuse(2, "DST is the folder", "copy", self.dir / "link.safetensors",
+                    self.dir / "again")
+
     def test_unnamed_tensors_are_left_out_with_a_warning(self):
         source = random.Random(5)
         a, b = (Tensor(n, "U8", [4], source) for n in "ab")
