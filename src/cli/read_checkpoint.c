@@ -209,8 +209,8 @@ int as_contents_share(as_contents *out, as_world *w, const char *path, const cha
     as_buffer index = AS_BUFFER_INIT; /* its name, empty if there is none */
     if (w->rank == 0 && as_contents_read(out, path, pattern, NULL, log, e) == AS_OK) {
         (void)pack_names(&out->files, &files, e);
-        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): after AS_OK nothing of it has been freed */
         const char *name = out->index_name ? out->index_name : "";
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): after AS_OK nothing of it has been freed */
         (void)as_buffer_append(&index, name, strlen(name) + 1, e);
     }
     int code = as_world_agree(w, e);
