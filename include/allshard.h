@@ -122,8 +122,13 @@ typedef struct allshard_options {
     void *progress_user;
 
     /* Bytes of the pool of transfer buffers of each rank. 0: 64 MiB. A save or load takes
-     * at least four blocks, whatever this says. May differ between ranks. */
+     * at least four blocks, whatever this says. May differ between ranks. The pool is made by the
+     * first save or load and kept for the next ones. */
     int64_t memory;
+
+    /* Not 0: remembers what this rank does and when, for allshard_trace_write. */
+    int32_t trace;
+    int32_t reserved;
 } allshard_options;
 
 /* Makes a context on a private duplicate of `comm`. Collective. `options` may be NULL.
@@ -228,6 +233,13 @@ typedef struct allshard_tensor {
     uint64_t storage;
     int64_t storage_bytes;
     int64_t storage_offset;
+
+    /* The dtype in the file, if it is not that in memory: elements are cast, to nearest, ties to
+     * even, when they are saved, and back when they are loaded. F64, F32, BF16, F16, F8_E4M3 and
+     * F8_E5M2 can be cast into each other. NaN stays NaN; what is too large becomes infinity, or
+     * NaN in F8_E4M3, which has no infinity. 0: as in memory. */
+    int32_t stored_dtype;
+    int32_t reserved_2;
 } allshard_tensor;
 
 /* A state holds the pieces that this rank declares under one part name ("model",
@@ -275,7 +287,38 @@ typedef struct allshard_save_options {
 
     /* The unit of writing and exchange; a multiple of 64, up to 512 MiB. 0: 4 MiB. */
     int64_t block_bytes;
+
+    /* How bytes get to storage: "posix" (through the page cache), "direct" (O_DIRECT), "uring"
+     * (io_uring with O_DIRECT), or "auto" (NULL): what fits the file system. What the kernel or
+     * the file system refuses is done the next simpler way; allshard_stats tells which did the
+     * work, and why. */
+    const char *engine;
+
+    /* Tensor data of each file begin at a multiple of this power of two, up to 1 MiB; spaces
+     * after the header fill the gap, as the format allows. 4096 spares a copy where tensors lie
+     * on pages. 0: byte for byte as huggingface_hub writes it. */
+    int64_t align;
+
+    /* enum allshard_checksum: of each block, into the manifest. */
+    int32_t checksum;
+
+    /* Of the ranks of a node, so many write; the others hand them their bytes. 0: all write. */
+    int32_t writers_per_node;
+
+    /* So many ranks at the most create files at the same time. 0: no limit. */
+    int32_t creators;
+
+    /* On Lustre: stripes of the new files, −1 for all targets, and bytes of a stripe, a multiple
+     * of 64 KiB. 0: as the folder has them. Elsewhere they mean nothing, which the log tells. */
+    int32_t stripe_count;
+    int64_t stripe_bytes;
 } allshard_save_options;
+
+enum allshard_checksum {
+    ALLSHARD_CHECKSUM_DEFAULT = 0, /* XXH3 */
+    ALLSHARD_CHECKSUM_NONE = 1,
+    ALLSHARD_CHECKSUM_XXH3 = 2 /* 64 bits */
+};
 
 /* Saves the state as a checkpoint in `directory`, which is made if it is not there (with
  * its parents). Collective; all ranks give the same directory and options (NULL: defaults).
@@ -311,6 +354,9 @@ typedef struct allshard_load_options {
 
     /* The unit of reading and exchange; a multiple of 64, up to 512 MiB. 0: 4 MiB. */
     int64_t block_bytes;
+
+    /* As in allshard_save_options. "auto" reads through the page cache what lies in it. */
+    const char *engine;
 } allshard_load_options;
 
 /* Fills the state's pieces from a checkpoint folder or a single file. Collective; all ranks
@@ -334,6 +380,58 @@ ALLSHARD_API size_t allshard_missing_count(const allshard *as);
 ALLSHARD_API const char *allshard_missing_name(const allshard *as, size_t i);
 ALLSHARD_API size_t allshard_unexpected_count(const allshard *as);
 ALLSHARD_API const char *allshard_unexpected_name(const allshard *as, size_t i);
+
+/* -------------------------------------------------------------------- stats */
+
+/* What one rank did in the last save or load on a context. Times are seconds by a clock that only
+ * goes forward; the parts of transfer_s overlap and are no sum. */
+typedef struct allshard_stats {
+    size_t size;       /* sizeof(allshard_stats), set by the caller */
+    int32_t operation; /* enum allshard_operation */
+    int32_t rank;
+    int32_t ranks;
+    int32_t plan_cached; /* 1: the plan of an earlier save served again */
+
+    double plan_s;     /* arguments compared, plan made or found */
+    double begin_s;    /* lock and new files; on loads: files found, headers read */
+    double transfer_s; /* first block to last fsync, other ranks' included */
+    double commit_s;   /* index, manifest, journal, renames; on loads: the last checks */
+    double clean_s;    /* after the save is durable: old files removed. Main process only */
+    double
+        durable_s;  /* from the call to the moment from which the save counts; loads: to the end */
+    double total_s; /* from the call to its return */
+
+    double copy_s;     /* of transfer_s: bytes copied, packed, cast */
+    double checksum_s; /* of transfer_s: blocks hashed */
+    double io_s;       /* of transfer_s: sum over the operations, which overlap, of their times */
+    double sync_s;     /* of transfer_s: the same of fsync */
+    double wait_s;     /* of transfer_s: nothing to do but to wait */
+
+    int64_t bytes_written;  /* to files */
+    int64_t bytes_read;     /* from files */
+    int64_t bytes_direct;   /* of both, without a copy from or to the caller's memory */
+    int64_t bytes_sent;     /* to other ranks by messages */
+    int64_t bytes_shared;   /* to or from other ranks of the node through shared memory */
+    int64_t bytes_checksum; /* hashed */
+    int64_t messages;       /* sent */
+    int64_t operations;     /* reads and writes */
+    int64_t memory;         /* bytes of the pool */
+    int64_t plan_steps;     /* of the planner that ran on this rank; 0 if the plan was cached */
+
+    const char *engine;        /* that did the work; lives until the next call on the context */
+    const char *engine_reason; /* why that one */
+} allshard_stats;
+
+enum allshard_operation { ALLSHARD_NOTHING = 0, ALLSHARD_SAVE = 1, ALLSHARD_LOAD = 2 };
+
+/* The main process can ask for any rank, the others for their own. Local. `out->size` is set by
+ * the caller. ALLSHARD_INVALID for another rank. */
+ALLSHARD_API int allshard_get_stats(const allshard *as, int rank, allshard_stats *out);
+
+/* Writes what all ranks did since the context was opened with `trace`, as JSON in Chrome's
+ * trace-event format, which Perfetto and chrome://tracing show: a process per rank, a row per
+ * thread. Collective; the main process writes `path`. ALLSHARD_INVALID without `trace`. */
+ALLSHARD_API int allshard_trace_write(allshard *as, const char *path);
 
 /* --------------------------------------------------------------------- plan */
 

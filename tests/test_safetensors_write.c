@@ -33,7 +33,7 @@ static void rewrite(const char *name)
     }
     as_file_layout layout;
     ASSERT_CODE(AS_OK,
-                as_format_safetensors.layout(tensors, count, t.has_metadata ? &t.metadata : NULL,
+                as_format_safetensors.layout(tensors, count, t.has_metadata ? &t.metadata : NULL, 0,
                                              &layout, &e),
                 &e);
     assert_int_equal(layout.file_size, file.size);
@@ -80,7 +80,7 @@ static void check_header(as_format_tensor *tensors, size_t count, const as_pairs
 {
     as_file_layout l;
     as_error e = AS_ERROR_INIT;
-    ASSERT_CODE(AS_OK, as_safetensors_layout(tensors, count, metadata, &l, &e), &e);
+    ASSERT_CODE(AS_OK, as_safetensors_layout(tensors, count, metadata, 0, &l, &e), &e);
     assert_int_equal(l.literals[0].size % 8, 0);
     uint64_t length = l.literals[0].size - 8;
     for (int i = 0; i < 8; i++) {
@@ -130,21 +130,22 @@ static void test_writer_refuses(void **state)
     (void)state;
     as_file_layout l;
     as_format_tensor t[2] = {tensor("__metadata__", 12, AS_U8), tensor("b", 1, AS_U8)};
-    ASSERT_FAILS(AS_INVALID, "\"__metadata__\"", as_safetensors_layout(t, 2, NULL, &l, &e_));
+    ASSERT_FAILS(AS_INVALID, "\"__metadata__\"", as_safetensors_layout(t, 2, NULL, 0, &l, &e_));
     t[0] = tensor("a\xff", 2, AS_U8);
-    ASSERT_FAILS(AS_INVALID, "\"a\\xff\"", as_safetensors_layout(t, 2, NULL, &l, &e_));
+    ASSERT_FAILS(AS_INVALID, "\"a\\xff\"", as_safetensors_layout(t, 2, NULL, 0, &l, &e_));
     t[0] = tensor("b", 1, AS_F32);
-    ASSERT_FAILS(AS_INVALID, "\"b\" stands twice", as_safetensors_layout(t, 2, NULL, &l, &e_));
+    ASSERT_FAILS(AS_INVALID, "\"b\" stands twice", as_safetensors_layout(t, 2, NULL, 0, &l, &e_));
     t[0] = tensor("a", 1, AS_U8);
     t[0].bytes = 3;
-    ASSERT_FAILS(AS_INVALID, "3 bytes were declared", as_safetensors_layout(t, 2, NULL, &l, &e_));
+    ASSERT_FAILS(AS_INVALID, "3 bytes were declared",
+                 as_safetensors_layout(t, 2, NULL, 0, &l, &e_));
     t[0] = tensor("a", 1, 99);
-    ASSERT_FAILS(AS_INVALID, "dtype or shape", as_safetensors_layout(t, 2, NULL, &l, &e_));
+    ASSERT_FAILS(AS_INVALID, "dtype or shape", as_safetensors_layout(t, 2, NULL, 0, &l, &e_));
     t[0] = tensor("a", 1, AS_F6_E2M3);
-    ASSERT_FAILS(AS_INVALID, "whole bytes", as_safetensors_layout(t, 2, NULL, &l, &e_));
+    ASSERT_FAILS(AS_INVALID, "whole bytes", as_safetensors_layout(t, 2, NULL, 0, &l, &e_));
     as_pairs pairs = AS_PAIRS_INIT;
     assert_int_equal(as_pairs_set(&pairs, "k", 1, "\xff", 1, NULL), AS_OK);
-    ASSERT_FAILS(AS_INVALID, "metadata", as_safetensors_layout(t + 1, 1, &pairs, &l, &e_));
+    ASSERT_FAILS(AS_INVALID, "metadata", as_safetensors_layout(t + 1, 1, &pairs, 0, &l, &e_));
     as_pairs_free(&pairs);
     static const uint64_t huge[] = {UINT64_C(1) << 62};
     for (int i = 0; i < 2; i++) {
@@ -153,7 +154,7 @@ static void test_writer_refuses(void **state)
         t[i].bytes = huge[0];
     }
     /* 2^62 bits of elements pass 2^64 with 8 bits each: the format's own check. */
-    ASSERT_FAILS(AS_INVALID, "out of range", as_safetensors_layout(t, 2, NULL, &l, &e_));
+    ASSERT_FAILS(AS_INVALID, "out of range", as_safetensors_layout(t, 2, NULL, 0, &l, &e_));
 }
 
 static void test_writer_limit(void **state)
@@ -169,9 +170,9 @@ static void test_writer_limit(void **state)
         as_file_layout l;
         assert_int_equal(as_pairs_set(&pairs, "k", 1, value, most + more, NULL), AS_OK);
         if (more) {
-            ASSERT_FAILS(AS_LIMIT, "100000000", as_safetensors_layout(NULL, 0, &pairs, &l, &e_));
+            ASSERT_FAILS(AS_LIMIT, "100000000", as_safetensors_layout(NULL, 0, &pairs, 0, &l, &e_));
         } else {
-            assert_int_equal(as_safetensors_layout(NULL, 0, &pairs, &l, NULL), AS_OK);
+            assert_int_equal(as_safetensors_layout(NULL, 0, &pairs, 0, &l, NULL), AS_OK);
             assert_int_equal(l.file_size, 100000008);
             as_file_layout_free(&l);
         }

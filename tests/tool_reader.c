@@ -206,7 +206,7 @@ static void answer_layout(void)
     }
     as_file_layout layout;
     as_error e = AS_ERROR_INIT;
-    if (as_safetensors_layout(tensors, count, has_pairs ? &pairs : NULL, &layout, &e) == AS_OK) {
+    if (as_safetensors_layout(tensors, count, has_pairs ? &pairs : NULL, 0, &layout, &e) == AS_OK) {
         print_hex(layout.literals[0].bytes, layout.literals[0].size);
         as_file_layout_free(&layout);
     } else {

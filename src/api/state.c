@@ -101,6 +101,9 @@ int allshard_state_tensor(allshard_state *s, const allshard_tensor *tensor)
     if (code == AS_OK && !as_dtype_valid(t.dtype)) {
         code = as_fail(e, AS_INVALID, 0, "%d is no dtype", t.dtype);
     }
+    if (code == AS_OK && t.stored_dtype && !as_dtype_valid(t.stored_dtype)) {
+        code = as_fail(e, AS_INVALID, 0, "the dtype to store as, %d, is no dtype", t.stored_dtype);
+    }
     if (code == AS_OK) {
         code = take_box(&t, &box, &m, e);
     }
@@ -114,6 +117,7 @@ int allshard_state_tensor(allshard_state *s, const allshard_tensor *tensor)
         as_declaration d = {
             .name = t.name,
             .box = box,
+            .stored = t.stored_dtype,
             .data = t.data,
             .order = t.order,
             .storage = t.storage,
@@ -135,7 +139,7 @@ int allshard_state_meta(allshard_state *s, const char *key, const char *value)
         !as_utf8_valid(value, strlen(value))) {
         (void)as_fail(e, AS_INVALID, 0, "metadata needs a key and a value in UTF-8");
     } else {
-        (void)as_pairs_set(&s->state.metadata, key, strlen(key), value, strlen(value), e);
+        (void)as_state_add_meta(&s->state, key, value, e);
     }
     return as_end(s->context);
 }

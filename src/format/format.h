@@ -65,8 +65,10 @@ typedef struct as_format {
     /* Lays out a new file: sets each tensor's offset (the array keeps its order)
      * and fills *out. `metadata` NULL: the file has none; an empty list is written
      * as an empty one. AS_LIMIT if the format's own limit is passed, AS_INVALID
-     * for a tensor that the format cannot hold; then *out holds nothing. */
-    int (*layout)(as_format_tensor *tensors, size_t count, const as_pairs *metadata,
+     * for a tensor that the format cannot hold; then *out holds nothing. `align`: a power of two;
+     * the first tensor begins at a multiple of it, and padding that the format ignores lies
+     * before it. 0: as the format's own writer has it. */
+    int (*layout)(as_format_tensor *tensors, size_t count, const as_pairs *metadata, int64_t align,
                   as_file_layout *out, as_error *e);
 
     /* Reads and checks the table of a file by every rule of the format, in

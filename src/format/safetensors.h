@@ -47,6 +47,6 @@ int as_safetensors_parse(as_json *json, as_table *out, as_error *e);
 
 /* as_format_safetensors.layout. */
 int as_safetensors_layout(as_format_tensor *tensors, size_t count, const as_pairs *metadata,
-                          as_file_layout *out, as_error *e);
+                          int64_t align, as_file_layout *out, as_error *e);
 
 #endif

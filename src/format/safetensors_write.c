@@ -10,7 +10,7 @@
 #include "format/safetensors.h"
 #include "tensor/dtype.h"
 
-enum { LENGTH_BYTES = 8 };
+enum { LENGTH_BYTES = 8, HEADER_ALIGNMENT = 8 };
 
 static int compare_bytes(const char *a, size_t a_length, const char *b, size_t b_length)
 {
@@ -160,7 +160,7 @@ static int check_length(const as_buffer *b, as_error *e)
 
 /* Length, JSON and padding → *b; each tensor's offset, still counted from the data's start. */
 static int write_header(as_buffer *b, as_format_tensor *const *sorted, size_t count,
-                        const as_pairs *metadata, uint64_t *data_size, as_error *e)
+                        const as_pairs *metadata, size_t align, uint64_t *data_size, as_error *e)
 {
     static const char nothing[LENGTH_BYTES] = {0};
     int code = as_buffer_append(b, nothing, LENGTH_BYTES, e);
@@ -181,7 +181,7 @@ static int write_header(as_buffer *b, as_format_tensor *const *sorted, size_t co
         code = code == AS_OK ? check_length(b, e) : code;
     }
     code = code == AS_OK ? as_buffer_char(b, '}', e) : code;
-    while (code == AS_OK && b->size % 8 != 0) {
+    while (code == AS_OK && b->size % align != 0) {
         code = as_buffer_char(b, ' ', e);
     }
     *data_size = at;
@@ -214,7 +214,7 @@ static int finish(as_buffer *b, as_format_tensor *tensors, size_t count, uint64_
 }
 
 int as_safetensors_layout(as_format_tensor *tensors, size_t count, const as_pairs *metadata,
-                          as_file_layout *out, as_error *e)
+                          int64_t align, as_file_layout *out, as_error *e)
 {
     *out = (as_file_layout){0};
     int code = check_tensors(tensors, count, e);
@@ -231,7 +231,8 @@ int as_safetensors_layout(as_format_tensor *tensors, size_t count, const as_pair
     qsort(sorted, count, sizeof *sorted, compare_tensors);
     as_buffer header = AS_BUFFER_INIT;
     uint64_t data_size = 0;
-    code = write_header(&header, sorted, count, metadata, &data_size, e);
+    code = write_header(&header, sorted, count, metadata,
+                        (size_t)as_max_i64(align, HEADER_ALIGNMENT), &data_size, e);
     code = code == AS_OK ? finish(&header, tensors, count, data_size, out, e) : code;
     as_buffer_free(&header);
     free(sorted);

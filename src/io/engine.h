@@ -1,36 +1,68 @@
 /* SPDX-License-Identifier: Apache-2.0
- * How blocks get to storage and back. An engine takes operations, works on them at
- * once or in the background, and hands them back when they are done.
+ * How blocks get to storage and back. An engine takes operations, works on them in
+ * the background, and hands them back when they are done.
  */
 #ifndef ALLSHARD_IO_ENGINE_H
 #define ALLSHARD_IO_ENGINE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/trace.h"
+
+/* A file that operations go to. */
+typedef struct as_io_file {
+    int fd;           /* through the page cache; the owner's, open until after detach */
+    bool write;       /* else read */
+    const char *name; /* for errors; lives until detach */
+    void *engine;     /* the engine's own: O_DIRECT descriptor, place in a table, … */
+} as_io_file;
+
+enum as_io_kind { AS_IO_READ, AS_IO_WRITE, AS_IO_SYNC };
 
 typedef struct as_io {
-    bool write; /* else read */
-    int fd;
+    enum as_io_kind kind;
+    as_io_file *file;
     char *bytes;   /* not written to by a write; stays put until the operation is done */
     int64_t count; /* ≤ 1 GiB */
     int64_t offset;
-    const char *what;   /* the file's name, for errors; lives as long as the operation */
-    int code;           /* out: AS_OK or what went wrong; its text is in the engine's error */
-    void *owner;        /* the caller's */
-    struct as_io *next; /* the engine's */
+    int code;            /* out: AS_OK or what went wrong; its text is in the error of `reap` */
+    int64_t nanoseconds; /* out: from submit to its end */
+    void *owner;         /* the caller's */
+    struct as_io *next;  /* the engine's */
 } as_io;
+
+/* All borrowed while the engine is open. */
+typedef struct as_engine_options {
+    bool direct;          /* O_DIRECT for what is aligned */
+    int64_t offset_align; /* of O_DIRECT, bytes, powers of two; 0: 4096 */
+    int64_t memory_align;
+    int depth;   /* operations under way at the most; 0: the engine's choice */
+    char *arena; /* the transfer buffers' memory, which may be registered; NULL: none */
+    size_t arena_bytes;
+    as_trace *trace; /* NULL: none. Threads of the engine are numbered from 1 */
+} as_engine_options;
 
 typedef struct as_engine as_engine;
 
 typedef struct as_engine_type {
     const char *name;
-    int (*open)(as_engine **out, as_error *e);
-    /* Takes an operation; it comes back through `reap`, with its code, in any order. */
-    void (*submit)(as_engine *engine, as_io *io, as_error *e);
+    int (*open)(as_engine **out, const as_engine_options *options, as_error *e);
+    /* Before the first and after the last operation on a file. What does not work with O_DIRECT
+     * or in the kernel's ring is done the simpler way, and remembered. */
+    int (*attach)(as_engine *engine, as_io_file *file, as_error *e);
+    void (*detach)(as_engine *engine, as_io_file *file);
+    /* Takes an operation; it comes back through `reap`, with its code, in any order. Never waits
+     * for storage as long as fewer than `depth` operations are under way. A sync covers the
+     * writes that were reaped before it was submitted. */
+    void (*submit)(as_engine *engine, as_io *io);
     /* An operation that is done, or NULL. Never blocks. The first failure's text goes to e. */
     as_io *(*reap)(as_engine *engine, as_error *e);
+    /* What did the work so far: "uring", "direct", "posix"; *reason tells why not the one that was
+     * asked for, NULL if it was. Both live as long as the engine. */
+    const char *(*used)(const as_engine *engine, const char **reason);
     void (*close)(as_engine *engine); /* nothing may be under way; NULL is allowed */
 } as_engine_type;
 

@@ -18,6 +18,7 @@ typedef struct as_save_request {
     const char *pattern;
     const as_format *format;
     int64_t block_bytes;        /* > 0 */
+    int64_t align;              /* where tensor data begin, as as_format.layout takes it */
     const char *const *discard; /* of tied names, those to discard if another can be kept */
     size_t discard_count;
     const as_pairs *metadata; /* the user's; only the main process's counts. May be NULL */

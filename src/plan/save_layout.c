@@ -280,7 +280,7 @@ static int build_file(as_planner *p, const named *tensors, size_t count, as_mail
     as_file_layout layout = {0};
     int code = header_metadata(p, &metadata, e);
     if (code == AS_OK) {
-        code = p->save->format->layout(placed, count, &metadata, &layout, e);
+        code = p->save->format->layout(placed, count, &metadata, p->save->align, &layout, e);
     }
     if (code == AS_OK) {
         code = keep_names(p, file, (int64_t)layout.file_size, tensors, count, e);

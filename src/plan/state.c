@@ -61,6 +61,9 @@ static int check(const as_declaration *d, int64_t *bytes, as_error *e)
     if (!as_dtype_valid(b->dtype)) {
         return as_fail(e, AS_INVALID, 0, "%d is no dtype", b->dtype);
     }
+    if (d->stored && !as_dtype_valid(d->stored)) {
+        return as_fail(e, AS_INVALID, 0, "the dtype to store as, %d, is no dtype", d->stored);
+    }
     if (b->ndim < 0 || b->ndim > AS_MAX_DIMS) {
         return as_fail(e, AS_INVALID, 0, "%d dimensions; 0 to %d are possible", b->ndim,
                        (int)AS_MAX_DIMS);
@@ -114,6 +117,27 @@ static int add_dims(as_state *s, const as_box *b, as_error *e)
     return code;
 }
 
+/* What was declared before is the seed of what comes after it. */
+static void revise(as_state *s, const void *bytes, size_t count)
+{
+    s->revision = as_hash_seeded(bytes, count, s->revision.low ^ s->revision.high);
+}
+
+/* Bytes of a storage in memory → bytes that its elements have in the file. */
+static int64_t stored_bytes(const as_piece *p, int64_t bytes)
+{
+    int64_t from = as_dtype_bits(p->memory);
+    int64_t to = as_dtype_bits(p->dtype);
+    return p->memory == p->dtype ? bytes : (int64_t)((__int128)bytes * to / from);
+}
+
+int as_state_add_meta(as_state *s, const char *key, const char *value, as_error *e)
+{
+    revise(s, key, strlen(key) + 1);
+    revise(s, value, strlen(value) + 1);
+    return as_pairs_set(&s->metadata, key, strlen(key), value, strlen(value), e);
+}
+
 int as_state_add(as_state *s, const as_declaration *d, as_error *e)
 {
     int64_t bytes = 0;
@@ -135,14 +159,18 @@ int as_state_add(as_state *s, const as_declaration *d, as_error *e)
         .data = d->data,
         .order = d->order,
         .bytes = bytes,
-        .dtype = (uint8_t)d->box.dtype,
+        .dtype = (uint8_t)(d->stored ? d->stored : d->box.dtype),
+        .memory = (uint8_t)d->box.dtype,
         .ndim = (uint8_t)d->box.ndim,
         .flat = d->box.flat,
         .has_strides = !d->box.flat && d->box.strides,
     };
+    if (p.dtype != p.memory) {
+        (void)as_box_tensor_bytes(p.dtype, p.ndim, d->box.shape, &p.bytes, NULL);
+    }
     if (d->storage) {
-        p.storage_bytes = d->storage_bytes ? d->storage_bytes : bytes;
-        p.storage_offset = d->storage_offset;
+        p.storage_bytes = stored_bytes(&p, d->storage_bytes ? d->storage_bytes : bytes);
+        p.storage_offset = stored_bytes(&p, d->storage_offset);
         /* As in huggingface_hub, storages of one number and another size are others. */
         uint64_t identity[2] = {d->storage, (uint64_t)p.storage_bytes};
         p.storage = as_hash_seeded(identity, sizeof identity, STORAGE_SEED);
@@ -157,8 +185,12 @@ int as_state_add(as_state *s, const as_declaration *d, as_error *e)
     if (code != AS_OK) {
         s->names.size = p.name_at;
         s->dims.size = p.dims_at * sizeof(int64_t);
+        return code;
     }
-    return code;
+    revise(s, s->dims.data ? s->dims.data + p.dims_at * sizeof(int64_t) : "",
+           s->dims.size - p.dims_at * sizeof(int64_t));
+    revise(s, &p, sizeof p); /* made by an initializer: what lies between its members is zero */
+    return AS_OK;
 }
 
 int as_state_add_file(as_state *s, const char *name, const void *bytes, size_t size, as_error *e)
@@ -172,6 +204,8 @@ int as_state_add_file(as_state *s, const char *name, const void *bytes, size_t s
         memcpy(f.bytes, bytes, size);
     }
     f.hash = as_hash_bytes(bytes, size);
+    revise(s, name, strlen(name) + 1);
+    revise(s, &f.hash, sizeof f.hash);
     for (size_t i = 0; i < as_state_file_count(s); i++) {
         as_small_file *old = (as_small_file *)(void *)s->files.data + i;
         if (strcmp(old->name, name) == 0) {
@@ -185,6 +219,13 @@ int as_state_add_file(as_state *s, const char *name, const void *bytes, size_t s
         free_file(&f);
     }
     return code;
+}
+
+as_box as_state_memory_box(const as_state *s, size_t i)
+{
+    as_box box = as_state_box(s, i);
+    box.dtype = as_state_piece(s, i)->memory;
+    return box;
 }
 
 as_box as_state_box(const as_state *s, size_t i)

@@ -14,16 +14,17 @@
 #include "tensor/geometry.h"
 
 typedef struct as_piece {
-    as_hash name;    /* of the tensor */
-    size_t name_at;  /* place of the NUL-terminated name in as_state.names */
-    size_t dims_at;  /* index in as_state.dims: shape, then offset, local shape, strides */
-    char *data;      /* the caller's; first element of the box */
-    int64_t order;   /* global order key, 0: none */
-    int64_t bytes;   /* of the whole tensor */
-    as_hash storage; /* identity of the storage, zero: none given */
-    int64_t storage_bytes;
+    as_hash name;          /* of the tensor */
+    size_t name_at;        /* place of the NUL-terminated name in as_state.names */
+    size_t dims_at;        /* index in as_state.dims: shape, then offset, local shape, strides */
+    char *data;            /* the caller's; first element of the box */
+    int64_t order;         /* global order key, 0: none */
+    int64_t bytes;         /* of the whole tensor */
+    as_hash storage;       /* identity of the storage, zero: none given */
+    int64_t storage_bytes; /* as if it held elements of the dtype in the file */
     int64_t storage_offset;
-    uint8_t dtype;
+    uint8_t dtype;  /* in the file */
+    uint8_t memory; /* dtype in memory: elements are cast on their way if it is another */
     uint8_t ndim;
     bool flat; /* dims: shape, then flat offset and count */
     bool has_strides;
@@ -32,11 +33,12 @@ typedef struct as_piece {
 /* What a caller declares; arrays and name are borrowed. */
 typedef struct as_declaration {
     const char *name;
-    as_box box;
+    as_box box; /* dtype: in memory */
+    int stored; /* dtype in the file; AS_DTYPE_NONE: the same */
     void *data;
     int64_t order;
     uint64_t storage;
-    int64_t storage_bytes;
+    int64_t storage_bytes; /* in memory, as the offset */
     int64_t storage_offset;
 } as_declaration;
 
@@ -53,7 +55,8 @@ typedef struct as_state {
     as_buffer names;
     as_buffer dims; /* int64_t[] */
     as_pairs metadata;
-    as_buffer files; /* as_small_file[] */
+    as_buffer files;  /* as_small_file[] */
+    as_hash revision; /* of all that was declared, in its order, pointers included */
 } as_state;
 
 int as_state_init(as_state *s, const char *part, as_error *e);
@@ -61,6 +64,9 @@ void as_state_free(as_state *s);
 
 /* Checks and copies a piece. AS_INVALID with a text that names the tensor. */
 int as_state_add(as_state *s, const as_declaration *d, as_error *e);
+
+/* Adds metadata; a key that is there gets the new value. AS_NOMEM. */
+int as_state_add_meta(as_state *s, const char *key, const char *value, as_error *e);
 
 /* Copies a small file; one of the same name is replaced. */
 int as_state_add_file(as_state *s, const char *name, const void *bytes, size_t size, as_error *e);
@@ -90,8 +96,10 @@ static inline const as_small_file *as_state_file(const as_state *s, size_t i)
     return (const as_small_file *)(const void *)s->files.data + i;
 }
 
-/* The piece as a box; arrays are borrowed from the state. */
+/* The piece as a box of the dtype that it has in the file, or in memory; arrays are borrowed from
+ * the state. */
 as_box as_state_box(const as_state *s, size_t i);
+as_box as_state_memory_box(const as_state *s, size_t i);
 
 /* Indexes of all pieces, sorted by name hash, then index; the caller frees. */
 int as_state_sorted(const as_state *s, size_t **out, as_error *e);

@@ -12,14 +12,27 @@
 #include "io/engine.h"
 #include "plan/plan.h"
 #include "plan/state.h"
+#include "transfer/meter.h"
+
+/* XXH3-64 of block number `block` of a file: bytes [block, block + 1) × block_bytes, or less at
+ * the file's end. */
+typedef struct as_block_sum {
+    int32_t file;
+    int32_t unused;
+    int64_t block;
+    uint64_t sum;
+} as_block_sum;
 
 typedef struct as_transfer {
     as_comm *comm;
     const as_state *state;
     const as_plan *plan;
     const as_engine_type *engine;
-    int64_t memory;  /* bytes of transfer buffers on this rank */
-    int64_t *filled; /* load: [pieces of the state], bytes that came into each; else NULL */
+    as_engine_options engine_options;
+    int64_t memory;       /* bytes of transfer buffers on this rank */
+    as_meter *meter;      /* what was done is added to it */
+    as_buffer *checksums; /* save: as_block_sum[] of what this rank wrote; NULL: none are taken */
+    int64_t *filled;      /* load: [pieces of the state], bytes that came into each; else NULL */
 
     /* Opens a file of the plan. *name lives until the next call. */
     int (*open_file)(void *user, int32_t file, int *fd, const char **name, as_error *e);

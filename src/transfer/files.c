@@ -16,7 +16,8 @@ static void drop(as_open_files *f, size_t i)
 {
     size_t count;
     as_open_file **list = list_of(f, &count);
-    (void)as_sys_table.close(list[i]->fd);
+    f->transfer->engine->detach(f->engine, &list[i]->io);
+    (void)as_sys_table.close(list[i]->io.fd);
     free(list[i]->name);
     free(list[i]);
     list[i] = list[count - 1];
@@ -34,7 +35,7 @@ static int sweep(as_open_files *f, as_error *e)
             continue;
         }
         if (f->sync && code == AS_OK) {
-            code = as_sync(list[i]->fd, list[i]->name, e);
+            code = as_sync(list[i]->io.fd, list[i]->name, e);
         }
         drop(f, i);
     }
@@ -61,15 +62,23 @@ int as_open_files_get(as_open_files *f, int32_t file, as_open_file **out, as_err
     }
     opened->file = file;
     const char *name = NULL;
-    code = f->transfer->open_file(f->transfer->user, file, &opened->fd, &name, e);
+    code = f->transfer->open_file(f->transfer->user, file, &opened->io.fd, &name, e);
     if (code != AS_OK) {
         free(opened);
         return code;
     }
     opened->name = strdup(name);
-    code = opened->name ? as_buffer_append(&f->list, &opened, sizeof opened, e) : as_fail_nomem(e);
+    opened->io.name = opened->name;
+    opened->io.write = f->sync;
+    code = opened->name ? f->transfer->engine->attach(f->engine, &opened->io, e) : as_fail_nomem(e);
+    if (code == AS_OK) {
+        code = as_buffer_append(&f->list, &opened, sizeof opened, e);
+        if (code != AS_OK) {
+            f->transfer->engine->detach(f->engine, &opened->io);
+        }
+    }
     if (code != AS_OK) {
-        (void)as_sys_table.close(opened->fd);
+        (void)as_sys_table.close(opened->io.fd);
         free(opened->name);
         free(opened);
         return code;

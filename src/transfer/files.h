@@ -9,7 +9,7 @@
 
 typedef struct as_open_file {
     int32_t file;
-    int fd;
+    as_io_file io;
     int under_way; /* operations */
     bool ended;    /* no further operation will come */
     char *name;    /* heap, owned: errors of the last operations need it longer than the opener
@@ -18,6 +18,7 @@ typedef struct as_open_file {
 
 typedef struct as_open_files {
     const as_transfer *transfer;
+    as_engine *engine; /* borrowed */
     bool sync;
     as_buffer list; /* as_open_file *[] */
 } as_open_files;

@@ -29,6 +29,7 @@ typedef struct loading {
     as_buffer places; /* size_t[]: where each begins */
     as_buffer read;   /* as_read_file[]: the headers that this rank read */
     as_plan plan;
+    as_meter meter;
 } loading;
 
 static size_t file_count(const loading *l)
@@ -215,6 +216,7 @@ static int transfer_bytes(loading *l, const as_buffer *missing, as_error *e)
         .plan = &l->plan,
         .engine = &as_engine_posix,
         .memory = l->call->memory,
+        .meter = &l->meter,
         .filled = calloc(count ? count : 1, sizeof *t.filled),
         .open_file = open_file,
         .user = l,

@@ -61,7 +61,8 @@ static int open_loader(loader *l, const as_transfer *t, as_error *e)
                   .parcel_count = parcels,
                   .reading_count = buffers - 2 * parcels};
     size_t block = (size_t)t->plan->block_bytes;
-    int code = t->engine->open(&l->engine, e);
+    int code = t->engine->open(&l->engine, &t->engine_options, e);
+    l->files.engine = l->engine;
     if (code == AS_OK) {
         code = as_pool_init(&l->windows, block, l->reading_count, e);
     }
@@ -151,14 +152,14 @@ static int begin_reading(loader *l, reading *r, const as_block *block, as_error 
         release(l, r);
         return code;
     }
-    r->io = (as_io){.fd = r->file->fd,
+    r->io = (as_io){.kind = AS_IO_READ,
+                    .file = &r->file->io,
                     .bytes = bytes,
                     .count = block->high - block->low,
                     .offset = block->low,
-                    .what = r->file->name,
                     .owner = r};
     r->file->under_way++;
-    l->transfer->engine->submit(l->engine, &r->io, e);
+    l->transfer->engine->submit(l->engine, &r->io);
     return AS_OK;
 }
 

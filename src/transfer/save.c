@@ -19,6 +19,7 @@ typedef struct saving {
     const as_save_call *call;
     as_prepared prepared;
     as_txn *txn;
+    as_meter meter;
     as_buffer path; /* of the file opened last, for error texts */
 } saving;
 
@@ -159,6 +160,7 @@ static int transfer_bytes(saving *s, as_error *e)
         .plan = &s->prepared.plan,
         .engine = &as_engine_posix,
         .memory = s->call->memory,
+        .meter = &s->meter,
         .open_file = open_staged,
         .tick = s->txn ? refresh_lock : NULL,
         .user = s,

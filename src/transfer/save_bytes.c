@@ -32,7 +32,8 @@ static int open_saver(saver *s, const as_transfer *t, as_error *e)
                  .walk = as_block_walk_begin(t->plan, 0),
                  .more = true,
                  .slot_count = (buffers - answers) / 2};
-    int code = t->engine->open(&s->engine, e);
+    int code = t->engine->open(&s->engine, &t->engine_options, e);
+    s->files.engine = s->engine;
     if (code == AS_OK) {
         code = as_pool_init(&s->pool, (size_t)t->plan->block_bytes, 2 * s->slot_count, e);
     }
@@ -92,17 +93,16 @@ static int begin_blocks(saver *s, bool *moved, as_error *e)
     return AS_OK;
 }
 
-static void submit(saver *s, as_slot *slot, char *bytes, as_error *e)
+static void submit(saver *s, as_slot *slot, char *bytes)
 {
-    slot->io = (as_io){.write = true,
-                       .fd = slot->file->fd,
+    slot->io = (as_io){.kind = AS_IO_WRITE,
+                       .file = &slot->file->io,
                        .count = slot->block.high - slot->block.low,
                        .offset = slot->block.low,
-                       .what = slot->file->name,
                        .owner = slot};
     slot->io.bytes = bytes;
     slot->file->under_way++;
-    s->transfer->engine->submit(s->engine, &slot->io, e);
+    s->transfer->engine->submit(s->engine, &slot->io);
 }
 
 /* Writes the blocks that are complete, and drops them after a failure. */
@@ -130,7 +130,7 @@ static int write_blocks(saver *s, bool *moved, as_error *e)
             (void)as_open_files_get(&s->files, slot->block.file, &slot->file, e);
         }
         if (e->code == AS_OK) {
-            submit(s, slot, bytes, e);
+            submit(s, slot, bytes);
         } else {
             release(s, slot);
         }

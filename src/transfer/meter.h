@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What a rank measures of a save or load, and where it tells spans to. Plain sums, so that
+ * the records of all ranks travel as they are.
+ */
+#ifndef ALLSHARD_TRANSFER_METER_H
+#define ALLSHARD_TRANSFER_METER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/trace.h"
+
+/* Nanoseconds, bytes and counts; see allshard_stats in allshard.h for their meaning. */
+typedef struct as_tally {
+    int64_t plan, begin, transfer, commit, clean, durable, total;
+    int64_t copy, checksum, io, sync, wait;
+    int64_t bytes_written, bytes_read, bytes_direct, bytes_sent, bytes_shared, bytes_checksum;
+    int64_t messages, operations, memory, plan_steps, plan_cached;
+} as_tally;
+
+typedef struct as_meter {
+    as_tally tally;
+    as_trace *trace; /* NULL: none */
+    char engine[16]; /* that did the work */
+    char engine_reason[160];
+} as_meter;
+
+/* A span of the calling thread that began at `begin` ends now: it is added to *sum (a member of
+ * the tally) and to the trace. Returns the time. */
+static inline int64_t as_meter_end(as_meter *m, const char *name, int64_t begin, int64_t bytes,
+                                   int64_t *sum)
+{
+    int64_t now = as_clock();
+    *sum += now - begin;
+    as_trace_add(m->trace, &(as_span){.name = name, .begin = begin, .end = now, .bytes = bytes});
+    return now;
+}
+
+#endif
