@@ -17,10 +17,10 @@
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 
 static const as_manifest_file model_files[] = {
-    {"model-00001-of-00002.safetensors", 5000000000, AS_ROLE_SHARD},
-    {"model-00002-of-00002.safetensors", 8, AS_ROLE_SHARD},
-    {"model.safetensors.index.json", 300, AS_ROLE_INDEX},
-    {"config.json", 20, AS_ROLE_EXTRA},
+    {.name = "model-00001-of-00002.safetensors", .size = 5000000000, .role = AS_ROLE_SHARD},
+    {.name = "model-00002-of-00002.safetensors", .size = 8, .role = AS_ROLE_SHARD},
+    {.name = "model.safetensors.index.json", .size = 300, .role = AS_ROLE_INDEX},
+    {.name = "config.json", .size = 20, .role = AS_ROLE_EXTRA},
 };
 static const int64_t model_writers[] = {4000000000, 0, 1000000008};
 
@@ -43,8 +43,8 @@ static const as_manifest_part model = {
 };
 
 static const as_manifest_file optimizer_files[] = {
-    {"optimizer.safetensors", 100, AS_ROLE_SHARD},
-    {"config.json", 33, AS_ROLE_EXTRA},
+    {.name = "optimizer.safetensors", .size = 100, .role = AS_ROLE_SHARD},
+    {.name = "config.json", .size = 33, .role = AS_ROLE_EXTRA},
 };
 
 static const as_manifest_part optimizer = {

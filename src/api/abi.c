@@ -7,6 +7,7 @@
 #include "base/version.h"
 #include "tensor/dtype.h"
 #include "tensor/geometry.h"
+#include "transfer/session.h"
 
 #define SAME_CODE(name, value, text) _Static_assert((int)ALLSHARD_##name == (value), "code " #name);
 AS_CODES(SAME_CODE)
@@ -20,6 +21,8 @@ _Static_assert((int)ALLSHARD_LOG_ERROR == (int)AS_LOG_ERROR, "log levels");
 _Static_assert((int)ALLSHARD_LOG_WARNING == (int)AS_LOG_WARNING, "log levels");
 _Static_assert((int)ALLSHARD_LOG_INFO == (int)AS_LOG_INFO, "log levels");
 _Static_assert((int)ALLSHARD_LOG_DEBUG == (int)AS_LOG_DEBUG, "log levels");
+_Static_assert((int)ALLSHARD_SAVE == (int)AS_SAVE, "operations");
+_Static_assert((int)ALLSHARD_LOAD == (int)AS_LOAD, "operations");
 _Static_assert(ALLSHARD_VERSION_MAJOR == AS_VERSION_MAJOR, "version");
 _Static_assert(ALLSHARD_VERSION_MINOR == AS_VERSION_MINOR, "version");
 _Static_assert(ALLSHARD_VERSION_PATCH == AS_VERSION_PATCH, "version");

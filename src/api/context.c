@@ -26,7 +26,7 @@ as_error *as_begin(allshard *as)
 int as_end(allshard *as)
 {
     if (as->error.code != AS_OK) {
-        as_log_say(&as->log, AS_LOG_DEBUG, "%s: %s", as_code_name(as->error.code),
+        as_log_say(&as->session.log, AS_LOG_DEBUG, "%s: %s", as_code_name(as->error.code),
                    as_error_text(&as->error));
     }
     return as->error.code;
@@ -76,9 +76,12 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
     as_error trouble = AS_ERROR_INIT;
     as_comm *comm = NULL;
     int code = as_comm_open(&comm, mpi_comm, &trouble);
+    as_trace *trace = NULL;
     allshard *as = calloc(1, sizeof *as);
     if (!as) {
         (void)as_fail_nomem(&e);
+    } else if (o.trace) {
+        (void)as_trace_open(&trace, AS_TRACE_SPANS, &e);
     }
     if (code != AS_OK) {
         as_error_move(&e, &trouble);
@@ -88,13 +91,15 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
     if (code != AS_OK || !as || !out) { /* without the last two the ranks agree on an error */
         as_log_say(&log, AS_LOG_ERROR, "allshard_open: %s", as_error_text(&e));
         as_comm_free(comm);
+        as_trace_close(trace);
         free(as);
     } else {
-        as->comm = comm;
-        as->log = log;
-        as->progress = o.progress;
-        as->progress_user = o.progress_user;
-        as->memory = o.memory ? o.memory : AS_POOL_BYTES;
+        as->session = (as_session){.comm = comm,
+                                   .log = log,
+                                   .progress = o.progress,
+                                   .progress_user = o.progress_user,
+                                   .memory = o.memory ? o.memory : AS_POOL_BYTES,
+                                   .meter = {.trace = trace}};
         as->error = AS_ERROR_INIT;
         *out = as;
     }
@@ -124,7 +129,7 @@ int allshard_close(allshard *as)
     (void)as_begin(as);
     as_buffer_free(&as->missing_names);
     as_buffer_free(&as->unexpected_names);
-    as_comm_free(as->comm);
+    as_session_close(&as->session);
     free(as);
     return ALLSHARD_OK;
 }

@@ -6,19 +6,15 @@
 
 #include "allshard.h"
 #include "base/buffer.h"
-#include "base/log.h"
-#include "comm/comm.h"
 #include "commit/names.h"
 #include "plan/state.h"
+#include "transfer/prepare.h"
+#include "transfer/session.h"
 
 enum { AS_POOL_BYTES = 64 << 20 };
 
 struct allshard {
-    as_comm *comm;
-    as_log log;
-    void (*progress)(int64_t done, int64_t total, void *user);
-    void *progress_user;
-    int64_t memory;
+    as_session session;
     as_error error;       /* of the last call */
     const char **missing; /* of the last load; pointers into missing_names */
     size_t missing_count;
@@ -31,6 +27,7 @@ struct allshard {
 struct allshard_state {
     allshard *context;
     as_state state;
+    as_plan_cache plans;
 };
 
 /* Begins a call: the error and the names of the last one go. */

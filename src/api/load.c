@@ -37,17 +37,14 @@ int allshard_load(allshard_state *s, const char *path, const allshard_load_optio
         (void)as_fail(e, AS_INVALID, 0, "no path is given to load from");
     }
     as_load_call call = {
-        .comm = as->comm,
+        .session = &as->session,
         .state = &s->state,
         .path = path,
         .pattern = o.pattern,
         .block_bytes = o.block_bytes,
         .allow_missing = o.allow_missing != 0,
         .allow_unexpected = o.allow_unexpected != 0,
-        .memory = as->memory,
-        .log = &as->log,
-        .progress = as->progress,
-        .progress_user = as->progress_user,
+        .engine = o.engine,
     };
     (void)as_load_run(&call, &as->missing_names, &as->unexpected_names, e);
     as->missing = point(&as->missing_names, &as->missing_count);

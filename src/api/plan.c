@@ -30,7 +30,7 @@ int allshard_plan_create(allshard_plan **out, allshard_state *s,
     }
     int code = as_save_plan(&call, &plan, &pattern, e);
     if (code == AS_OK) {
-        code = as_overview_gather(&p->overview, call.comm, &plan, pattern, e);
+        code = as_overview_gather(&p->overview, call.session->comm, &plan, pattern, e);
     }
     as_plan_free(&plan);
     free(pattern);

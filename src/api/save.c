@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/save.h"
 
-void as_save_call_from(as_save_call *call, const allshard_state *s, const char *directory,
+void as_save_call_from(as_save_call *call, allshard_state *s, const char *directory,
                        const allshard_save_options *options, as_error *e)
 {
     allshard_save_options o;
@@ -17,10 +17,15 @@ void as_save_call_from(as_save_call *call, const allshard_state *s, const char *
             o.discard_count = i;
         }
     }
+    if (o.checksum < ALLSHARD_CHECKSUM_DEFAULT || o.checksum > ALLSHARD_CHECKSUM_XXH3) {
+        (void)as_fail(e, AS_INVALID, 0, "%d is no checksum; see enum allshard_checksum",
+                      o.checksum);
+    }
     allshard *as = s->context;
     *call = (as_save_call){
-        .comm = as->comm,
+        .session = &as->session,
         .state = &s->state,
+        .cache = &s->plans,
         .directory = directory,
         .max_shard_size = o.max_shard_size,
         .pattern = o.pattern,
@@ -28,10 +33,13 @@ void as_save_call_from(as_save_call *call, const allshard_state *s, const char *
         .discard_count = o.discard_count,
         .block_bytes = o.block_bytes,
         .mode = o.mode,
-        .memory = as->memory,
-        .log = &as->log,
-        .progress = as->progress,
-        .progress_user = as->progress_user,
+        .engine = o.engine,
+        .align = o.align,
+        .no_checksums = o.checksum == ALLSHARD_CHECKSUM_NONE,
+        .writers_per_node = o.writers_per_node,
+        .creators = o.creators,
+        .stripe_count = o.stripe_count,
+        .stripe_bytes = o.stripe_bytes,
     };
 }
 

@@ -8,7 +8,7 @@
 #include "transfer/save.h"
 
 /* Fills *call; a fault goes to e and is agreed on by the call itself. */
-void as_save_call_from(as_save_call *call, const allshard_state *s, const char *directory,
+void as_save_call_from(as_save_call *call, allshard_state *s, const char *directory,
                        const allshard_save_options *options, as_error *e);
 
 #endif

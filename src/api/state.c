@@ -163,6 +163,7 @@ int allshard_state_file(allshard_state *s, const char *name, const void *bytes, 
 int allshard_state_free(allshard_state *s)
 {
     if (s) {
+        as_plan_cache_clear(&s->plans);
         as_state_free(&s->state);
         free(s);
     }

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "commit/folder.h"
+#include "commit/manifest_sums.h"
 #include "commit/seal.h"
 
 static const char version_key[] = "allshard_manifest";
@@ -45,6 +47,30 @@ static bool take_role(const json_t *object, enum as_role *out)
     return false;
 }
 
+/* The checksums of a file's blocks, if they are told: as many as it has blocks. */
+static int take_sums(const json_t *entry, const char *what, const as_manifest_part *p,
+                     as_manifest_file *f, as_error *e)
+{
+    const json_t *text = json_object_get(entry, "checksums");
+    if (!text) {
+        return AS_OK;
+    }
+    uint64_t *sums = NULL;
+    as_error own = AS_ERROR_INIT;
+    int code = json_is_string(text)
+                   ? as_sums_from_text(json_string_value(text), json_string_length(text), &sums,
+                                       &f->sum_count, &own)
+                   : AS_FORMAT;
+    f->sums = sums;
+    as_error_clear(&own);
+    if (code == AS_NOMEM) {
+        return as_fail_nomem(e);
+    }
+    bool fits = code == AS_OK && p->block_size > 0 &&
+                f->sum_count == (size_t)as_ceil_div(f->size, p->block_size);
+    return fits ? AS_OK : bad(what, p->part, "checksums", e);
+}
+
 static int take_files(const json_t *array, const char *what, as_manifest_part *p, as_error *e)
 {
     size_t count = json_array_size(array);
@@ -63,8 +89,20 @@ static int take_files(const json_t *array, const char *what, as_manifest_part *p
             !take_count(entry, "size", &files[i].size) || !take_role(entry, &files[i].role)) {
             return bad(what, p->part, "files", e);
         }
+        int code = take_sums(entry, what, p, &files[i], e);
+        if (code != AS_OK) {
+            return code;
+        }
     }
     return AS_OK;
+}
+
+/* A text that may be left out. */
+static bool take_option(const json_t *object, const char *field, const char **out)
+{
+    const json_t *text = json_object_get(object, field);
+    *out = json_string_value(text);
+    return !text || *out;
 }
 
 static int take_writers(const json_t *array, const char *what, as_manifest_part *p, as_error *e)
@@ -123,6 +161,10 @@ static int take_part(const char *name, const json_t *object, const char *what, a
         if (!take_count(object, counts[i].field, counts[i].out)) {
             return bad(what, name, counts[i].field, e);
         }
+    }
+    if (!take_option(object, "engine", &p->engine) ||
+        !take_option(object, "engine_reason", &p->engine_reason)) {
+        return bad(what, name, "engine", e);
     }
     int code = take_files(json_object_get(object, "files"), what, p, e);
     return code == AS_OK ? take_writers(json_object_get(object, "writers"), what, p, e) : code;
@@ -194,13 +236,33 @@ const as_manifest_part *as_manifest_find(const as_manifest *m, const char *part)
 void as_manifest_free(as_manifest *m)
 {
     for (size_t i = 0; i < m->part_count; i++) {
-        /* Made by take_files and take_writers; const only for those who read. */
+        /* Made by take_sums, take_files and take_writers; const only for those who read. */
+        for (size_t k = 0; m->parts[i].files && k < m->parts[i].file_count; k++) {
+            free((void *)m->parts[i].files[k].sums);
+        }
         free((void *)m->parts[i].files);
         free((void *)m->parts[i].writers);
     }
     free(m->parts);
     json_decref(m->tree);
     *m = AS_MANIFEST_INIT;
+}
+
+/* 0, or -1 without memory. */
+static int set_sums(json_t *entry, const as_manifest_file *f)
+{
+    as_buffer text = AS_BUFFER_INIT;
+    if (!f->sums) {
+        (void)json_object_del(entry, "checksums");
+        return 0;
+    }
+    int failed = as_sums_to_text(&text, f->sums, f->sum_count, NULL) != AS_OK;
+    if (!failed) {
+        failed = json_object_set_new(entry, "checksums",
+                                     json_stringn(text.data ? text.data : "", text.size)) < 0;
+    }
+    as_buffer_free(&text);
+    return failed ? -1 : 0;
 }
 
 static json_t *files_to_json(const as_manifest_part *p)
@@ -210,6 +272,10 @@ static json_t *files_to_json(const as_manifest_part *p)
         const as_manifest_file *f = &p->files[i];
         json_t *entry = json_pack("{s:s,s:I,s:s}", "name", f->name, "size", (json_int_t)f->size,
                                   "role", role_names[f->role]);
+        if (!entry || set_sums(entry, f) < 0) {
+            json_decref(entry);
+            entry = NULL;
+        }
         if (!entry || json_array_append_new(array, entry) < 0) {
             json_decref(array);
             array = NULL;
@@ -247,6 +313,10 @@ static json_t *part_to_json(const as_manifest_part *p)
     failed |= json_object_set_new(object, "world_size", json_integer(p->world_size));
     failed |= json_object_set_new(object, "block_size", json_integer(p->block_size));
     failed |= json_object_set_new(object, "checksum", json_string(p->checksum));
+    if (p->engine && p->engine_reason) {
+        failed |= json_object_set_new(object, "engine", json_string(p->engine));
+        failed |= json_object_set_new(object, "engine_reason", json_string(p->engine_reason));
+    }
     failed |= json_object_set_new(object, "total_size", json_integer(p->total_size));
     failed |= json_object_set_new(object, "tensor_count", json_integer(p->tensor_count));
     failed |= json_object_set_new(object, "files", files_to_json(p));
@@ -271,6 +341,14 @@ static const as_manifest_file *file_of(const as_manifest_part *p, const char *na
     return NULL;
 }
 
+/* Do the checksums of the new part's files hold for another part too? */
+static bool same_blocks(const json_t *object, const as_manifest_part *new_part)
+{
+    const char *name = json_string_value(json_object_get(object, "checksum"));
+    return name && strcmp(name, new_part->checksum) == 0 &&
+           json_integer_value(json_object_get(object, "block_size")) == new_part->block_size;
+}
+
 /* What this save does to the files of another part; `touched` are the names that it
  * brings or takes. A small file that several parts
  * bring along (config.json) is shared: its size is updated. *lost: data of the other
@@ -289,7 +367,13 @@ static int adjust_part(json_t *object, const as_manifest_part *new_part, const a
         }
         const as_manifest_file *now = file_of(new_part, name);
         *lost = !now || strcmp(role, role_names[AS_ROLE_EXTRA]) != 0;
-        if (!*lost && json_object_set_new(entry, "size", json_integer(now->size)) < 0) {
+        /* Its blocks are those of the other part, whose size may not be the same. */
+        as_manifest_file plain = *lost ? (as_manifest_file){0} : *now;
+        if (!*lost && !same_blocks(object, new_part)) {
+            plain.sums = NULL;
+        }
+        if (!*lost && (json_object_set_new(entry, "size", json_integer(now->size)) < 0 ||
+                       set_sums(entry, &plain) < 0)) {
             return as_fail_nomem(e);
         }
     }

@@ -5,13 +5,15 @@
  *   {"allshard_manifest": 1, "version": "0.1.0",
  *    "parts": {"model": {"step": 100, "pattern": "model{suffix}.safetensors",
  *       "index": "model.safetensors.index.json", "created": "2025-01-31T12:00:00Z",
- *       "world_size": 8, "block_size": 4194304, "checksum": "none", "total_size": 123,
- *       "tensor_count": 12, "files": [{"name": …, "size": …, "role": "shard"}, …],
- *       "writers": [bytes of rank 0, …]}},
+ *       "world_size": 8, "block_size": 4194304, "checksum": "xxh3-64", "total_size": 123,
+ *       "engine": "uring", "engine_reason": "ext4: …", "tensor_count": 12,
+ *       "files": [{"name": …, "size": …, "role": "shard", "checksums": "<16 hex digits a block>"},
+ *       …], "writers": [bytes of rank 0, …]}},
  *    "checksum": "<XXH3-64 of the rest>"}
  *
- * "step" is left out if the save had none, "index" is null without one, "writers" may be
- * left out. Keys that a reader does not know are kept in entries of other parts.
+ * "step" is left out if the save had none, "index" is null without one, "writers", "engine" and
+ * "engine_reason" may be left out, and so may "checksums": blocks have block_size bytes, the last
+ * one of a file what is left; "checksum" names the function, or says "none". Keys that a reader does not know are kept in entries of other parts.
  */
 #ifndef ALLSHARD_COMMIT_MANIFEST_H
 #define ALLSHARD_COMMIT_MANIFEST_H
@@ -33,6 +35,8 @@ typedef struct as_manifest_file {
     const char *name;
     int64_t size; /* bytes */
     enum as_role role;
+    const uint64_t *sums; /* of its blocks, first to last; NULL: not told */
+    size_t sum_count;
 } as_manifest_file;
 
 /* One part. As input all strings and arrays are borrowed; those of a part inside an
@@ -46,8 +50,10 @@ typedef struct as_manifest_part {
     const char *created; /* UTC, see as_utc_text */
     int64_t world_size;
     int64_t block_size;
-    const char *checksum; /* of blocks: "none" */
-    int64_t total_size;   /* bytes of all tensors */
+    const char *checksum;      /* of blocks: AS_CHECKSUM_NAME, AS_CHECKSUM_NONE, or unknown here */
+    const char *engine;        /* that wrote; NULL: not told */
+    const char *engine_reason; /* why that one; NULL: not told */
+    int64_t total_size;        /* bytes of all tensors */
     int64_t tensor_count;
     const as_manifest_file *files;
     size_t file_count;

@@ -221,6 +221,16 @@ int as_state_add_file(as_state *s, const char *name, const void *bytes, size_t s
     return code;
 }
 
+const as_small_file *as_state_file_find(const as_state *s, const char *name)
+{
+    for (size_t i = 0; i < as_state_file_count(s); i++) {
+        if (strcmp(as_state_file(s, i)->name, name) == 0) {
+            return as_state_file(s, i);
+        }
+    }
+    return NULL;
+}
+
 as_box as_state_memory_box(const as_state *s, size_t i)
 {
     as_box box = as_state_box(s, i);

@@ -71,6 +71,9 @@ int as_state_add_meta(as_state *s, const char *key, const char *value, as_error 
 /* Copies a small file; one of the same name is replaced. */
 int as_state_add_file(as_state *s, const char *name, const void *bytes, size_t size, as_error *e);
 
+/* NULL if there is none of that name. */
+const as_small_file *as_state_file_find(const as_state *s, const char *name);
+
 static inline size_t as_state_count(const as_state *s)
 {
     return s->pieces.size / sizeof(as_piece);

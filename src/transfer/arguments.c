@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { MOST_ARGUMENTS = 16 };
+enum { MOST_ARGUMENTS = 32 };
 
 as_argument as_argument_text(const char *name, const char *text)
 {

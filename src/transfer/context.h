@@ -12,16 +12,8 @@
 #include "io/engine.h"
 #include "plan/plan.h"
 #include "plan/state.h"
+#include "transfer/block_sums.h"
 #include "transfer/meter.h"
-
-/* XXH3-64 of block number `block` of a file: bytes [block, block + 1) × block_bytes, or less at
- * the file's end. */
-typedef struct as_block_sum {
-    int32_t file;
-    int32_t unused;
-    int64_t block;
-    uint64_t sum;
-} as_block_sum;
 
 typedef struct as_transfer {
     as_comm *comm;

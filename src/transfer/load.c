@@ -29,7 +29,6 @@ typedef struct loading {
     as_buffer places; /* size_t[]: where each begins */
     as_buffer read;   /* as_read_file[]: the headers that this rank read */
     as_plan plan;
-    as_meter meter;
 } loading;
 
 static size_t file_count(const loading *l)
@@ -71,7 +70,8 @@ static void close_checkpoint(loading *l)
 static int resolve(loading *l, as_error *e)
 {
     const as_load_call *call = l->call;
-    int code = as_checkpoint_resolve(&l->opener, l->pattern, &l->checkpoint, call->log, e);
+    int code =
+        as_checkpoint_resolve(&l->opener, l->pattern, &l->checkpoint, &call->session->log, e);
     for (size_t i = 0; code == AS_OK && i < as_checkpoint_file_count(&l->checkpoint); i++) {
         const char *name = as_checkpoint_file(&l->checkpoint, i);
         code = as_buffer_append(&l->names, name, strlen(name) + 1, e);
@@ -82,9 +82,9 @@ static int resolve(loading *l, as_error *e)
 
 static int spread_names(loading *l, as_error *e)
 {
-    int code = as_comm_bcast(l->call->comm, 0, &l->indexed, sizeof l->indexed, e);
+    int code = as_comm_bcast(l->call->session->comm, 0, &l->indexed, sizeof l->indexed, e);
     if (code == AS_OK) {
-        code = as_comm_bcast_buffer(l->call->comm, 0, &l->names, e);
+        code = as_comm_bcast_buffer(l->call->session->comm, 0, &l->names, e);
     }
     for (size_t at = 0; at < l->names.size && code == AS_OK; at += strlen(l->names.data + at) + 1) {
         code = as_buffer_append(&l->places, &at, sizeof at, e);
@@ -108,7 +108,7 @@ static int read_header(loading *l, int32_t file, as_error *e)
         code = as_source_file(&source, &fd, name, e);
     }
     if (code == AS_OK) {
-        code = format->read(&source, &r.table, l->call->log, e);
+        code = format->read(&source, &r.table, &l->call->session->log, e);
     }
     if (code == AS_OK) {
         code = as_buffer_append(&l->read, &r, sizeof r, e);
@@ -127,8 +127,8 @@ static int read_headers(loading *l, as_error *e)
     int32_t count = (int32_t)file_count(l);
     int code = AS_OK;
     for (int32_t file = 0; file < count && code == AS_OK; file++) {
-        if (as_plan_builder(file, count, as_comm_size(l->call->comm)) ==
-            as_comm_rank(l->call->comm)) {
+        if (as_plan_builder(file, count, as_comm_size(l->call->session->comm)) ==
+            as_comm_rank(l->call->session->comm)) {
             code = read_header(l, file, e);
         }
     }
@@ -137,21 +137,21 @@ static int read_headers(loading *l, as_error *e)
 
 static int open_checkpoint(loading *l, as_error *e)
 {
-    bool is_main = as_comm_rank(l->call->comm) == 0;
+    bool is_main = as_comm_rank(l->call->session->comm) == 0;
     if (as_view_open(&l->view, l->call->path, e) == AS_OK) {
         l->opener = as_view_opener(l->view);
         if (is_main) {
             (void)resolve(l, e);
         }
     }
-    int code = as_comm_agree(l->call->comm, e);
+    int code = as_comm_agree(l->call->session->comm, e);
     if (code == AS_OK) {
         (void)spread_names(l, e);
-        code = as_comm_agree(l->call->comm, e);
+        code = as_comm_agree(l->call->session->comm, e);
     }
     if (code == AS_OK) {
         (void)read_headers(l, e);
-        code = as_comm_agree(l->call->comm, e);
+        code = as_comm_agree(l->call->session->comm, e);
     }
     return code;
 }
@@ -159,7 +159,7 @@ static int open_checkpoint(loading *l, as_error *e)
 static int make_plan(loading *l, as_buffer *missing, as_buffer *unexpected, as_error *e)
 {
     const as_load_call *call = l->call;
-    bool is_main = as_comm_rank(call->comm) == 0;
+    bool is_main = as_comm_rank(call->session->comm) == 0;
     as_load_request request = {
         .block_bytes = call->block_bytes ? call->block_bytes : AS_BLOCK_BYTES,
         .file_count = (int32_t)file_count(l),
@@ -171,9 +171,9 @@ static int make_plan(loading *l, as_buffer *missing, as_buffer *unexpected, as_e
         .allow_unexpected = call->allow_unexpected,
     };
     as_planner planner = {0};
-    (void)as_planner_load(&planner, as_comm_rank(call->comm), as_comm_size(call->comm), call->state,
-                          &request, e);
-    int code = as_make_plan(call->comm, &planner, e);
+    (void)as_planner_load(&planner, as_comm_rank(call->session->comm),
+                          as_comm_size(call->session->comm), call->state, &request, e);
+    int code = as_make_plan(call->session->comm, &planner, e);
     if (code == AS_OK || code == AS_NAMES) {
         as_error trouble = AS_ERROR_INIT;
         as_buffer_free(missing); /* of an earlier load or try */
@@ -182,12 +182,12 @@ static int make_plan(loading *l, as_buffer *missing, as_buffer *unexpected, as_e
         *unexpected = planner.unexpected;
         planner.missing = AS_BUFFER_INIT;
         planner.unexpected = AS_BUFFER_INIT;
-        if (as_comm_bcast_buffer(call->comm, 0, missing, &trouble) == AS_OK) {
-            (void)as_comm_bcast_buffer(call->comm, 0, unexpected, &trouble);
+        if (as_comm_bcast_buffer(call->session->comm, 0, missing, &trouble) == AS_OK) {
+            (void)as_comm_bcast_buffer(call->session->comm, 0, unexpected, &trouble);
         }
         if (code == AS_OK) {
             as_error_move(e, &trouble);
-            code = as_comm_agree(call->comm, e);
+            code = as_comm_agree(call->session->comm, e);
         }
         as_error_clear(&trouble);
     }
@@ -211,17 +211,17 @@ static int transfer_bytes(loading *l, const as_buffer *missing, as_error *e)
 {
     size_t count = as_state_count(l->call->state);
     as_transfer t = {
-        .comm = l->call->comm,
+        .comm = l->call->session->comm,
         .state = l->call->state,
         .plan = &l->plan,
         .engine = &as_engine_posix,
-        .memory = l->call->memory,
-        .meter = &l->meter,
+        .memory = l->call->session->memory,
+        .meter = &l->call->session->meter,
         .filled = calloc(count ? count : 1, sizeof *t.filled),
         .open_file = open_file,
         .user = l,
-        .progress = l->call->progress,
-        .progress_user = l->call->progress_user,
+        .progress = l->call->session->progress,
+        .progress_user = l->call->session->progress_user,
     };
     if (!t.filled) {
         (void)as_fail_nomem(e);
@@ -235,15 +235,25 @@ static int transfer_bytes(loading *l, const as_buffer *missing, as_error *e)
     return code;
 }
 
+static as_tally *tally(const loading *l)
+{
+    return &l->call->session->meter.tally;
+}
+
 /* One look at the checkpoint; AS_BUSY if a save replaced it meanwhile. */
 static int try_load(loading *l, as_buffer *missing, as_buffer *unexpected, as_error *e)
 {
+    as_meter *meter = &l->call->session->meter;
+    int64_t at = as_clock();
     int code = open_checkpoint(l, e);
+    at = as_meter_end(meter, "begin", at, 0, &tally(l)->begin);
     if (code == AS_OK) {
         code = make_plan(l, missing, unexpected, e);
+        at = as_meter_end(meter, "plan", at, 0, &tally(l)->plan);
     }
     if (code == AS_OK) {
         code = transfer_bytes(l, missing, e);
+        at = as_meter_end(meter, "transfer", at, l->plan.own_bytes, &tally(l)->transfer);
     }
     if (code == AS_MPI) {
         return code;
@@ -253,7 +263,8 @@ static int try_load(loading *l, as_buffer *missing, as_buffer *unexpected, as_er
     if (l->view) {
         (void)as_view_check(l->view, &changed);
     }
-    int still = as_comm_agree(l->call->comm, &changed);
+    int still = as_comm_agree(l->call->session->comm, &changed);
+    (void)as_meter_end(meter, "commit", at, 0, &tally(l)->commit);
     if (still != AS_OK) {
         as_error_move(e, &changed);
         return still;
@@ -303,13 +314,17 @@ static int check(loading *l, as_error *e)
         as_argument_number("block_bytes", block_bytes),
         as_argument_number("allow_missing", call->allow_missing),
         as_argument_number("allow_unexpected", call->allow_unexpected),
+        as_argument_text("engine", call->engine),
     };
-    return as_arguments_agree(call->comm, arguments, sizeof arguments / sizeof *arguments, e);
+    return as_arguments_agree(call->session->comm, arguments, sizeof arguments / sizeof *arguments,
+                              e);
 }
 
 int as_load_run(const as_load_call *call, as_buffer *missing, as_buffer *unexpected, as_error *e)
 {
     loading l = {.call = call};
+    int64_t start = as_clock();
+    as_session_begin(call->session, AS_LOAD);
     int code = check(&l, e);
     bool again = code == AS_OK;
     for (int i = 0; i < TRIES && again; i++) {
@@ -319,6 +334,10 @@ int as_load_run(const as_load_call *call, as_buffer *missing, as_buffer *unexpec
         code = try_load(&l, missing, unexpected, e);
         again = code == AS_BUSY;
         close_checkpoint(&l);
+    }
+    tally(&l)->total = tally(&l)->durable = as_clock() - start;
+    if (code == AS_OK) {
+        as_session_gather(call->session);
     }
     as_buffer_free(&l.names);
     as_buffer_free(&l.places);

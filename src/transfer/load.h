@@ -6,23 +6,19 @@
 
 #include <stdbool.h>
 
-#include "base/log.h"
-#include "comm/comm.h"
 #include "plan/state.h"
+#include "transfer/session.h"
 
 /* All pointers are borrowed for the call. */
 typedef struct as_load_call {
-    as_comm *comm;
+    as_session *session;
     const as_state *state;
     const char *path;
     const char *pattern; /* NULL: the part's; for "model" else the only one that is there */
     int64_t block_bytes; /* 0: the default */
     bool allow_missing;
     bool allow_unexpected;
-    int64_t memory;
-    const as_log *log;
-    void (*progress)(int64_t done, int64_t total, void *user);
-    void *progress_user;
+    const char *engine; /* NULL: "auto" */
 } as_load_call;
 
 /* Collective. *missing and *unexpected (empty, the caller's) get the names, sorted, each

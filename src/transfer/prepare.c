@@ -11,7 +11,7 @@
 #include "transfer/arguments.h"
 
 /* With all that goes with a block in a message it stays below 1 GiB. */
-enum { LARGEST_BLOCK = 512 << 20 };
+enum { LARGEST_BLOCK = 512 << 20, LARGEST_ALIGN = 1 << 20, STRIPE_UNIT = 64 << 10 };
 
 /* huggingface_hub's default. */
 static const char default_size[] = "5GB";
@@ -23,6 +23,34 @@ int as_check_block_bytes(int64_t block_bytes, as_error *e)
         return as_fail(e, AS_INVALID, 0,
                        "a block of %lld bytes; it must be a multiple of %d up to 512 MiB",
                        (long long)block_bytes, (int)AS_BLOCK_UNIT);
+    }
+    return AS_OK;
+}
+
+static int check_align(int64_t align, as_error *e)
+{
+    if (align < 0 || align > LARGEST_ALIGN || (align & (align - 1)) != 0) {
+        return as_fail(e, AS_INVALID, 0,
+                       "tensor data cannot be aligned to %lld bytes: it must be a power of two up "
+                       "to 1 MiB, or 0",
+                       (long long)align);
+    }
+    return AS_OK;
+}
+
+static int check_limits(const as_save_call *call, as_error *e)
+{
+    if (call->writers_per_node < 0 || call->creators < 0) {
+        return as_fail(e, AS_INVALID, 0,
+                       "%d writers per node, %d creators of files: give at least 1 of each, or 0 "
+                       "for no limit",
+                       call->writers_per_node, call->creators);
+    }
+    if (call->stripe_count < -1 || call->stripe_bytes < 0 || call->stripe_bytes % STRIPE_UNIT) {
+        return as_fail(e, AS_INVALID, 0,
+                       "%d stripes of %lld bytes: the count is at least 1, -1 for all targets, and "
+                       "a stripe a multiple of 64 KiB; 0 leaves either as the folder has it",
+                       call->stripe_count, (long long)call->stripe_bytes);
     }
     return AS_OK;
 }
@@ -49,10 +77,17 @@ static int check(as_prepared *p, const as_save_call *call, as_error *e)
     if (code == AS_OK) {
         code = as_check_block_bytes(r->block_bytes, e);
     }
+    if (code == AS_OK) {
+        code = check_align(call->align, e);
+    }
     if (code == AS_OK && (call->mode & ~07777)) {
         code = as_fail(e, AS_INVALID, 0, "the file mode %o has more than permission bits",
                        (unsigned)call->mode);
     }
+    if (code == AS_OK) {
+        code = check_limits(call, e);
+    }
+    r->align = call->align;
     r->pattern = p->pattern;
     r->format = code == AS_OK ? as_format_by_name(p->pattern) : NULL;
     r->discard = call->discard;
@@ -60,38 +95,72 @@ static int check(as_prepared *p, const as_save_call *call, as_error *e)
     return code;
 }
 
-static int compare(const as_prepared *p, const as_save_call *call, as_error *e)
+enum { ARGUMENTS = 14, PLAN_ARGUMENTS = 7 };
+
+/* What all ranks must give alike; the plan depends on the first PLAN_ARGUMENTS. */
+static void list_arguments(const as_prepared *p, const as_save_call *call, as_argument *out)
 {
     const as_save_request *r = &p->request;
-    as_argument arguments[] = {
-        as_argument_text("directory", call->directory),
+    const as_argument list[ARGUMENTS] = {
         as_argument_text("part of the state", call->state->part),
         as_argument_text("pattern", p->pattern),
         as_argument_number("max_shard_size", r->limit),
         as_argument_number("block_bytes", r->block_bytes),
-        as_argument_number("mode", call->mode),
         as_argument_list("discard list", r->discard, r->discard_count),
+        as_argument_number("align", r->align),
+        as_argument_number("writers_per_node", call->writers_per_node),
+        as_argument_text("directory", call->directory),
+        as_argument_number("mode", call->mode),
+        as_argument_text("engine", call->engine),
+        as_argument_number("checksum", call->no_checksums),
+        as_argument_number("creators", call->creators),
+        as_argument_number("stripe_count", call->stripe_count),
+        as_argument_number("stripe_bytes", call->stripe_bytes),
     };
-    return as_arguments_agree(call->comm, arguments, sizeof arguments / sizeof *arguments, e);
+    memcpy(out, list, sizeof list);
 }
 
-int as_prepare(as_prepared *p, const as_save_call *call, as_error *e)
+static as_hash hash_arguments(const as_argument *arguments, int count, as_hash seed)
 {
-    *p = (as_prepared){0};
-    as_planner planner = {0};
-    (void)check(p, call, e);
-    int code = compare(p, call, e);
-    if (code == AS_OK) {
-        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): as_prepared_free frees the pattern */
-        code = as_extras_gather(&p->extras, call->comm, call->state, p->pattern, e);
+    as_hash sum = seed;
+    for (int i = 0; i < count; i++) {
+        sum = as_hash_seeded(&arguments[i].value, sizeof arguments[i].value, sum.low ^ sum.high);
     }
+    return sum;
+}
+
+/* One reduction: may every rank's plan serve again, and are all arguments alike? */
+static int look_up(const as_save_call *call, const as_argument *arguments, as_hash key, bool *found,
+                   as_error *e)
+{
+    const as_plan_cache *c = call->cache;
+    int64_t given = (int64_t)(hash_arguments(arguments, ARGUMENTS, (as_hash){0}).low >> 2);
+    int64_t values[3] = {e->code != AS_OK || !c->filled || !as_hash_equal(c->key, key), given,
+                         -given};
+    as_error trouble = AS_ERROR_INIT;
+    int code = as_comm_max(call->session->comm, values, 3, &trouble);
+    if (code != AS_OK) {
+        as_error_move(e, &trouble);
+        return code;
+    }
+    /* Where arguments differ the comparison that follows tells which, and on what rank. */
+    *found = values[0] == 0 && values[1] == -values[2];
+    return AS_OK;
+}
+
+static int make_plan(as_prepared *p, const as_save_call *call, as_error *e)
+{
+    as_comm *comm = call->session->comm;
+    as_planner planner = {0};
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): as_plan_cache_clear frees the pattern */
+    int code = as_extras_gather(&p->extras, comm, call->state, p->pattern, e);
     if (code != AS_OK) {
         return code;
     }
     p->request.metadata = &p->extras.metadata;
-    (void)as_planner_save(&planner, as_comm_rank(call->comm), as_comm_size(call->comm), call->state,
+    (void)as_planner_save(&planner, as_comm_rank(comm), as_comm_size(comm), call->state,
                           &p->request, e);
-    code = as_make_plan(call->comm, &planner, e);
+    code = as_make_plan(comm, &planner, e);
     if (code == AS_OK) {
         p->plan = planner.plan;
         planner.plan = (as_plan){0};
@@ -100,28 +169,71 @@ int as_prepare(as_prepared *p, const as_save_call *call, as_error *e)
     return code;
 }
 
+static void free_prepared(as_prepared *p)
+{
+    free(p->pattern);
+    as_extras_free(&p->extras);
+    as_plan_free(&p->plan);
+    *p = (as_prepared){0};
+}
+
+void as_plan_cache_clear(as_plan_cache *c)
+{
+    free_prepared(&c->prepared);
+    *c = (as_plan_cache){.filled = false};
+}
+
+int as_prepare(const as_save_call *call, as_error *e)
+{
+    as_plan_cache *cache = call->cache;
+    as_prepared fresh = {0};
+    as_argument arguments[ARGUMENTS];
+    (void)check(&fresh, call, e);
+    list_arguments(&fresh, call, arguments);
+    as_hash key = hash_arguments(arguments, PLAN_ARGUMENTS, call->state->revision);
+    bool found = false;
+    int code = look_up(call, arguments, key, &found, e);
+    if (code == AS_OK && found) {
+        free_prepared(&fresh);
+        call->session->meter.tally.plan_cached = 1;
+        return AS_OK;
+    }
+    as_plan_cache_clear(cache);
+    if (code == AS_OK) {
+        code = as_arguments_agree(call->session->comm, arguments, ARGUMENTS, e);
+    }
+    cache->prepared = fresh; /* the request points into it */
+    if (code == AS_OK) {
+        code = make_plan(&cache->prepared, call, e);
+    }
+    if (code != AS_OK) {
+        as_plan_cache_clear(cache);
+        return code;
+    }
+    cache->prepared.request.discard = NULL; /* the caller's, who may free it after the call */
+    cache->prepared.request.discard_count = 0;
+    cache->filled = true;
+    cache->key = key;
+    return AS_OK;
+}
+
 int as_prepared_file_name(const as_prepared *p, int32_t file, char **out, as_error *e)
 {
     return as_pattern_name(p->pattern, (uint64_t)file + 1, (uint64_t)p->plan.file_count, out, e);
 }
 
-void as_prepared_free(as_prepared *p)
-{
-    free(p->pattern);
-    as_extras_free(&p->extras);
-    as_plan_free(&p->plan);
-}
-
 int as_save_plan(const as_save_call *call, as_plan *out, char **pattern, as_error *e)
 {
-    as_prepared p;
-    int code = as_prepare(&p, call, e);
+    as_plan_cache cache = {.filled = false};
+    as_save_call own = *call;
+    own.cache = &cache;
+    int code = as_prepare(&own, e);
     if (code == AS_OK) {
-        *out = p.plan;
-        *pattern = p.pattern;
-        p.plan = (as_plan){0};
-        p.pattern = NULL;
+        *out = cache.prepared.plan;
+        *pattern = cache.prepared.pattern;
+        cache.prepared.plan = (as_plan){0};
+        cache.prepared.pattern = NULL;
     }
-    as_prepared_free(&p);
+    as_plan_cache_clear(&cache);
     return code;
 }

@@ -15,12 +15,21 @@ typedef struct as_prepared {
     as_plan plan;
 } as_prepared;
 
-/* Collective. Free the result in any case. */
-int as_prepare(as_prepared *p, const as_save_call *call, as_error *e);
+/* What was prepared last for a state, and what for. */
+struct as_plan_cache {
+    bool filled;
+    as_hash key; /* of the state's revision and all arguments that the plan depends on */
+    as_prepared prepared;
+};
+
+/* Afterwards call->cache->prepared serves the save. If no rank's declaration or arguments changed
+ * since the cache was filled that costs one small reduction; else a new plan is made. After an
+ * error the cache is empty. Collective. */
+int as_prepare(const as_save_call *call, as_error *e);
+
+void as_plan_cache_clear(as_plan_cache *c);
 
 /* The name of a file of the plan; *out is the caller's to free. */
 int as_prepared_file_name(const as_prepared *p, int32_t file, char **out, as_error *e);
-
-void as_prepared_free(as_prepared *p);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/sys.h"
 #include "base/version.h"
+#include "comm/collect.h"
 #include "commit/clean.h"
 #include "commit/folder.h"
 #include "commit/manifest.h"
@@ -17,13 +18,12 @@
 #include "format/index.h"
 #include "format/pattern.h"
 
-enum { TAG_LINES = 4, CHUNK = 4 << 20 };
-
 /* Where the index goes: the main process's staged file. */
 typedef struct index_file {
     as_buffer path;
     int fd;
     int64_t size;
+    as_sum_stream *sums; /* NULL: none are taken */
 } index_file;
 
 static int32_t file_count(const as_publication *p)
@@ -52,52 +52,22 @@ static int build_lines(const as_publication *p, as_buffer *out, as_error *e)
     return code;
 }
 
-static int wait_for(as_comm *c, as_message *m, as_error *e)
-{
-    bool done = false;
-    int idle = 0;
-    int code = AS_OK;
-    while (code == AS_OK && !done) {
-        code = as_comm_test(c, m, &done, e);
-        if (!done) {
-            as_comm_pause(&idle);
-        }
-    }
-    return code;
-}
-
 static void append(index_file *f, const char *bytes, size_t count, as_error *e)
 {
     if (e->code == AS_OK && count) {
         (void)as_write_all(f->fd, bytes, count, f->size, f->path.data, e);
         f->size += (int64_t)count;
+        if (f->sums && e->code == AS_OK) {
+            (void)as_sum_stream_add(f->sums, bytes, count, e);
+        }
     }
 }
 
-/* One rank's lines to the main process, chunk by chunk. Only MPI's errors end it early: the
- * main process takes all chunks, even when it cannot write any more. */
-static int pass_lines(const as_publication *p, int from, int64_t size, const as_buffer *lines,
-                      char *chunk, index_file *f, as_error *e)
+static int take_lines(void *user, int from, const char *bytes, size_t count, as_error *e)
 {
-    int rank = as_comm_rank(p->comm);
-    int code = AS_OK;
-    for (int64_t at = 0; at < size && code == AS_OK; at += CHUNK) {
-        size_t n = (size_t)(size - at < CHUNK ? size - at : CHUNK);
-        as_message m = {0};
-        if (from == 0) {
-            append(f, lines->data + at, n, e);
-            continue;
-        }
-        code = rank == 0 ? as_comm_receive(p->comm, from, TAG_LINES, chunk, n, &m, e)
-                         : as_comm_send(p->comm, 0, TAG_LINES, lines->data + at, n, &m, e);
-        if (code == AS_OK) {
-            code = wait_for(p->comm, &m, e);
-        }
-        if (rank == 0 && code == AS_OK) {
-            append(f, chunk, n, e);
-        }
-    }
-    return code;
+    (void)from;
+    append(user, bytes, count, e);
+    return e->code;
 }
 
 static void write_begin(const as_publication *p, index_file *f, as_error *e)
@@ -132,76 +102,108 @@ static int open_index(const as_publication *p, index_file *f, as_error *e)
                : code;
 }
 
-/* All memory is had and all lines are built before the first is sent. */
+/* All lines are built before the first is sent. */
 static int write_index(as_publication *p, as_error *e)
 {
-    int rank = as_comm_rank(p->comm);
-    int size = as_comm_size(p->comm);
-    index_file f = {.fd = -1};
+    bool is_main = as_comm_rank(p->session->comm) == 0;
+    index_file f = {.fd = -1, .sums = p->checksums ? &p->index_sums : NULL};
     as_buffer lines = AS_BUFFER_INIT;
-    int64_t *sizes = calloc((size_t)size, sizeof *sizes);
-    char *chunk = rank == 0 ? malloc(CHUNK) : NULL;
-    if (!sizes || (rank == 0 && !chunk)) {
-        (void)as_fail_nomem(e);
-    } else if (build_lines(p, &lines, e) == AS_OK) {
-        sizes[rank] = (int64_t)lines.size;
-    }
-    if (rank == 0 && e->code == AS_OK) {
-        (void)open_index(p, &f, e);
-    }
-    int code = as_comm_agree(p->comm, e);
-    if (code == AS_OK) {
-        code = as_comm_sum(p->comm, sizes, size, e);
-    }
-    if (code == AS_OK && rank == 0) {
+    (void)build_lines(p, &lines, e);
+    if (is_main && e->code == AS_OK && open_index(p, &f, e) == AS_OK) {
         write_begin(p, &f, e);
     }
-    for (int from = 0; sizes && from < size && code == AS_OK; from++) {
-        if (rank == 0 || rank == from) {
-            code = pass_lines(p, from, sizes[from], &lines, chunk, &f, e);
-        }
-    }
-    if (code == AS_OK && rank == 0) {
+    int code = as_comm_collect(p->session->comm, &lines, take_lines, &f, e);
+    if (code == AS_OK && is_main) {
         write_end(&f, e);
         p->index_size = f.size;
+        if (f.sums) {
+            (void)as_sum_stream_end(f.sums, e);
+        }
     }
     if (f.fd >= 0) {
         (void)as_sys_table.close(f.fd);
     }
     as_buffer_free(&f.path);
     as_buffer_free(&lines);
-    free(sizes);
-    free(chunk);
-    return code == AS_OK ? as_comm_agree(p->comm, e) : code;
+    return code == AS_OK ? as_comm_agree(p->session->comm, e) : code;
+}
+
+/* Checksums of this rank's small files, which follow the shards by number. */
+static int sum_extras(const as_publication *p, as_error *e)
+{
+    const as_extras *extras = &p->prepared->extras;
+    int code = AS_OK;
+    for (size_t i = 0; i < as_extras_count(extras) && code == AS_OK; i++) {
+        const as_extra_file *x = as_extras_file(extras, i);
+        const as_small_file *f = as_state_file_find(p->state, x->name);
+        if (x->rank == as_comm_rank(p->session->comm) && f) {
+            code = as_block_sums_add(p->checksums, file_count(p) + (int64_t)i, f->bytes, f->size,
+                                     p->prepared->plan.block_bytes, e);
+        }
+    }
+    return code;
+}
+
+static int collect_sums(as_publication *p, as_error *e)
+{
+    const as_plan *plan = &p->prepared->plan;
+    size_t extras = as_extras_count(&p->prepared->extras);
+    as_buffer sizes = AS_BUFFER_INIT;
+    (void)as_buffer_append(&sizes, plan->file_size, (size_t)plan->file_count * sizeof(int64_t), e);
+    for (size_t i = 0; i < extras; i++) {
+        int64_t size = as_extras_file(&p->prepared->extras, i)->size;
+        (void)as_buffer_append(&sizes, &size, sizeof size, e);
+    }
+    (void)sum_extras(p, e);
+    as_block_files files = {.sizes = (const int64_t *)(const void *)sizes.data,
+                            .count = (size_t)plan->file_count + extras,
+                            .block_bytes = plan->block_bytes};
+    int code = as_block_sums_collect(&p->sums, p->session->comm, &files, p->checksums, e);
+    as_buffer_free(&sizes);
+    return code;
 }
 
 int as_publish(as_publication *p, as_error *e)
 {
-    int size = as_comm_size(p->comm);
+    int size = as_comm_size(p->session->comm);
     bool sharded = file_count(p) > 1;
     p->writers = calloc((size_t)size, sizeof *p->writers);
     if (!p->writers) {
         (void)as_fail_nomem(e);
     } else {
-        p->writers[as_comm_rank(p->comm)] = p->prepared->plan.own_bytes;
+        p->writers[as_comm_rank(p->session->comm)] = p->prepared->plan.own_bytes;
     }
     if (sharded) {
         (void)as_pattern_index_name(p->prepared->pattern, &p->index, e);
     }
-    int code = as_comm_agree(p->comm, e);
+    int code = as_comm_agree(p->session->comm, e);
     if (code == AS_OK) {
-        code = as_comm_sum(p->comm, p->writers, size, e);
+        code = as_comm_sum(p->session->comm, p->writers, size, e);
+    }
+    if (code == AS_OK && p->checksums) {
+        code = collect_sums(p, e);
+    }
+    if (code == AS_OK) {
+        p->index_sums.block_bytes = p->prepared->plan.block_bytes;
     }
     return code == AS_OK && sharded ? write_index(p, e) : code;
 }
 
-/* What comes in: names and sizes, for journal and manifest. */
-static int add_incoming(as_names *names, as_buffer *files, const char *name, int64_t size,
-                        enum as_role role, as_error *e)
+/* Gives the file its checksums: of file number `file` of those that were collected. */
+static void set_sums(const as_publication *p, as_manifest_file *f, size_t file)
 {
-    as_manifest_file f = {.size = size, .role = role};
+    if (p->sums.sums) {
+        f->sums = p->sums.sums + p->sums.first[file];
+        f->sum_count = p->sums.first[file + 1] - p->sums.first[file];
+    }
+}
+
+/* What comes in: names and sizes, for journal and manifest. */
+static int add_incoming(as_names *names, as_buffer *files, const char *name,
+                        const as_manifest_file *f, as_error *e)
+{
     int code = as_names_add(names, name, e);
-    return code == AS_OK ? as_buffer_append(files, &f, sizeof f, e) : code;
+    return code == AS_OK ? as_buffer_append(files, f, sizeof *f, e) : code;
 }
 
 static int list_incoming(const as_publication *p, as_names *names, as_buffer *files, as_error *e)
@@ -211,17 +213,25 @@ static int list_incoming(const as_publication *p, as_names *names, as_buffer *fi
         char *name = NULL;
         code = as_prepared_file_name(p->prepared, file, &name, e);
         if (code == AS_OK) {
-            code = add_incoming(names, files, name, p->prepared->plan.file_size[file],
-                                AS_ROLE_SHARD, e);
+            as_manifest_file f = {.size = p->prepared->plan.file_size[file], .role = AS_ROLE_SHARD};
+            set_sums(p, &f, (size_t)file);
+            code = add_incoming(names, files, name, &f, e);
         }
         free(name);
     }
     if (code == AS_OK && p->index) {
-        code = add_incoming(names, files, p->index, p->index_size, AS_ROLE_INDEX, e);
+        as_manifest_file f = {.size = p->index_size, .role = AS_ROLE_INDEX};
+        if (p->checksums) {
+            f.sums = (const uint64_t *)(const void *)p->index_sums.sums.data;
+            f.sum_count = p->index_sums.sums.size / sizeof *f.sums;
+        }
+        code = add_incoming(names, files, p->index, &f, e);
     }
     for (size_t i = 0; i < as_extras_count(&p->prepared->extras) && code == AS_OK; i++) {
         const as_extra_file *x = as_extras_file(&p->prepared->extras, i);
-        code = add_incoming(names, files, x->name, x->size, AS_ROLE_EXTRA, e);
+        as_manifest_file f = {.size = x->size, .role = AS_ROLE_EXTRA};
+        set_sums(p, &f, (size_t)file_count(p) + i);
+        code = add_incoming(names, files, x->name, &f, e);
     }
     /* Names move when the list grows: only now they can be borrowed. */
     as_manifest_file *f = (as_manifest_file *)(void *)files->data;
@@ -242,16 +252,17 @@ static int put_manifest(const as_publication *p, const as_buffer *files, const a
         .pattern = p->prepared->pattern,
         .index = p->index,
         .created = created,
-        .world_size = as_comm_size(p->comm),
+        .world_size = as_comm_size(p->session->comm),
         .block_size = plan->block_bytes,
-        .checksum = "none",
+        .checksum = p->checksums ? AS_CHECKSUM_NAME : AS_CHECKSUM_NONE,
         .total_size = plan->total_size,
         .tensor_count = plan->tensor_count,
         .files = (const as_manifest_file *)(const void *)files->data,
         .file_count = files->size / sizeof(as_manifest_file),
         .writers = p->writers,
-        .writer_count = (size_t)as_comm_size(p->comm),
+        .writer_count = (size_t)as_comm_size(p->session->comm),
     };
+    as_session_engine(p->session, &part.engine, &part.engine_reason);
     as_buffer old = AS_BUFFER_INIT;
     as_buffer text = AS_BUFFER_INIT;
     bool found = false;
@@ -259,14 +270,15 @@ static int put_manifest(const as_publication *p, const as_buffer *files, const a
     int code = as_txn_read(p->txn, AS_MANIFEST_NAME, AS_MANIFEST_LARGEST, &old, &found, &why);
     if (code == AS_INVALID || code == AS_LIMIT) {
         /* A link as in the Hub's cache, or something else that no save of ours left. */
-        as_log_say(p->log, AS_LOG_WARNING, "the old manifest is replaced: %s", as_error_text(&why));
+        as_log_say(&p->session->log, AS_LOG_WARNING, "the old manifest is replaced: %s",
+                   as_error_text(&why));
         as_error_clear(&why);
         found = false;
     }
     code = as_error_pass(e, &why);
     if (code == AS_OK) {
         code = as_manifest_to_bytes(&part, as_version(), found ? old.data : NULL, old.size, gone,
-                                    p->log, &text, e);
+                                    &p->session->log, &text, e);
     }
     if (code == AS_OK) {
         code = as_txn_put(p->txn, AS_MANIFEST_NAME, text.data, text.size, e);
@@ -341,4 +353,6 @@ void as_publication_free(as_publication *p)
 {
     free(p->index);
     free(p->writers);
+    as_block_sums_free(&p->sums);
+    as_sum_stream_free(&p->index_sums);
 }

@@ -5,19 +5,24 @@
 #define ALLSHARD_TRANSFER_PUBLISH_H
 
 #include "commit/transaction.h"
+#include "transfer/block_sums.h"
 #include "transfer/prepare.h"
 
 typedef struct as_publication {
-    as_comm *comm;
+    as_session *session;
     const as_state *state;
     const as_prepared *prepared;
     as_txn *txn; /* main process only */
     const char *directory;
     int mode;
-    const as_log *log;
+    as_buffer *checksums; /* as_block_sum[] of this rank; NULL: none were taken */
+
+    /* Made by as_publish. */
     char *index;        /* heap: the index's name; NULL if there is one file */
     int64_t *writers;   /* [ranks]: bytes that each wrote */
     int64_t index_size; /* bytes */
+    as_block_sums sums; /* of shards, then of small files; main process only */
+    as_sum_stream index_sums;
 } as_publication;
 
 /* Brings the lines of the index from their builders to the main process, which streams them

@@ -4,15 +4,19 @@
 #ifndef ALLSHARD_TRANSFER_SAVE_H
 #define ALLSHARD_TRANSFER_SAVE_H
 
-#include "base/log.h"
-#include "comm/comm.h"
+#include <stdbool.h>
+
 #include "plan/plan.h"
 #include "plan/state.h"
+#include "transfer/session.h"
 
-/* All pointers are borrowed for the call. */
+typedef struct as_plan_cache as_plan_cache; /* prepare.h */
+
+/* All pointers are borrowed for the call. Members but directory as in allshard_save_options. */
 typedef struct as_save_call {
-    as_comm *comm;
+    as_session *session;
     const as_state *state;
+    as_plan_cache *cache; /* keeps the plan of this state for the next save */
     const char *directory;
     const char *max_shard_size; /* NULL: the default */
     const char *pattern;        /* NULL: the part's */
@@ -20,10 +24,13 @@ typedef struct as_save_call {
     size_t discard_count;
     int64_t block_bytes; /* 0: the default */
     int mode;            /* 0: 0666 less the umask */
-    int64_t memory;
-    const as_log *log;
-    void (*progress)(int64_t done, int64_t total, void *user);
-    void *progress_user;
+    const char *engine;  /* NULL: "auto" */
+    int64_t align;
+    bool no_checksums;
+    int writers_per_node; /* 0: all ranks write */
+    int creators;         /* 0: no limit */
+    int stripe_count;
+    int64_t stripe_bytes;
 } as_save_call;
 
 enum { AS_BLOCK_BYTES = 4 << 20, AS_BLOCK_UNIT = 64 };
@@ -35,7 +42,7 @@ int as_check_block_bytes(int64_t block_bytes, as_error *e);
 int as_save_run(const as_save_call *call, as_error *e);
 
 /* The plan that as_save_run would carry out; *pattern is the caller's to free. Collective;
- * call->directory does not count. */
+ * call->directory and call->cache do not count. */
 int as_save_plan(const as_save_call *call, as_plan *out, char **pattern, as_error *e);
 
 #endif

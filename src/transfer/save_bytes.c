@@ -93,6 +93,20 @@ static int begin_blocks(saver *s, bool *moved, as_error *e)
     return AS_OK;
 }
 
+/* The checksum of a block that is complete. */
+static int sum_block(saver *s, const as_slot *slot, const char *bytes, as_error *e)
+{
+    const as_transfer *t = s->transfer;
+    size_t count = (size_t)(slot->block.high - slot->block.low);
+    int64_t begin = as_clock();
+    as_block_sum sum = {.file = slot->block.file,
+                        .block = slot->block.low / t->plan->block_bytes,
+                        .sum = as_checksum(bytes, count)};
+    t->meter->tally.bytes_checksum += (int64_t)count;
+    (void)as_meter_end(t->meter, "hash", begin, (int64_t)count, &t->meter->tally.checksum);
+    return as_buffer_append(t->checksums, &sum, sizeof sum, e);
+}
+
 static void submit(saver *s, as_slot *slot, char *bytes)
 {
     slot->io = (as_io){.kind = AS_IO_WRITE,
@@ -125,6 +139,9 @@ static int write_blocks(saver *s, bool *moved, as_error *e)
         char *bytes = NULL;
         if (e->code == AS_OK) {
             (void)as_slot_finish(slot, s->transfer, &bytes, e);
+        }
+        if (e->code == AS_OK && s->transfer->checksums) {
+            (void)sum_block(s, slot, bytes, e);
         }
         if (e->code == AS_OK) {
             (void)as_open_files_get(&s->files, slot->block.file, &slot->file, e);

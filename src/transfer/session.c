@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transfer/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void as_session_close(as_session *s)
+{
+    free(s->meters);
+    as_trace_close(s->meter.trace);
+    as_comm_free(s->comm);
+    *s = (as_session){0};
+}
+
+void as_session_begin(as_session *s, enum as_operation operation)
+{
+    free(s->meters);
+    s->meters = NULL;
+    s->operation = operation;
+    s->meter = (as_meter){.trace = s->meter.trace};
+}
+
+void as_session_gather(as_session *s)
+{
+    int size = as_comm_size(s->comm);
+    as_error e = AS_ERROR_INIT;
+    as_mail mail = {0};
+    if (as_mail_init(&mail, size, &e) == AS_OK) {
+        (void)as_buffer_append(&mail.out[0], &s->meter, sizeof s->meter, &e);
+    }
+    free(s->meters);
+    s->meters = NULL;
+    if (as_comm_rank(s->comm) == 0 && e.code == AS_OK) {
+        s->meters = calloc((size_t)size, sizeof *s->meters);
+        (void)(s->meters ? AS_OK : as_fail_nomem(&e));
+    }
+    int code = as_comm_agree(s->comm, &e);
+    if (code == AS_OK) {
+        code = as_comm_exchange(s->comm, &mail, &e);
+    }
+    if (code == AS_OK && s->meters) {
+        memcpy(s->meters, mail.in.data, (size_t)size * sizeof *s->meters);
+    } else {
+        free(s->meters);
+        s->meters = NULL;
+    }
+    as_mail_free(&mail);
+    as_error_clear(&e);
+}
+
+void as_session_engine(const as_session *s, const char **engine, const char **reason)
+{
+    const as_meter *first = &s->meter;
+    *engine = first->engine;
+    *reason = first->engine_reason;
+    for (int r = 0; s->meters && r < as_comm_size(s->comm); r++) {
+        const as_meter *m = &s->meters[r];
+        if (!m->engine[0]) {
+            continue; /* had nothing to move */
+        }
+        if (!first->engine[0]) {
+            first = m;
+            *engine = m->engine;
+            *reason = m->engine_reason;
+        } else if (strcmp(first->engine, m->engine) != 0) {
+            *engine = "mixed";
+            *reason = m->engine_reason;
+        }
+    }
+}
+
+const as_meter *as_session_meter(const as_session *s, int rank)
+{
+    if (rank == as_comm_rank(s->comm)) {
+        return &s->meter; /* the main process's goes on after the gathering */
+    }
+    return s->meters && rank >= 0 && rank < as_comm_size(s->comm) ? &s->meters[rank] : NULL;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What lives from one save or load of a context to the next.
+ */
+#ifndef ALLSHARD_TRANSFER_SESSION_H
+#define ALLSHARD_TRANSFER_SESSION_H
+
+#include <stdint.h>
+
+#include "base/log.h"
+#include "comm/comm.h"
+#include "transfer/meter.h"
+
+enum as_operation { AS_NOTHING, AS_SAVE, AS_LOAD };
+
+typedef struct as_session {
+    as_comm *comm; /* owned */
+    as_log log;
+    void (*progress)(int64_t done, int64_t total, void *user); /* may be NULL */
+    void *progress_user;
+    int64_t memory; /* bytes of transfer buffers that this rank may take */
+
+    enum as_operation operation; /* that the meter is of */
+    as_meter meter;              /* of the call that runs, or ran last; owns its trace */
+    as_meter *meters;            /* main process: [ranks], of the last call if it succeeded */
+} as_session;
+
+void as_session_close(as_session *s);
+
+/* A save or load begins: the meter starts anew. */
+void as_session_begin(as_session *s, enum as_operation operation);
+
+/* Brings the meters of all ranks to the main process, which does without if that fails: a save
+ * that counts does not fail for its figures. Collective. */
+void as_session_gather(as_session *s);
+
+/* What did the work on all ranks that moved bytes, as far as their meters were gathered: "mixed"
+ * if it was not the same everywhere. The texts live as long as the meters; never NULL. */
+void as_session_engine(const as_session *s, const char **engine, const char **reason);
+
+/* What is known of a rank: NULL if nothing. */
+const as_meter *as_session_meter(const as_session *s, int rank);
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The staged files of a save: made at their full size, opened by their writers.
+ */
+#ifndef ALLSHARD_TRANSFER_STAGE_H
+#define ALLSHARD_TRANSFER_STAGE_H
+
+#include "transfer/prepare.h"
+
+/* Staged files are opened by path on every rank; only the main process has the transaction. */
+typedef struct as_stage {
+    const as_save_call *call;
+    const as_prepared *prepared;
+    as_buffer path; /* of the file opened last, for error texts */
+} as_stage;
+
+/* Makes the files whose headers this rank built, and the small files that fall to it; at most
+ * call->creators ranks at a time. Collective. */
+int as_stage_create(as_stage *s, as_error *e);
+
+/* Opens the staged file of that number for writing; *name lives until the next call. */
+int as_stage_open(as_stage *s, int32_t file, int *fd, const char **name, as_error *e);
+
+/* Gives the files the mode that the caller wants, where they could not be written with it.
+ * Collective. */
+int as_stage_settle(as_stage *s, as_error *e);
+
+void as_stage_free(as_stage *s);
+
+#endif

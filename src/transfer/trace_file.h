@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The spans of all ranks as one file in Chrome's trace-event format ("JSON Object Format" with
+ * complete events, https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMh4h6I0nSsKchNAySU).
+ */
+#ifndef ALLSHARD_TRANSFER_TRACE_FILE_H
+#define ALLSHARD_TRANSFER_TRACE_FILE_H
+
+#include "transfer/session.h"
+
+/* The main process writes `path`, anew. A process of the trace is a rank, a row one of its
+ * threads; times are microseconds since 1970 by each host's own clock. Collective. */
+int as_trace_file_write(as_session *s, const char *path, as_error *e);
+
+#endif
