@@ -278,7 +278,7 @@ static void test_fields(void **state)
                                          "total_size", "tensor_count", "files"};
     as_buffer bytes = AS_BUFFER_INIT;
     make_bytes(&model, NULL, NULL, &bytes);
-    for (size_t i = 0; i < 2 * COUNT(fields) + 5; i++) {
+    for (size_t i = 0; i < 2 * COUNT(fields) + 6; i++) {
         json_t *root;
         as_manifest m;
         const char *field = fields[i % COUNT(fields)];
@@ -297,6 +297,7 @@ static void test_fields(void **state)
                 {"files", "[{\"name\":\"a\",\"size\":-1,\"role\":\"shard\"}]"},
                 {"writers", "[1, \"2\"]"},
                 {"index", "\"../model.safetensors.index.json\""},
+                {"engine", "7"},
             };
             size_t k = i - 2 * COUNT(fields);
             field = bad[k].field;
@@ -316,6 +317,108 @@ static void test_fields(void **state)
     as_buffer_free(&bytes);
 }
 
+/* A part whose files have checksums: blocks of 16 bytes. */
+static const uint64_t three_sums[] = {0, UINT64_MAX, 0x0123456789abcdef};
+static const uint64_t no_sums[] = {0};
+
+static as_manifest_part summed_part(as_manifest_file *files)
+{
+    files[0] = (as_manifest_file){
+        .name = "ema.safetensors", .size = 33, .sums = three_sums, .sum_count = 3};
+    files[1] = (as_manifest_file){.name = "empty.json", .role = AS_ROLE_EXTRA, .sums = no_sums};
+    files[2] = (as_manifest_file){.name = "config.json",
+                                  .size = 20,
+                                  .role = AS_ROLE_EXTRA,
+                                  .sums = three_sums,
+                                  .sum_count = 2};
+    as_manifest_part part = optimizer;
+    part.part = "ema";
+    part.pattern = "ema{suffix}.safetensors";
+    part.block_size = 16;
+    part.checksum = "xxh3-64";
+    part.engine = "uring";
+    part.engine_reason = "ext4: \"fast\"";
+    part.files = files;
+    part.file_count = 3;
+    return part;
+}
+
+static void test_sums(void **state)
+{
+    (void)state;
+    as_manifest_file files[3];
+    as_manifest_part part = summed_part(files);
+    as_buffer bytes = AS_BUFFER_INIT;
+    as_manifest m;
+    make_bytes(&part, NULL, NULL, &bytes);
+    parse(&bytes, &m);
+    const as_manifest_part *p = as_manifest_find(&m, "ema");
+    check_part(p, &part);
+    assert_string_equal(p->engine, "uring");
+    assert_string_equal(p->engine_reason, "ext4: \"fast\"");
+    for (size_t i = 0; i < 3; i++) {
+        assert_non_null(p->files[i].sums);
+        assert_int_equal(p->files[i].sum_count, files[i].sum_count);
+        for (size_t k = 0; k < files[i].sum_count; k++) {
+            assert_true(p->files[i].sums[k] == files[i].sums[k]);
+        }
+    }
+    as_manifest_free(&m);
+    /* Another part brings the shared file anew, in other blocks: its sums hold no more there. */
+    as_buffer both = AS_BUFFER_INIT;
+    make_bytes(&optimizer, &bytes, NULL, &both);
+    parse(&both, &m);
+    p = as_manifest_find(&m, "ema");
+    assert_non_null(p);
+    assert_true(p->files[2].size == 33 && !p->files[2].sums);
+    assert_int_equal(p->files[0].sum_count, 3);
+    as_manifest_free(&m);
+    as_buffer_free(&both);
+    as_buffer_free(&bytes);
+}
+
+/* Checksums that are no text, no digits, too few or too many: refused. */
+static void test_bad_sums(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "7",
+        "null",
+        "\"\"",
+        "\"0123456789abcdef0123456789abcdef\"",
+        "\"0123456789abcdef0123456789abcdef0123456789abcde\"",
+        "\"0123456789abcdef0123456789abcdef0123456789abcdeg\"",
+        "\"0123456789ABCDEF0123456789abcdef0123456789abcdef\"",
+        "\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\""};
+    as_manifest_file files[3];
+    as_manifest_part part = summed_part(files);
+    as_buffer bytes = AS_BUFFER_INIT;
+    make_bytes(&part, NULL, NULL, &bytes);
+    for (size_t i = 0; i <= COUNT(bad); i++) {
+        json_t *root;
+        as_manifest m;
+        assert_int_equal(as_unseal(bytes.data, bytes.size, "m", &root, NULL), AS_OK);
+        json_t *object = json_object_get(json_object_get(root, "parts"), "ema");
+        json_t *file = json_array_get(json_object_get(object, "files"), 0);
+        if (i < COUNT(bad)) {
+            json_t *value = json_loads(bad[i], JSON_DECODE_ANY, NULL);
+            assert_int_equal(json_object_set_new(file, "checksums", value), 0);
+        } else { /* blocks of no bytes */
+            assert_int_equal(json_object_set_new(object, "block_size", json_integer(0)), 0);
+        }
+        as_buffer changed = AS_BUFFER_INIT;
+        as_error e = AS_ERROR_INIT;
+        assert_int_equal(as_seal(root, &changed, NULL), AS_OK);
+        json_decref(root);
+        assert_int_equal(as_manifest_from_bytes(changed.data, changed.size, "M", &m, &e),
+                         AS_FORMAT);
+        assert_non_null(strstr(as_error_text(&e), "checksums"));
+        as_error_clear(&e);
+        as_buffer_free(&changed);
+    }
+    as_buffer_free(&bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +429,8 @@ int main(void)
         cmocka_unit_test(test_unknown_keys_stay),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_bad_sums),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

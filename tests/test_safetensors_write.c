@@ -125,6 +125,33 @@ static void test_writer(void **state)
     as_pairs_free(&pairs);
 }
 
+/* Data on a boundary: spaces fill the gap, and the reader takes the file all the same. */
+static void test_writer_align(void **state)
+{
+    (void)state;
+    for (int64_t align = 1; align <= 1 << 20; align *= 2) {
+        as_format_tensor t[] = {tensor("a", 1, AS_F32), tensor("b", 1, AS_U8)};
+        as_file_layout l;
+        as_table table;
+        as_error e = AS_ERROR_INIT;
+        ASSERT_CODE(AS_OK, as_safetensors_layout(t, 2, NULL, align, &l, &e), &e);
+        uint64_t size = l.literals[0].size;
+        assert_int_equal(size % (uint64_t)(align < 8 ? 8 : align), 0);
+        assert_true(size <= 136 || size <= (uint64_t)align);
+        assert_int_equal(t[0].offset, size);
+        assert_int_equal(t[1].offset, size + 8);
+        assert_int_equal(l.file_size, size + 10);
+        char *file = calloc(1, l.file_size);
+        assert_non_null(file);
+        memcpy(file, l.literals[0].bytes, size);
+        as_source source = as_source_memory(file, l.file_size, "aligned");
+        ASSERT_CODE(AS_OK, as_format_safetensors.read(&source, &table, NULL, &e), &e);
+        as_table_free(&table);
+        free(file);
+        as_file_layout_free(&l);
+    }
+}
+
 static void test_writer_refuses(void **state)
 {
     (void)state;
@@ -232,9 +259,10 @@ static void test_table_and_pairs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),         cmocka_unit_test(test_writer),
-        cmocka_unit_test(test_writer_refuses), cmocka_unit_test(test_writer_limit),
-        cmocka_unit_test(test_formats),        cmocka_unit_test(test_table_and_pairs),
+        cmocka_unit_test(test_golden),          cmocka_unit_test(test_writer),
+        cmocka_unit_test(test_writer_align),    cmocka_unit_test(test_writer_refuses),
+        cmocka_unit_test(test_writer_limit),    cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_table_and_pairs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
