@@ -278,28 +278,111 @@ static void replicas_share_the_work(void **state)
     }
 }
 
-/* A block of many small tensors of equal replicas does not fall to the lowest rank each time. */
+/* The difference between the rank that writes most and the one that writes least, of those that
+ * write. */
+static int64_t unevenness(const test_world *w, const int32_t *writers)
+{
+    int64_t least = INT64_MAX;
+    int64_t most = 0;
+    for (int r = 0; r < w->ranks; r++) {
+        int64_t bytes = w->planners[r].plan.own_bytes;
+        if (writers && writers[r] != r) {
+            assert_int_equal(bytes, 0);
+            continue;
+        }
+        least = bytes < least ? bytes : least;
+        most = bytes > most ? bytes : most;
+    }
+    return most - least;
+}
+
+/* Blocks of many small tensors, or of many small pieces, are spread to within one block over
+ * all ranks, whoever holds them. */
 static void seams_are_spread(void **state)
 {
     (void)state;
     static test_world w;
-    open_world(&w, 4);
-    char name[16];
-    for (int i = 0; i < 4000; i++) {
-        (void)snprintf(name, sizeof name, "t%04d", i);
-        const int64_t shape = 25;
-        const int64_t zero = 0;
-        as_declaration d = {
-            .name = name,
-            .order = i + 1,
-            .box = {.dtype = AS_F32, .ndim = 1, .shape = &shape, .offset = &zero, .local = &shape}};
-        declare(&w, i % 4, &d);
+    uint64_t seed = 12;
+    const enum spread kinds[] = {SPREAD_ROWS, SPREAD_FLAT, SPREAD_SLICES};
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        for (int i = 0; i < 10; i++) {
+            test_model m = {.count = MOST_TENSORS};
+            for (size_t t = 0; t < m.count; t++) {
+                m.tensors[t] = (test_tensor){
+                    .name = "t", .dtype = AS_BF16, .ndim = 2, .shape = {between(&seed, 40, 200), 40}};
+                m.tensors[t].name[1] = (char)('a' + t);
+                m.tensors[t].bytes = 2 * 40 * m.tensors[t].shape[0];
+            }
+            as_save_request request = save_request(INT64_MAX, 4096);
+            open_world(&w, (int)between(&seed, 8, MOST_RANKS)); /* no piece fills a block */
+            spread_model(&seed, &w, &m, kinds[k]);
+            assert_int_equal(plan_save(&w, &request, NULL), AS_OK);
+            assert_true(unevenness(&w, NULL) <= 4096);
+            assert_true(w.planners[0].steps_run > 0);
+            check_world(&w, 4096);
+            close_world(&w);
+        }
     }
+}
+
+/* Ranks that have a writer write nothing; what they hold is written all the same. */
+static void delegates_write(void **state)
+{
+    (void)state;
+    static test_world w;
+    uint64_t seed = 13;
+    for (int i = 0; i < 300; i++) {
+        test_model m;
+        random_model(&seed, &m);
+        int32_t writers[MOST_RANKS];
+        int ranks = (int)between(&seed, 1, MOST_RANKS);
+        int node = (int)between(&seed, 1, 8);
+        int each = (int)between(&seed, 1, node);
+        for (int r = 0; r < ranks; r++) {
+            writers[r] = r / node * node + r % node % each;
+        }
+        as_save_request request = save_request(total_bytes(&m) / 2, 256);
+        request.writers = writers;
+        open_world(&w, ranks);
+        spread_model(&seed, &w, &m, SPREAD_KINDS);
+        assert_int_equal(plan_save(&w, &request, NULL), AS_OK);
+        for (int r = 0; r < ranks; r++) {
+            assert_true(writers[r] == r || w.planners[r].plan.own_bytes == 0);
+        }
+        check_world(&w, 256);
+        close_world(&w);
+    }
+}
+
+/* With all in replicas, a writer reads its own and no other's, whoever else has none to write. */
+static void delegates_share_evenly(void **state)
+{
+    (void)state;
+    static test_world w;
+    uint64_t seed = 14;
+    test_model m = {.count = 2};
+    for (size_t k = 0; k < m.count; k++) {
+        m.tensors[k] = (test_tensor){
+            .name = "t", .dtype = AS_F32, .ndim = 1, .shape = {100000}, .bytes = 400000};
+        m.tensors[k].name[1] = (char)('a' + k);
+    }
+    const int32_t writers[] = {0, 1, 0, 1, 4, 5, 4, 5};
     as_save_request request = save_request(INT64_MAX, 4096);
+    request.writers = writers;
+    open_world(&w, 8);
+    spread_model(&seed, &w, &m, SPREAD_REPLICAS);
     assert_int_equal(plan_save(&w, &request, NULL), AS_OK);
-    for (int r = 0; r < 4; r++) {
-        assert_in_range(w.planners[r].plan.own_bytes, 400000 / 4 / 2, 400000);
+    assert_true(unevenness(&w, writers) <= 4096);
+    for (int r = 0; r < w.ranks; r++) { /* the header alone is not everyone's */
+        assert_in_range(w.planners[r].plan.moved_bytes, 0, 4096);
     }
+    close_world(&w);
+    const int32_t wrong[] = {1, 2, 2};
+    request.writers = wrong;
+    open_world(&w, 3);
+    as_error e = AS_ERROR_INIT;
+    ASSERT_CODE(AS_INTERNAL, as_planner_save(&w.planners[0], 0, 3, &w.states[0], &request, &e), &e);
+    as_error_clear(&e);
     close_world(&w);
 }
 
@@ -361,10 +444,9 @@ static void the_summary_adds_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_byte_has_one_writer),
-        cmocka_unit_test(replicas_share_the_work),
-        cmocka_unit_test(seams_are_spread),
-        cmocka_unit_test(the_summary_adds_up),
+        cmocka_unit_test(every_byte_has_one_writer), cmocka_unit_test(replicas_share_the_work),
+        cmocka_unit_test(seams_are_spread),          cmocka_unit_test(delegates_write),
+        cmocka_unit_test(delegates_share_evenly),    cmocka_unit_test(the_summary_adds_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

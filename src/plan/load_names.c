@@ -118,5 +118,5 @@ int as_load_regions(as_planner *p, as_mail *mail, as_error *e)
             code = as_regions_add(&p->schedule.regions, &p->catalog, t, false, &p->fault, e);
         }
     }
-    return code == AS_OK ? as_schedule_ask(&p->schedule, mail->out, e) : code;
+    return code == AS_OK ? as_schedule_ask(&p->schedule, mail, e) : code;
 }

@@ -13,7 +13,9 @@ static const as_planner_step save_steps[] = {
     {as_save_split, AS_MOVE_EXCHANGE},     {as_save_headers, AS_MOVE_EXCHANGE},
     {as_save_sizes, AS_MOVE_SHARE},        {as_save_regions, AS_MOVE_EXCHANGE},
     {as_planner_answer, AS_MOVE_EXCHANGE}, {as_planner_cut, AS_MOVE_EXCHANGE},
-    {as_planner_settle, AS_MOVE_EXCHANGE}, {as_planner_finish, AS_MOVE_DONE},
+    {as_planner_settle, AS_MOVE_EXCHANGE}, {as_planner_weigh, AS_MOVE_SHARE},
+    {as_planner_level, AS_MOVE_EXCHANGE},  {as_planner_hand, AS_MOVE_EXCHANGE},
+    {as_planner_finish, AS_MOVE_DONE},
 };
 
 static const as_planner_step load_steps[] = {
@@ -21,7 +23,9 @@ static const as_planner_step load_steps[] = {
     {as_load_check, AS_MOVE_EXCHANGE},     {as_load_tell_names, AS_MOVE_EXCHANGE},
     {as_load_sizes, AS_MOVE_SHARE},        {as_load_regions, AS_MOVE_EXCHANGE},
     {as_planner_answer, AS_MOVE_EXCHANGE}, {as_planner_cut, AS_MOVE_EXCHANGE},
-    {as_planner_settle, AS_MOVE_EXCHANGE}, {as_planner_finish, AS_MOVE_DONE},
+    {as_planner_settle, AS_MOVE_EXCHANGE}, {as_planner_weigh, AS_MOVE_SHARE},
+    {as_planner_level, AS_MOVE_EXCHANGE},  {as_planner_hand, AS_MOVE_EXCHANGE},
+    {as_planner_finish, AS_MOVE_DONE},
 };
 
 static int init(as_planner *p, int rank, int size, const as_state *state, int64_t block_bytes,
@@ -37,11 +41,28 @@ static int init(as_planner *p, int rank, int size, const as_state *state, int64_
     return as_state_sorted(state, &p->sorted, e);
 }
 
+/* Whoever writes for others writes for itself. */
+static int check_writers(as_planner *p, as_error *e)
+{
+    const int32_t *writers = p->save->writers;
+    for (int r = 0; writers && r < p->size; r++) {
+        bool known = writers[r] >= 0 && writers[r] < p->size;
+        if (!known || writers[writers[r]] != writers[r]) {
+            return as_fail(e, AS_INTERNAL, 0,
+                           "rank %d is to write for rank %d, but does not write for itself",
+                           (int)writers[r], r);
+        }
+    }
+    p->schedule.writers = writers;
+    return AS_OK;
+}
+
 int as_planner_save(as_planner *p, int rank, int size, const as_state *state,
                     const as_save_request *request, as_error *e)
 {
     *p = (as_planner){.save = request, .steps = save_steps};
-    return init(p, rank, size, state, request->block_bytes, e);
+    int code = init(p, rank, size, state, request->block_bytes, e);
+    return code == AS_OK ? check_writers(p, e) : code;
 }
 
 int as_planner_load(as_planner *p, int rank, int size, const as_state *state,
@@ -55,6 +76,7 @@ int as_planner_load(as_planner *p, int rank, int size, const as_state *state,
 int as_planner_next(as_planner *p, as_mail *mail, enum as_planner_move *move, as_error *e)
 {
     const as_planner_step *step = p->steps++;
+    p->steps_run++;
     *move = step->move;
     return step->run(p, mail, e);
 }
@@ -64,6 +86,7 @@ void as_planner_free(as_planner *p)
     free(p->sorted);
     as_catalog_free(&p->catalog);
     as_regions_free(&p->schedule.regions);
+    as_seams_free(&p->schedule.seams);
     as_plan_free(&p->plan);
     as_buffer_free(&p->ties);
     as_found_free(&p->found);
@@ -108,17 +131,32 @@ int as_planner_take_sizes(as_planner *p, const as_mail *mail, as_error *e)
 
 int as_planner_answer(as_planner *p, as_mail *mail, as_error *e)
 {
-    return as_schedule_answer(&p->schedule, &mail->in, mail->in_at, mail->out, e);
+    return as_schedule_answer(&p->schedule, mail, e);
 }
 
 int as_planner_cut(as_planner *p, as_mail *mail, as_error *e)
 {
-    return as_schedule_cut(&p->schedule, &mail->in, mail->in_at, mail->out, e);
+    return as_schedule_cut(&p->schedule, mail, e);
 }
 
 int as_planner_settle(as_planner *p, as_mail *mail, as_error *e)
 {
-    return as_schedule_settle(&p->schedule, &mail->in, mail->in_at, &p->plan, mail->out, e);
+    return as_seams_settle(&p->schedule, mail, &p->plan, e);
+}
+
+int as_planner_weigh(as_planner *p, as_mail *mail, as_error *e)
+{
+    return as_seams_weigh(&p->schedule, mail, e);
+}
+
+int as_planner_level(as_planner *p, as_mail *mail, as_error *e)
+{
+    return as_seams_level(&p->schedule, mail, e);
+}
+
+int as_planner_hand(as_planner *p, as_mail *mail, as_error *e)
+{
+    return as_seams_hand(&p->schedule, mail, e);
 }
 
 /* To save, a writer that was given a block of several regions may hold a box itself that the
@@ -159,7 +197,7 @@ static int prefer_own(as_planner *p, as_error *e)
 
 int as_planner_finish(as_planner *p, as_mail *mail, as_error *e)
 {
-    int code = as_schedule_finish(&p->schedule, &mail->in, mail->in_at, &p->plan, e);
+    int code = as_schedule_finish(mail, &p->plan, e);
     if (code == AS_OK && p->save) {
         code = prefer_own(p, e);
     }

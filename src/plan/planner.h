@@ -39,7 +39,8 @@ struct as_planner {
     const as_save_request *save; /* one of the two */
     const as_load_request *load;
     const as_planner_step *steps;
-    size_t *sorted; /* the state's pieces by name */
+    int64_t steps_run; /* so far */
+    size_t *sorted;    /* the state's pieces by name */
     as_catalog catalog;
     as_fault fault; /* who knows the names that an error's text needs */
     as_schedule schedule;
@@ -70,6 +71,9 @@ void as_planner_free(as_planner *p);
 int as_planner_answer(as_planner *p, as_mail *mail, as_error *e);
 int as_planner_cut(as_planner *p, as_mail *mail, as_error *e);
 int as_planner_settle(as_planner *p, as_mail *mail, as_error *e);
+int as_planner_weigh(as_planner *p, as_mail *mail, as_error *e);
+int as_planner_level(as_planner *p, as_mail *mail, as_error *e);
+int as_planner_hand(as_planner *p, as_mail *mail, as_error *e);
 int as_planner_finish(as_planner *p, as_mail *mail, as_error *e);
 
 /* Takes what as_planner_share_size put into the share of every rank. */

@@ -22,6 +22,9 @@ typedef struct as_save_request {
     const char *const *discard; /* of tied names, those to discard if another can be kept */
     size_t discard_count;
     const as_pairs *metadata; /* the user's; only the main process's counts. May be NULL */
+    /* [ranks]: the rank that writes in place of each, the same on all ranks; who writes for another
+     * writes for itself too. NULL: every rank for itself. */
+    const int32_t *writers;
 } as_save_request;
 
 /* A file whose header this rank has read. */

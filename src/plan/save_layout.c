@@ -344,5 +344,5 @@ int as_save_regions(as_planner *p, as_mail *mail, as_error *e)
             code = as_regions_add(&p->schedule.regions, &p->catalog, t, true, &p->fault, e);
         }
     }
-    return code == AS_OK ? as_schedule_ask(&p->schedule, mail->out, e) : code;
+    return code == AS_OK ? as_schedule_ask(&p->schedule, mail, e) : code;
 }

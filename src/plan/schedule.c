@@ -12,7 +12,7 @@ enum { ASK_GROUP = 0, ASK_FILE = 2, ASK_LOW = 3, ASK_BYTES = 4, ASK_REGION = 5, 
 /* Coordinator → owner. */
 enum { ANSWER_REGION = 0, ANSWER_PREFIX = 1, ANSWER_TOTAL = 2, ANSWER_WORDS = 3 };
 
-int as_schedule_ask(as_schedule *s, as_buffer *out, as_error *e)
+int as_schedule_ask(as_schedule *s, as_mail *mail, as_error *e)
 {
     int code = AS_OK;
     for (size_t i = 0; i < as_regions_count(&s->regions) && code == AS_OK; i++) {
@@ -25,7 +25,7 @@ int as_schedule_ask(as_schedule *s, as_buffer *out, as_error *e)
             [ASK_BYTES] = r->high - r->low,
             [ASK_REGION] = (int64_t)i,
         };
-        code = as_words_put(&out[as_hash_owner(r->group, s->size)], words, ASK_WORDS, e);
+        code = as_words_put(&mail->out[as_hash_owner(r->group, s->size)], words, ASK_WORDS, e);
     }
     return code;
 }
@@ -66,17 +66,17 @@ static int answer_group(const asked *asks, size_t first, size_t last, as_buffer 
     return code;
 }
 
-int as_schedule_answer(as_schedule *s, const as_buffer *in, const size_t *in_at, as_buffer *out,
-                       as_error *e)
+int as_schedule_answer(as_schedule *s, as_mail *mail, as_error *e)
 {
-    size_t count = in->size / sizeof(int64_t) / ASK_WORDS;
+    size_t count = mail->in.size / sizeof(int64_t) / ASK_WORDS;
     asked *asks = malloc((count ? count : 1) * sizeof *asks);
     if (!asks) {
         return as_fail_nomem(e);
     }
     size_t n = 0;
     for (int rank = 0; rank < s->size; rank++) {
-        as_words w = as_words_of(in->data + in_at[rank], in_at[rank + 1] - in_at[rank]);
+        as_words w = as_words_of(mail->in.data + mail->in_at[rank],
+                                 mail->in_at[rank + 1] - mail->in_at[rank]);
         const int64_t *words;
         while ((words = as_words_take(&w, ASK_WORDS))) {
             asks[n++] = (asked){.words = words, .rank = rank};
@@ -87,7 +87,7 @@ int as_schedule_answer(as_schedule *s, const as_buffer *in, const size_t *in_at,
     size_t first = 0;
     for (size_t i = 1; i <= n && code == AS_OK; i++) {
         if (i == n || memcmp(asks[i].words, asks[first].words, 2 * sizeof(int64_t)) != 0) {
-            code = answer_group(asks, first, i, out, e);
+            code = answer_group(asks, first, i, mail->out, e);
             first = i;
         }
     }
@@ -101,7 +101,7 @@ static int block_writer(const as_schedule *s, const as_region *r, int64_t block)
     int64_t place = r->prefix + as_max_i64(block, r->low) - r->low;
     int64_t count = (int64_t)r->rank_count;
     int64_t slot = (int64_t)((__int128)place * count / r->total);
-    return as_region_ranks(&s->regions, r)[as_min_i64(slot, count - 1)];
+    return as_schedule_writer(s, as_region_ranks(&s->regions, r)[as_min_i64(slot, count - 1)]);
 }
 
 static int block_planner(const as_schedule *s, int32_t file, int64_t block)
@@ -142,11 +142,9 @@ static int cut_region(const as_schedule *s, const as_region *r, as_buffer *out, 
     return code;
 }
 
-int as_schedule_cut(as_schedule *s, const as_buffer *in, const size_t *in_at, as_buffer *out,
-                    as_error *e)
+int as_schedule_cut(as_schedule *s, as_mail *mail, as_error *e)
 {
-    (void)in_at; /* who coordinated does not matter */
-    as_words w = as_words_of(in->data, in->size);
+    as_words w = as_words_of(mail->in.data, mail->in.size);
     const int64_t *words;
     while ((words = as_words_take(&w, ANSWER_WORDS))) {
         as_region *r = as_regions_at(&s->regions, (size_t)words[ANSWER_REGION]);
@@ -155,105 +153,8 @@ int as_schedule_cut(as_schedule *s, const as_buffer *in, const size_t *in_at, as
     }
     int code = AS_OK;
     for (size_t i = 0; i < as_regions_count(&s->regions) && code == AS_OK; i++) {
-        code = cut_region(s, as_regions_at(&s->regions, i), out, e);
+        code = cut_region(s, as_regions_at(&s->regions, i), mail->out, e);
     }
-    return code;
-}
-
-static int compare_seams(const void *a, const void *b, void *block_bytes)
-{
-    const int64_t *x = *(const int64_t *const *)a;
-    const int64_t *y = *(const int64_t *const *)b;
-    int64_t unit = *(const int64_t *)block_bytes;
-    int64_t keys[3][2] = {{x[AS_P_FILE], y[AS_P_FILE]},
-                          {x[AS_P_LOW] / unit, y[AS_P_LOW] / unit},
-                          {x[AS_P_WRITER], y[AS_P_WRITER]}};
-    for (int k = 0; k < 3; k++) {
-        if (keys[k][0] != keys[k][1]) {
-            return keys[k][0] < keys[k][1] ? -1 : 1;
-        }
-    }
-    return (x[AS_P_LOW] > y[AS_P_LOW]) - (x[AS_P_LOW] < y[AS_P_LOW]);
-}
-
-/* Bytes that the parts from `i` on of one writer sum to; *next is the part after them. */
-static int64_t writer_share(const int64_t *const *seams, size_t i, size_t last, size_t *next)
-{
-    int64_t bytes = 0;
-    size_t k = i;
-    for (; k < last && seams[k][AS_P_WRITER] == seams[i][AS_P_WRITER]; k++) {
-        bytes += seams[k][AS_P_HIGH] - seams[k][AS_P_LOW];
-    }
-    *next = k;
-    return bytes;
-}
-
-/* The writer of a block of several regions: one of those that have at least half as much of
- * it as the one with the most; which of them, the block's number decides, so that blocks of
- * many small equal parts do not all fall to the lowest rank. seams[first, last) are sorted
- * by writer. */
-static int choose_writer(const as_schedule *s, const int64_t *const *seams, size_t first,
-                         size_t last)
-{
-    int64_t most = 0;
-    size_t next;
-    for (size_t i = first; i < last; i = next) {
-        most = as_max_i64(most, writer_share(seams, i, last, &next));
-    }
-    int64_t candidates = 0;
-    for (size_t i = first; i < last; i = next) {
-        candidates += 2 * writer_share(seams, i, last, &next) >= most;
-    }
-    int64_t number = seams[first][AS_P_LOW] / s->block_bytes + seams[first][AS_P_FILE];
-    int64_t pick = candidates ? number % candidates : 0; /* the one with the most is always one */
-    for (size_t i = first; i < last; i = next) {
-        if (2 * writer_share(seams, i, last, &next) >= most && pick-- == 0) {
-            return (int)seams[i][AS_P_WRITER];
-        }
-    }
-    return (int)seams[first][AS_P_WRITER];
-}
-
-static int settle_seams(const as_schedule *s, as_buffer *messages, as_buffer *out, as_error *e)
-{
-    const int64_t **seams = (const int64_t **)(void *)messages->data;
-    size_t count = messages->size / sizeof(const int64_t *);
-    int64_t unit = s->block_bytes;
-    if (!seams) {
-        return AS_OK;
-    }
-    qsort_r(seams, count, sizeof *seams, compare_seams, &unit);
-    int code = AS_OK;
-    for (size_t first = 0; first < count && code == AS_OK;) {
-        size_t last = first + 1;
-        while (last < count && seams[last][AS_P_FILE] == seams[first][AS_P_FILE] &&
-               seams[last][AS_P_LOW] / unit == seams[first][AS_P_LOW] / unit) {
-            last++;
-        }
-        int writer = choose_writer(s, seams, first, last);
-        for (; first < last && code == AS_OK; first++) {
-            code = as_words_put(&out[writer], seams[first], (size_t)seams[first][AS_P_LENGTH], e);
-        }
-    }
-    return code;
-}
-
-int as_schedule_settle(as_schedule *s, const as_buffer *in, const size_t *in_at, as_plan *plan,
-                       as_buffer *out, as_error *e)
-{
-    (void)in_at;
-    as_buffer seams = AS_BUFFER_INIT;
-    as_words w = as_words_of(in->data, in->size);
-    const int64_t *message;
-    int code = AS_OK;
-    while (code == AS_OK && (message = as_part_message_take(&w))) {
-        code = message[AS_P_SEAM] ? as_buffer_append(&seams, &message, sizeof message, e)
-                                  : as_part_message_keep(message, plan, e);
-    }
-    if (code == AS_OK) {
-        code = settle_seams(s, &seams, out, e);
-    }
-    as_buffer_free(&seams);
     return code;
 }
 
@@ -267,12 +168,9 @@ static int compare_parts(const void *a, const void *b)
     return (x->low > y->low) - (x->low < y->low);
 }
 
-int as_schedule_finish(as_schedule *s, const as_buffer *in, const size_t *in_at, as_plan *plan,
-                       as_error *e)
+int as_schedule_finish(const as_mail *mail, as_plan *plan, as_error *e)
 {
-    (void)s;
-    (void)in_at;
-    as_words w = as_words_of(in->data, in->size);
+    as_words w = as_words_of(mail->in.data, mail->in.size);
     const int64_t *message;
     int code = AS_OK;
     while (code == AS_OK && (message = as_part_message_take(&w))) {
