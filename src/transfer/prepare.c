@@ -161,6 +161,7 @@ static int make_plan(as_prepared *p, const as_save_call *call, as_error *e)
     (void)as_planner_save(&planner, as_comm_rank(comm), as_comm_size(comm), call->state,
                           &p->request, e);
     code = as_make_plan(comm, &planner, e);
+    call->session->meter.tally.plan_steps = planner.steps_run;
     if (code == AS_OK) {
         p->plan = planner.plan;
         planner.plan = (as_plan){0};
