@@ -217,11 +217,11 @@ static int read_source(as_copy *c, as_tool *tool, as_error *e)
         .allow_unexpected = 1, /* what the index does not name was told already */
         .block_bytes = values.block_size,
     };
-    double begin = as_clock();
+    double begin = as_seconds();
     as_progress_begin(&c->spread.progress, &tool->out, "reading");
     code = allshard_load(c->spread.state, c->source, &load);
     as_progress_end(&c->spread.progress);
-    c->reading = as_clock() - begin;
+    c->reading = as_seconds() - begin;
     free(found);
     return code == AS_OK ? AS_OK : as_spread_error(&c->spread, code, e);
 }
@@ -245,11 +245,11 @@ static int write_target(as_copy *c, as_tool *tool, as_error *e)
         .mode = values.mode,
         .block_bytes = values.block_size,
     };
-    double begin = as_clock();
+    double begin = as_seconds();
     as_progress_begin(&c->spread.progress, &tool->out, "writing");
     code = allshard_save(c->spread.state, c->target, &save);
     as_progress_end(&c->spread.progress);
-    c->writing = as_clock() - begin;
+    c->writing = as_seconds() - begin;
     return code == AS_OK ? AS_OK : as_spread_error(&c->spread, code, e);
 }
 

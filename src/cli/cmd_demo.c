@@ -89,11 +89,11 @@ static int save(as_spread *s, const char *target, double *seconds, as_error *e)
         .max_shard_size = options.max_shard_size,
         .pattern = options.pattern,
     };
-    double begin = as_clock();
+    double begin = as_seconds();
     as_progress_begin(&s->progress, &s->tool->out, "writing");
     int code = allshard_save(s->state, target, &save);
     as_progress_end(&s->progress);
-    *seconds = as_clock() - begin;
+    *seconds = as_seconds() - begin;
     return code == AS_OK ? AS_OK : as_spread_error(s, code, e);
 }
 

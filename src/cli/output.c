@@ -301,7 +301,7 @@ as_short_text as_human_seconds(double seconds)
     return s;
 }
 
-double as_clock(void)
+double as_seconds(void)
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);

@@ -80,6 +80,6 @@ as_short_text as_grouped(int64_t number);
 as_short_text as_human_seconds(double seconds);
 
 /* Seconds of a clock that only goes forward. */
-double as_clock(void);
+double as_seconds(void);
 
 #endif

@@ -12,7 +12,7 @@ enum { WIDEST = 40 };
 
 void as_progress_begin(as_progress *p, const as_output *out, const char *what)
 {
-    *p = (as_progress){.out = out, .what = what, .began = as_clock()};
+    *p = (as_progress){.out = out, .what = what, .began = as_seconds()};
 }
 
 static void draw(const as_progress *p, double part, double seconds)
@@ -44,7 +44,7 @@ void as_progress_update(int64_t done, int64_t total, void *user)
     if (!p->out || p->out->terminal < 0 || total <= 0) {
         return;
     }
-    double now = as_clock();
+    double now = as_seconds();
     if (now - p->began < first_after || now - p->drawn < again_after) {
         return;
     }

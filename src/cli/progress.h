@@ -12,7 +12,7 @@
 typedef struct as_progress {
     const as_output *out;
     const char *what; /* "writing" */
-    double began;     /* as_clock */
+    double began;     /* as_seconds */
     double drawn;     /* when the bar was drawn last; 0: never */
 } as_progress;
 
