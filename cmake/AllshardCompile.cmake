@@ -8,7 +8,8 @@ set(allshard_sanitize_flags -fsanitize=address,undefined -fno-sanitize-recover=a
 function(allshard_compile target)
     set_target_properties(${target} PROPERTIES C_VISIBILITY_PRESET hidden)
     target_compile_definitions(${target} PRIVATE _GNU_SOURCE _FILE_OFFSET_BITS=64
-                                                 ${allshard_public_definitions})
+                                                 ${allshard_public_definitions}
+                                                 ${allshard_private_definitions})
     target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion -Wshadow
                                              -Wstrict-prototypes -Wmissing-prototypes)
     if(ALLSHARD_WERROR)

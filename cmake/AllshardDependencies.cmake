@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Finds what allshard needs, and says by package name what is missing.
 # Sets: allshard_public_libraries, allshard_private_libraries,
-#       allshard_public_definitions, CMOCKA_FOUND (target PkgConfig::CMOCKA).
+#       allshard_public_definitions, allshard_private_definitions, CMOCKA_FOUND (target PkgConfig::CMOCKA).
 
 find_package(PkgConfig QUIET)
 if(NOT PKG_CONFIG_FOUND)
@@ -18,6 +18,8 @@ endfunction()
 
 allshard_require(JANSSON jansson libjansson-dev jansson-devel)
 allshard_require(XXHASH libxxhash libxxhash-dev xxhash-devel)
+# Without it the engine "uring" works as "direct" does.
+pkg_check_modules(URING QUIET IMPORTED_TARGET GLOBAL liburing)
 pkg_check_modules(CMOCKA QUIET IMPORTED_TARGET cmocka)
 
 set(CMAKE_THREAD_PREFER_PTHREAD TRUE)
@@ -26,7 +28,19 @@ find_package(Threads REQUIRED)
 
 set(allshard_public_libraries)
 set(allshard_public_definitions)
+set(allshard_private_definitions)
 set(allshard_private_libraries PkgConfig::JANSSON PkgConfig::XXHASH Threads::Threads m)
+
+option(ALLSHARD_URING "Use io_uring where liburing is there" ON)
+if(ALLSHARD_URING AND URING_FOUND)
+    list(APPEND allshard_private_libraries PkgConfig::URING)
+    list(APPEND allshard_private_definitions ALLSHARD_HAVE_URING=1)
+    set(allshard_with_uring ON)
+else()
+    set(allshard_with_uring OFF)
+    message(STATUS "liburing: none (Debian, Ubuntu: liburing-dev; Fedora: liburing-devel); "
+                   "the engine uring will work as direct does")
+endif()
 
 if(ALLSHARD_MPI)
     find_package(MPI QUIET COMPONENTS C)

@@ -5,7 +5,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+#ifdef ALLSHARD_HAVE_URING
+#include <liburing.h>
+#endif
 
 enum { LARGEST_CALL = 1 << 30 };
 
@@ -13,6 +19,48 @@ static int call_openat(int folder, const char *path, int flags, mode_t mode)
 {
     return openat(folder, path, flags, mode);
 }
+
+static int call_ioctl(int fd, unsigned long request, void *argument)
+{
+    return ioctl(fd, request, argument);
+}
+
+#ifdef ALLSHARD_HAVE_URING
+static int call_uring_peek(struct io_uring *ring, struct io_uring_cqe **out)
+{
+    return io_uring_peek_cqe(ring, out);
+}
+#else
+static int io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
+{
+    (void)entries;
+    (void)ring;
+    (void)flags;
+    return -ENOSYS;
+}
+
+static int io_uring_register_buffers(struct io_uring *ring, const struct iovec *buffers,
+                                     unsigned count)
+{
+    (void)ring;
+    (void)buffers;
+    (void)count;
+    return -ENOSYS;
+}
+
+static int io_uring_submit(struct io_uring *ring)
+{
+    (void)ring;
+    return -ENOSYS;
+}
+
+static int call_uring_peek(struct io_uring *ring, struct io_uring_cqe **out)
+{
+    (void)ring;
+    (void)out;
+    return -ENOSYS;
+}
+#endif
 
 as_sys as_sys_table = {
     .openat = call_openat,
@@ -33,6 +81,17 @@ as_sys as_sys_table = {
     .fchmod = fchmod,
     .futimens = futimens,
     .flock = flock,
+    .sync_file_range = sync_file_range,
+    .fallocate = fallocate,
+    .statx = statx,
+    .fstatfs = fstatfs,
+    .ioctl = call_ioctl,
+    .preadv2 = preadv2,
+    .pthread_create = pthread_create,
+    .uring_init = io_uring_queue_init,
+    .uring_register = io_uring_register_buffers,
+    .uring_submit = io_uring_submit,
+    .uring_peek = call_uring_peek,
 };
 
 int as_read_all(int fd, void *bytes, size_t count, int64_t offset, const char *what, as_error *e)

@@ -7,12 +7,18 @@
 #define ALLSHARD_BASE_SYS_H
 
 #include <dirent.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "base/error.h"
+
+struct io_uring;
+struct io_uring_cqe;
+struct statfs;
 
 typedef struct as_sys {
     int (*openat)(int folder, const char *path, int flags, mode_t mode);
@@ -33,9 +39,26 @@ typedef struct as_sys {
     int (*fchmod)(int fd, mode_t mode);
     int (*futimens)(int fd, const struct timespec times[2]); /* NULL: now */
     int (*flock)(int fd, int operation);
+    int (*sync_file_range)(int fd, off_t offset, off_t count, unsigned flags);
+    int (*fallocate)(int fd, int mode, off_t offset, off_t count);
+    int (*statx)(int folder, const char *path, int flags, unsigned mask, struct statx *out);
+    int (*fstatfs)(int fd, struct statfs *out);
+    int (*ioctl)(int fd, unsigned long request, void *argument);
+    ssize_t (*preadv2)(int fd, const struct iovec *parts, int count, off_t offset, int flags);
+    /* 0 or the errno, which is not set. */
+    int (*pthread_create)(pthread_t *out, const pthread_attr_t *how, void *(*run)(void *),
+                          void *user);
+    /* liburing's functions without their prefix: what fails gives the negative errno, which is not
+     * set. Without liburing in the build, or io_uring in the kernel: -ENOSYS. */
+    int (*uring_init)(unsigned entries, struct io_uring *ring, unsigned flags);
+    int (*uring_register)(struct io_uring *ring, const struct iovec *buffers, unsigned count);
+    int (*uring_submit)(struct io_uring *ring); /* entries that the kernel took */
+    /* The next completion, which the caller marks as seen; -EAGAIN: none yet. */
+    int (*uring_peek)(struct io_uring *ring, struct io_uring_cqe **out);
 } as_sys;
 
-/* The table in use; a test may replace entries. */
+/* The table in use; a test may replace entries while no thread of an engine runs. Entries are
+ * called from several threads. */
 extern as_sys as_sys_table;
 
 /* Read and write all of it: EINTR and short counts are taken up again, single
