@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Trouble on purpose: counts the system calls that touch the disk and makes the n-th one
- * kill the process or fail; and small helpers for folders of files in tests.
+ * kill the process or fail; and small helpers for folders of files in tests. Calls are counted
+ * from all threads; trouble is set and ended while no thread of an engine runs.
  */
 #ifndef ALLSHARD_TESTS_DISK_FAULTS_H
 #define ALLSHARD_TESTS_DISK_FAULTS_H
@@ -9,11 +10,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#ifdef ALLSHARD_HAVE_URING
+#include <liburing.h>
+#endif
 
 #include "base/sys.h"
 
@@ -28,12 +34,13 @@ enum fault_mode {
 
 static struct {
     enum fault_mode mode;
-    int at;      /* 1 is the first call */
-    int error;   /* errno of failing calls */
-    int calls;   /* so far */
-    FILE *trace; /* one line per call, if not NULL */
+    int at;           /* 1 is the first call */
+    int error;        /* errno of failing calls */
+    atomic_int calls; /* so far */
+    FILE *trace;      /* one line per call, if not NULL */
 } fault;
 
+static _Thread_local int fault_call; /* the number of this thread's last call */
 static as_sys fault_real;
 
 enum fault_kind { KIND_READ = 0, KIND_CHANGE = 1, KIND_SPACE = 2 };
@@ -41,25 +48,25 @@ enum fault_kind { KIND_READ = 0, KIND_CHANGE = 1, KIND_SPACE = 2 };
 /* Counts a call. True: it has to fail, and errno is set. */
 static bool fault_hits(int kind)
 {
-    fault.calls++;
+    fault_call = atomic_fetch_add(&fault.calls, 1) + 1;
     bool hit = false;
     switch (fault.mode) {
     case FAULT_NONE:
     case FAULT_LIE:
         break;
     case FAULT_KILL:
-        if (fault.calls == fault.at) {
+        if (fault_call == fault.at) {
             (void)kill(getpid(), SIGKILL);
         }
         break;
     case FAULT_FAIL:
-        hit = fault.calls == fault.at;
+        hit = fault_call == fault.at;
         break;
     case FAULT_DEAD_DISK:
-        hit = fault.calls >= fault.at && kind != KIND_READ;
+        hit = fault_call >= fault.at && kind != KIND_READ;
         break;
     case FAULT_FULL_DISK:
-        hit = fault.calls >= fault.at && kind == KIND_SPACE;
+        hit = fault_call >= fault.at && kind == KIND_SPACE;
         break;
     }
     if (hit) {
@@ -71,7 +78,7 @@ static bool fault_hits(int kind)
 /* The result of a call that was made, or -1 if it has to lie. */
 static int fault_told(int result)
 {
-    if (fault.mode == FAULT_LIE && fault.calls == fault.at) {
+    if (fault.mode == FAULT_LIE && fault_call == fault.at) {
         errno = fault.error;
         return -1;
     }
@@ -129,7 +136,7 @@ static ssize_t fault_pwrite(int fd, const void *bytes, size_t count, off_t offse
 {
     if (fault_hits(KIND_SPACE)) {
         /* A full disk takes a part before it refuses. */
-        if (fault.mode == FAULT_FULL_DISK && count > 1 && fault.calls == fault.at) {
+        if (fault.mode == FAULT_FULL_DISK && count > 1 && fault_call == fault.at) {
             return fault_real.pwrite(fd, bytes, count / 2, offset);
         }
         return -1;
@@ -221,6 +228,71 @@ static int fault_flock(int fd, int operation)
     return fault_hits(KIND_READ) ? -1 : fault_told(fault_real.flock(fd, operation));
 }
 
+static int fault_sync_file_range(int fd, off_t offset, off_t count, unsigned flags)
+{
+    return fault_hits(KIND_CHANGE)
+               ? -1
+               : fault_told(fault_real.sync_file_range(fd, offset, count, flags));
+}
+
+static int fault_fallocate(int fd, int mode, off_t offset, off_t count)
+{
+    return fault_hits(KIND_SPACE) ? -1 : fault_told(fault_real.fallocate(fd, mode, offset, count));
+}
+
+static int fault_statx(int folder, const char *path, int flags, unsigned mask, struct statx *out)
+{
+    return fault_hits(KIND_READ) ? -1 : fault_real.statx(folder, path, flags, mask, out);
+}
+
+static int fault_fstatfs(int fd, struct statfs *out)
+{
+    return fault_hits(KIND_READ) ? -1 : fault_real.fstatfs(fd, out);
+}
+
+static int fault_ioctl(int fd, unsigned long request, void *argument)
+{
+    return fault_hits(KIND_CHANGE) ? -1 : fault_told(fault_real.ioctl(fd, request, argument));
+}
+
+static ssize_t fault_preadv2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+{
+    return fault_hits(KIND_READ) ? -1 : fault_real.preadv2(fd, parts, count, offset, flags);
+}
+
+static int fault_pthread_create(pthread_t *out, const pthread_attr_t *how, void *(*run)(void *),
+                                void *user)
+{
+    return fault_hits(KIND_READ) ? EAGAIN : fault_real.pthread_create(out, how, run, user);
+}
+
+static int fault_uring_init(unsigned entries, struct io_uring *ring, unsigned flags)
+{
+    return fault_hits(KIND_READ) ? -fault.error : fault_real.uring_init(entries, ring, flags);
+}
+
+static int fault_uring_register(struct io_uring *ring, const struct iovec *buffers, unsigned count)
+{
+    return fault_hits(KIND_READ) ? -fault.error : fault_real.uring_register(ring, buffers, count);
+}
+
+static int fault_uring_submit(struct io_uring *ring)
+{
+    return fault_hits(KIND_SPACE) ? -fault.error : fault_real.uring_submit(ring);
+}
+
+#ifdef ALLSHARD_HAVE_URING
+/* Completions are counted, not looks for them; what the kernel did is done all the same. */
+static int fault_uring_peek(struct io_uring *ring, struct io_uring_cqe **out)
+{
+    int result = fault_real.uring_peek(ring, out);
+    if (result == 0 && (fault_hits(KIND_SPACE) || fault_told(0) < 0)) {
+        (*out)->res = -fault.error;
+    }
+    return result;
+}
+#endif
+
 /* Puts the wrappers in place; once per process. */
 static inline void fault_install(void)
 {
@@ -243,6 +315,19 @@ static inline void fault_install(void)
     as_sys_table.fchmod = fault_fchmod;
     as_sys_table.futimens = fault_futimens;
     as_sys_table.flock = fault_flock;
+    as_sys_table.sync_file_range = fault_sync_file_range;
+    as_sys_table.fallocate = fault_fallocate;
+    as_sys_table.statx = fault_statx;
+    as_sys_table.fstatfs = fault_fstatfs;
+    as_sys_table.ioctl = fault_ioctl;
+    as_sys_table.preadv2 = fault_preadv2;
+    as_sys_table.pthread_create = fault_pthread_create;
+    as_sys_table.uring_init = fault_uring_init;
+    as_sys_table.uring_register = fault_uring_register;
+    as_sys_table.uring_submit = fault_uring_submit;
+#ifdef ALLSHARD_HAVE_URING
+    as_sys_table.uring_peek = fault_uring_peek;
+#endif
 }
 
 static inline void fault_set(enum fault_mode mode, int at, int error)

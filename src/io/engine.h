@@ -66,7 +66,15 @@ typedef struct as_engine_type {
     void (*close)(as_engine *engine); /* nothing may be under way; NULL is allowed */
 } as_engine_type;
 
-/* pwrite and pread by the calling thread. */
+/* pwrite and pread by a thread, through the page cache. */
 extern const as_engine_type as_engine_posix;
+/* pwrite and pread by threads, with O_DIRECT where options.direct is on. */
+extern const as_engine_type as_engine_direct;
+/* io_uring, with O_DIRECT where options.direct is on. Works as `direct` does where the kernel or
+ * the build has none. */
+extern const as_engine_type as_engine_uring;
+
+/* "posix", "direct", "uring"; NULL: there is no such engine. */
+const as_engine_type *as_engine_by_name(const char *name);
 
 #endif

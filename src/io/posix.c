@@ -1,97 +1,96 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "io/posix.h"
+
+#include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/clock.h"
 #include "base/sys.h"
-#include "io/engine.h"
+#include "io/workers.h"
 
-struct as_engine {
-    as_io *done; /* finished, not reaped yet */
-    as_error error;
+/* A copy into the page cache keeps one thread busy, and more would only take cores from the
+ * ranks. O_DIRECT waits instead: with two, the disk has the next block when one is done. */
+enum { BUFFERED_THREADS = 1, DIRECT_THREADS = 2 };
+
+struct as_posix {
+    as_direct *direct;
+    as_workers *workers;
 };
 
-static int open_engine(as_engine **out, const as_engine_options *options, as_error *e)
+static ssize_t call(const as_io *io, int64_t done, const as_direct_piece *piece)
 {
-    (void)options;
-    *out = calloc(1, sizeof **out);
-    if (!*out) {
+    char *at = io->bytes + done;
+    off_t offset = (off_t)(io->offset + done);
+    if (io->kind == AS_IO_WRITE) {
+        return as_sys_table.pwrite(piece->fd, at, (size_t)piece->count, offset);
+    }
+    return as_sys_table.pread(piece->fd, at, (size_t)piece->count, offset);
+}
+
+static int move(as_posix *p, const as_io *io, as_error *e)
+{
+    int64_t done = 0;
+    int64_t buffered = 0;
+    while (done < io->count) {
+        as_direct_piece piece = as_direct_next(p->direct, io, done);
+        ssize_t n = call(io, done, &piece);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0 && piece.direct && (errno == EINVAL || errno == EOPNOTSUPP)) {
+            as_direct_give_up(p->direct, io->file, io->kind == AS_IO_WRITE ? "write" : "read",
+                              errno);
+            continue;
+        }
+        if (n <= 0) {
+            return as_direct_fail(io, done, piece.count, n < 0 ? errno : 0, e);
+        }
+        as_direct_count(p->direct, piece.direct, n);
+        buffered += piece.direct ? 0 : n;
+        done += n;
+    }
+    return io->kind == AS_IO_WRITE ? as_direct_write_back(p->direct, io, buffered, e) : AS_OK;
+}
+
+static int work(void *user, as_io *io, as_error *e)
+{
+    as_posix *p = user;
+    return io->kind == AS_IO_SYNC ? as_sync(io->file->fd, io->file->name, e) : move(p, io, e);
+}
+
+int as_posix_open(as_posix **out, const as_engine_options *options, as_direct *direct, as_error *e)
+{
+    as_posix *p = calloc(1, sizeof *p);
+    if (!p) {
         return as_fail_nomem(e);
     }
-    (*out)->error = AS_ERROR_INIT;
+    p->direct = direct;
+    int threads = atomic_load(&direct->on) ? DIRECT_THREADS : BUFFERED_THREADS;
+    int code = as_workers_open(&p->workers, threads, work, p, options->trace, e);
+    if (code != AS_OK) {
+        free(p);
+        return code;
+    }
+    if (as_workers_count(p->workers) == 0) {
+        as_direct_note(direct, "no thread could be made: calls are not in the background");
+    }
+    *out = p;
     return AS_OK;
 }
 
-static int attach(as_engine *engine, as_io_file *file, as_error *e)
+void as_posix_close(as_posix *p)
 {
-    (void)engine;
-    (void)file;
-    (void)e;
-    return AS_OK;
-}
-
-static void detach(as_engine *engine, as_io_file *file)
-{
-    (void)engine;
-    (void)file;
-}
-
-static int work(as_io *io, as_error *e)
-{
-    const as_io_file *f = io->file;
-    switch (io->kind) {
-    case AS_IO_READ:
-        return as_read_all(f->fd, io->bytes, (size_t)io->count, io->offset, f->name, e);
-    case AS_IO_WRITE:
-        return as_write_all(f->fd, io->bytes, (size_t)io->count, io->offset, f->name, e);
-    default:
-        return as_sync(f->fd, f->name, e);
+    if (p) {
+        as_workers_close(p->workers);
     }
+    free(p);
 }
 
-static void submit(as_engine *engine, as_io *io)
+void as_posix_submit(as_posix *p, as_io *io)
 {
-    int64_t begin = as_clock();
-    io->code = work(io, &engine->error);
-    io->nanoseconds = as_clock() - begin;
-    io->next = engine->done;
-    engine->done = io;
+    as_workers_submit(p->workers, io);
 }
 
-static as_io *reap(as_engine *engine, as_error *e)
+as_io *as_posix_reap(as_posix *p, as_error *e)
 {
-    as_io *io = engine->done;
-    if (io) {
-        engine->done = io->next;
-    }
-    if (engine->error.code != AS_OK) {
-        (void)as_error_pass(e, &engine->error);
-    }
-    return io;
+    return as_workers_reap(p->workers, e);
 }
-
-static const char *used(const as_engine *engine, const char **reason)
-{
-    (void)engine;
-    *reason = NULL;
-    return "posix";
-}
-
-static void close_engine(as_engine *engine)
-{
-    if (engine) {
-        as_error_clear(&engine->error);
-    }
-    free(engine);
-}
-
-const as_engine_type as_engine_posix = {
-    .name = "posix",
-    .open = open_engine,
-    .attach = attach,
-    .detach = detach,
-    .submit = submit,
-    .reap = reap,
-    .used = used,
-    .close = close_engine,
-};
