@@ -27,6 +27,10 @@ void as_comm_free(as_comm *c); /* collective; NULL is allowed */
 int as_comm_rank(const as_comm *c);
 int as_comm_size(const as_comm *c);
 
+/* The lowest rank that shares memory with this one. Collective, and waits inside MPI: for the
+ * time when a context is opened. */
+int as_comm_lowest_on_node(as_comm *c, int *lowest, as_error *e);
+
 /* Agreement: if `e` holds an error on any rank, every rank gets the record of the lowest
  * such rank, with its rank and host filled in, and returns its code. Collective. */
 int as_comm_agree(as_comm *c, as_error *e);
@@ -72,5 +76,10 @@ int as_comm_barrier_begin(as_comm *c, as_message *m, as_error *e);
 /* A pause between tests: nothing at first, then short sleeps that grow to about a
  * millisecond. *idle counts the fruitless tests; set it to 0 when something moved. */
 void as_comm_pause(int *idle);
+
+/* The same inside a transfer, where a test is a walk over all that is under way: few tests at
+ * once, since a rank that looks for news takes the core from one that makes it, and sleeps up to
+ * `longest` nanoseconds. */
+void as_comm_rest(int *idle, int64_t longest);
 
 #endif

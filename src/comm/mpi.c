@@ -144,6 +144,21 @@ int as_comm_size(const as_comm *c)
     return c->size;
 }
 
+int as_comm_lowest_on_node(as_comm *c, int *lowest, as_error *e)
+{
+    MPI_Comm node;
+    MPI_Request request;
+    int code =
+        check(e, MPI_Comm_split_type(c->comm, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &node),
+              "MPI_Comm_split_type");
+    if (code == AS_OK) {
+        *lowest = c->rank;
+        code = RUN(e, MPI_Ibcast, lowest, 1, MPI_INT, 0, node);
+        (void)MPI_Comm_free(&node);
+    }
+    return code;
+}
+
 /* The record of `root` for all, without its text. */
 typedef struct wire_error {
     int32_t code;

@@ -4,7 +4,7 @@
 
 #include "comm/comm.h"
 
-enum { YIELDS = 64, LONGEST_NANOSECONDS = 1000000 };
+enum { YIELDS = 64, LONGEST_NANOSECONDS = 1000000, REST_YIELDS = 2, SHORTEST_REST = 20000 };
 
 void as_comm_pause(int *idle)
 {
@@ -20,4 +20,20 @@ void as_comm_pause(int *idle)
     if (*idle < YIELDS + 7) {
         (*idle)++;
     }
+}
+
+void as_comm_rest(int *idle, int64_t longest)
+{
+    if ((*idle)++ < REST_YIELDS) {
+        (void)sched_yield();
+        return;
+    }
+    int doublings = *idle - REST_YIELDS - 1;
+    int64_t nanoseconds = doublings < 16 ? (int64_t)SHORTEST_REST << doublings : longest;
+    if (nanoseconds >= longest) {
+        nanoseconds = longest;
+        (*idle)--; /* it stays that long */
+    }
+    struct timespec t = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
+    (void)nanosleep(&t, NULL);
 }
