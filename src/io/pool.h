@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Page-aligned buffers of one size, so that memory stays bounded and is touched
- * first only once. Buffers come into being when they are first taken.
+ * Buffers of one size, carved from memory that is had already: each begins on a page.
  */
 #ifndef ALLSHARD_IO_POOL_H
 #define ALLSHARD_IO_POOL_H
@@ -9,25 +8,29 @@
 
 #include "base/error.h"
 
+enum { AS_POOL_PAGE = 4096 };
+
+/* What a buffer takes of the memory. */
+static inline size_t as_pool_step(size_t buffer_bytes)
+{
+    return (buffer_bytes + AS_POOL_PAGE - 1) / AS_POOL_PAGE * AS_POOL_PAGE;
+}
+
 typedef struct as_pool {
-    size_t buffer_bytes;
-    int limit; /* buffers at the most */
-    int made;
+    int limit;    /* buffers in all */
     int free;     /* of them, not taken */
-    char **spare; /* [limit]: the free ones are the first */
+    char **spare; /* [limit]: the free ones are the first; the last one given is taken first */
 } as_pool;
 
-int as_pool_init(as_pool *p, size_t buffer_bytes, int limit, as_error *e);
+/* `memory`, which begins on a page and stays the caller's, has limit × as_pool_step(buffer_bytes)
+ * bytes. AS_NOMEM, and then nothing can be taken. */
+int as_pool_init(as_pool *p, char *memory, size_t buffer_bytes, int limit, as_error *e);
 
-/* Makes all buffers now: after this as_pool_take does not fail. AS_NOMEM. */
-int as_pool_fill(as_pool *p, as_error *e);
-
-/* Frees the buffers that have been given back. One that has not stays for good: whoever took it
- * knows that something outside of the process's hands may still write to it. */
+/* The buffers go with the memory, given back or not. */
 void as_pool_free(as_pool *p);
 
-/* *out is NULL if all are taken. AS_NOMEM. */
-int as_pool_take(as_pool *p, char **out, as_error *e);
+/* NULL if all are taken. What was used last comes first: few buffers mean few pages. */
+char *as_pool_take(as_pool *p);
 void as_pool_give(as_pool *p, char *buffer); /* NULL is allowed */
 
 #endif

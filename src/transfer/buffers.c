@@ -1,12 +1,62 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "transfer/buffers.h"
+
 #include "base/checked.h"
-#include "transfer/context.h"
+#include "io/pool.h"
+#include "transfer/deliver.h"
 
-enum { FEWEST_BUFFERS = 4, MOST_BUFFERS = 4096, PAGE = 4096 };
+enum {
+    FEWEST_BUFFERS = 4,
+    FEWEST_SLOTS = 8,
+    MOST_SLOTS = 64,
+    FLIGHT = 32 << 20,  /* bytes that keep any storage busy from one rank */
+    BUFFERS_OF_SLOT = 4 /* window, packed answers, and as much for those that ask */
+};
 
-int as_transfer_buffers(const as_transfer *t, int64_t head)
+static size_t parcels_bytes(void)
 {
-    /* The pool's buffers begin on pages, so that small ones take a page too. */
-    int64_t count = t->memory / (as_ceil_div(t->plan->block_bytes + head, PAGE) * PAGE);
-    return (int)as_max_i64(FEWEST_BUFFERS, as_min_i64(count, MOST_BUFFERS));
+    return 2 * AS_PARCELS * as_pool_step(AS_PARCEL_HEAD);
+}
+
+size_t as_transfer_arena_bytes(int64_t memory, int64_t block_bytes)
+{
+    int64_t unit = (int64_t)as_pool_step((size_t)block_bytes + AS_PARCEL_HEAD);
+    int64_t most = (int64_t)BUFFERS_OF_SLOT * as_transfer_slots(block_bytes) * unit;
+    int64_t bytes = as_min_i64(memory / 4 * 3, most);
+    return (size_t)as_max_i64(bytes, FEWEST_BUFFERS * unit + (int64_t)parcels_bytes());
+}
+
+int as_transfer_arena(as_arena **arena, int64_t *largest, as_comm *c, int64_t memory,
+                      int64_t block_bytes, as_error *e)
+{
+    if (*arena && *largest >= block_bytes) {
+        return AS_OK;
+    }
+    as_arena_close(*arena);
+    *arena = NULL;
+    *largest = 0;
+    int code = as_arena_open(arena, c, as_transfer_arena_bytes(memory, block_bytes), e);
+    if (code == AS_OK) {
+        *largest = block_bytes;
+    }
+    return code;
+}
+
+int as_transfer_slots(int64_t block_bytes)
+{
+    return (int)as_max_i64(FEWEST_SLOTS, as_min_i64(MOST_SLOTS, FLIGHT / block_bytes));
+}
+
+int as_transfer_buffers(const as_transfer *t, int64_t bytes, size_t other)
+{
+    size_t room = as_arena_bytes(t->arena);
+    size_t count = room > other ? (room - other) / as_pool_step((size_t)bytes) : 0;
+    return (int)as_min_i64((int64_t)count, (int64_t)BUFFERS_OF_SLOT * MOST_SLOTS);
+}
+
+bool as_transfer_congruent(const as_transfer *t, const char *bytes, int64_t offset)
+{
+    const as_engine_options *o = &t->engine_options;
+    uint64_t align = o->memory_align > 0 ? (uint64_t)o->memory_align : AS_POOL_PAGE;
+    return !o->direct || ((uint64_t)(uintptr_t)bytes - (uint64_t)offset) % align == 0;
 }

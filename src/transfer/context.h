@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/log.h"
+#include "comm/arena.h"
 #include "comm/comm.h"
 #include "io/engine.h"
 #include "plan/plan.h"
@@ -21,6 +22,9 @@ typedef struct as_transfer {
     const as_plan *plan;
     const as_engine_type *engine;
     as_engine_options engine_options;
+    /* The transfer buffers, with room for blocks of the plan's size (transfer/buffers.h), and
+     * for no other transfer at the same time. NULL: made from `memory` for this one. */
+    as_arena *arena;
     int64_t memory;       /* bytes of transfer buffers on this rank */
     as_meter *meter;      /* what was done is added to it */
     as_buffer *checksums; /* save: as_block_sum[] of what this rank wrote; NULL: none are taken */
@@ -35,9 +39,6 @@ typedef struct as_transfer {
     void (*progress)(int64_t done, int64_t total, void *user); /* may be NULL */
     void *progress_user;
 } as_transfer;
-
-/* Buffers of one block and `head` bytes that `memory` pays for: four at least. */
-int as_transfer_buffers(const as_transfer *t, int64_t head);
 
 /* Writes all of the plan's bytes and fsyncs every file that this rank wrote to. Collective:
  * all ranks return together, with one code. `e` may hold an error already: then no rank

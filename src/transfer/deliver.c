@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transfer/deliver.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,6 @@ typedef struct wanted {
     int rank;
     size_t order; /* as found, so that a receiver's ranges keep the file's order */
     as_range range;
-    int64_t tensor_at; /* in the file */
     int64_t bytes;
     const int64_t *words; /* of the box, in the plan */
 } wanted;
@@ -24,17 +24,18 @@ struct as_delivery {
     const char *window;
     as_buffer list; /* wanted[], sorted by receiver */
     size_t next;
+    int64_t own_bytes;
 };
 
-static int own(as_delivery *d, const as_part *part, const as_range *range, int64_t bytes,
-               as_error *e)
+static int own(as_delivery *d, const as_range *range, int64_t bytes, as_error *e)
 {
     as_place place;
     int code = as_place_find(d->transfer->state, d->transfer->plan, range->piece, &place, e);
     if (code != AS_OK) {
         return code;
     }
-    const char *window = d->window + (part->tensor_at + range->low - d->block.low);
+    const char *window = d->window + range->at;
+    d->own_bytes += bytes;
     d->transfer->filled[range->piece] += bytes;
     return place.device->from_window(&place.geometry, place.memory, range->low, range->high, window,
                                      e);
@@ -48,16 +49,18 @@ static int sort_box(as_delivery *d, const as_part *part, const int64_t *words,
         as_geometry_before(&box->geometry, high) - as_geometry_before(&box->geometry, low);
     int code = AS_OK;
     for (size_t h = 0; bytes > 0 && h < box->holder_count && code == AS_OK; h++) {
-        as_range range = {.piece = box->holders[2 * h + 1], .low = low, .high = high};
+        as_range range = {.piece = box->holders[2 * h + 1],
+                          .low = low,
+                          .high = high,
+                          .at = part->tensor_at + low - d->block.low};
         int rank = (int)box->holders[2 * h];
         if (rank == as_comm_rank(d->transfer->comm)) {
-            code = own(d, part, &range, bytes, e);
+            code = own(d, &range, bytes, e);
             continue;
         }
         wanted w = {.rank = rank,
                     .order = d->list.size / sizeof w,
                     .range = range,
-                    .tensor_at = part->tensor_at,
                     .bytes = bytes,
                     .words = words};
         code = as_buffer_append(&d->list, &w, sizeof w, e);
@@ -83,6 +86,7 @@ int as_delivery_open(as_delivery **out, const as_transfer *t, const as_block *bl
         return as_fail_nomem(e);
     }
     *d = (as_delivery){.transfer = t, .block = *block, .window = window};
+    int64_t begin = as_clock();
     int code = AS_OK;
     for (size_t i = block->first_part; i < block->last_part && code == AS_OK; i++) {
         const as_part *part = as_plan_part(t->plan, i);
@@ -98,6 +102,9 @@ int as_delivery_open(as_delivery **out, const as_transfer *t, const as_block *bl
             }
         }
     }
+    if (d->own_bytes) {
+        (void)as_meter_end(t->meter, "copy", begin, d->own_bytes, &t->meter->tally.copy);
+    }
     if (code != AS_OK) {
         as_delivery_close(d);
         return code;
@@ -110,7 +117,7 @@ int as_delivery_open(as_delivery **out, const as_transfer *t, const as_block *bl
 }
 
 /* How many ranges, from the next one on, fit into one parcel to one rank. */
-static size_t parcel_end(const as_delivery *d, int64_t *bytes)
+static size_t parcel_end(const as_delivery *d, bool near, int64_t *bytes)
 {
     const wanted *all = (const wanted *)(const void *)d->list.data;
     size_t count = d->list.size / sizeof *all;
@@ -118,42 +125,65 @@ static size_t parcel_end(const as_delivery *d, int64_t *bytes)
     *bytes = 0;
     /* Replicas on one rank can want the bytes of a block several times over. */
     while (end < count && all[end].rank == all[d->next].rank && end - d->next < AS_PARCEL_RANGES &&
-           *bytes + all[end].bytes <= d->transfer->plan->block_bytes) {
+           (near || *bytes + all[end].bytes <= d->transfer->plan->block_bytes)) {
         *bytes += all[end++].bytes;
     }
     return end;
 }
 
-int as_delivery_next(as_delivery *d, char *buffer, int *to, size_t *size, as_error *e)
+/* Packs the next range, whose place in the message is `packed`. */
+static int pack(const as_delivery *d, const wanted *w, char *packed, as_error *e)
 {
+    as_part_box box;
+    as_words words = as_words_of(d->transfer->plan->words.data, d->transfer->plan->words.size);
+    words.at = w->words;
+    int code = as_part_box_take(&words, &box, e);
+    if (code == AS_OK) {
+        as_tiles_window_to_packed(&box.geometry, packed, w->range.low, w->range.high,
+                                  d->window + w->range.at);
+    }
+    return code;
+}
+
+int as_delivery_next(as_delivery *d, char *buffer, int tag, int *to, size_t *size, bool *near,
+                     as_error *e)
+{
+    const as_transfer *t = d->transfer;
     const wanted *all = (const wanted *)(const void *)d->list.data;
     *to = -1;
     if (d->next == d->list.size / sizeof *all) {
         return AS_OK;
     }
-    as_parcel head;
-    size_t end = parcel_end(d, &head.bytes);
+    int64_t begin = as_clock();
+    int rank = all[d->next].rank;
+    *near = as_arena_of(t->arena, rank) != NULL;
+    as_parcel head = {.window = *near ? d->window - as_arena_base(t->arena) : -1, .tag = tag};
+    size_t end = parcel_end(d, *near, &head.bytes);
     head.ranges = (int64_t)(end - d->next);
     memcpy(buffer, &head, sizeof head);
     as_range *ranges = (as_range *)(void *)(buffer + sizeof head);
     char *packed = (char *)(ranges + head.ranges);
-    *to = all[d->next].rank;
-    *size = (size_t)(packed - buffer) + (size_t)head.bytes;
-    for (; d->next < end; d->next++) {
+    int code = AS_OK;
+    for (; d->next < end && code == AS_OK; d->next++) {
         const wanted *w = &all[d->next];
-        as_part_box box;
-        as_words words = as_words_of(d->transfer->plan->words.data, d->transfer->plan->words.size);
-        words.at = w->words;
-        int code = as_part_box_take(&words, &box, e);
-        if (code != AS_OK) {
-            return code;
-        }
         *ranges++ = w->range;
-        as_tiles_window_to_packed(&box.geometry, packed, w->range.low, w->range.high,
-                                  d->window + (w->tensor_at + w->range.low - d->block.low));
-        packed += w->bytes;
+        if (!*near) {
+            code = pack(d, w, packed, e);
+            packed += w->bytes;
+        }
     }
-    return AS_OK;
+    *to = rank;
+    *size = (size_t)(packed - buffer);
+    t->meter->tally.messages++;
+    if (*near) {
+        t->meter->tally.bytes_shared += head.bytes;
+        /* The window's bytes are there before the message that names them. */
+        atomic_thread_fence(memory_order_release);
+    } else {
+        t->meter->tally.bytes_sent += head.bytes;
+        (void)as_meter_end(t->meter, "copy", begin, head.bytes, &t->meter->tally.copy);
+    }
+    return code;
 }
 
 void as_delivery_close(as_delivery *d)
@@ -164,35 +194,83 @@ void as_delivery_close(as_delivery *d)
     }
 }
 
-int as_parcel_take(const as_transfer *t, const char *parcel, size_t size, as_error *e)
+/* The window that a parcel names, as seen from here; *room: its bytes, up to the arena's end. */
+static int find_window(const as_transfer *t, int from, const as_parcel *head,
+                       const as_range *ranges, const char **window, int64_t *room, as_error *e)
+{
+    char *theirs = as_arena_of(t->arena, from);
+    *room = (int64_t)as_arena_bytes_of(t->arena, from) - head->window;
+    if (!theirs || *room < 0) {
+        return as_fail(e, AS_INTERNAL, 0, "a message names memory that this rank does not see");
+    }
+    *window = theirs + head->window;
+    if (head->ranges > 0) {
+        const as_range *last = &ranges[head->ranges - 1];
+        int64_t low = ranges[0].at;
+        int64_t high = last->at + last->high - last->low;
+        if (low >= 0 && high > low && high <= *room) {
+            as_arena_touch(t->arena, from, (size_t)(head->window + low), (size_t)(high - low),
+                           false);
+        }
+    }
+    return AS_OK;
+}
+
+/* Puts the ranges into the pieces: from `packed`, or (NULL) from `window`. */
+static int take_ranges(const as_transfer *t, const as_parcel *head, const as_range *ranges,
+                       const char *packed, const char *window, int64_t room, as_error *e)
+{
+    int64_t left = head->bytes;
+    for (int64_t i = 0; i < head->ranges; i++) {
+        const as_range *r = &ranges[i];
+        as_place place;
+        int code = as_place_find(t->state, t->plan, r->piece, &place, e);
+        if (code != AS_OK) {
+            return code;
+        }
+        int64_t bytes = as_geometry_before(&place.geometry, r->high) -
+                        as_geometry_before(&place.geometry, r->low);
+        if (bytes > left || (!packed && (r->at < 0 || r->high - r->low > room - r->at))) {
+            return as_fail(e, AS_INTERNAL, 0, "a message of the load holds too little");
+        }
+        code = packed
+                   ? place.device->unpack(&place.geometry, place.memory, r->low, r->high, packed, e)
+                   : place.device->from_window(&place.geometry, place.memory, r->low, r->high,
+                                               window + r->at, e);
+        if (code != AS_OK) {
+            return code;
+        }
+        t->filled[r->piece] += bytes;
+        packed += packed ? bytes : 0;
+        left -= bytes;
+    }
+    return left == 0 ? AS_OK : as_fail(e, AS_INTERNAL, 0, "a message of the load holds too much");
+}
+
+int as_parcel_take(const as_transfer *t, int from, const char *parcel, size_t size, int *tag,
+                   as_error *e)
 {
     as_parcel head;
     memcpy(&head, parcel, sizeof head);
     const as_range *ranges = (const as_range *)(const void *)(parcel + sizeof head);
     const char *packed = (const char *)(ranges + head.ranges);
-    int64_t left = head.bytes;
-    if (sizeof head + (size_t)head.ranges * sizeof *ranges + (size_t)head.bytes != size) {
+    const char *window = NULL;
+    int64_t room = 0;
+    int64_t begin = as_clock();
+    bool near = head.window >= 0;
+    *tag = near ? (int)head.tag : -1;
+    size_t follows = near ? 0 : (size_t)head.bytes;
+    if (sizeof head + (size_t)head.ranges * sizeof *ranges + follows != size) {
         return as_fail(e, AS_INTERNAL, 0, "a message of the load has the wrong size");
     }
-    for (int64_t i = 0; i < head.ranges; i++) {
-        as_place place;
-        int code = as_place_find(t->state, t->plan, ranges[i].piece, &place, e);
-        if (code != AS_OK) {
-            return code;
-        }
-        int64_t bytes = as_geometry_before(&place.geometry, ranges[i].high) -
-                        as_geometry_before(&place.geometry, ranges[i].low);
-        if (bytes > left) {
-            return as_fail(e, AS_INTERNAL, 0, "a message of the load holds too little");
-        }
-        code = place.device->unpack(&place.geometry, place.memory, ranges[i].low, ranges[i].high,
-                                    packed, e);
-        if (code != AS_OK) {
-            return code;
-        }
-        t->filled[ranges[i].piece] += bytes;
-        packed += bytes;
-        left -= bytes;
+    /* From here on the bytes that were in the window when the message left are seen. */
+    atomic_thread_fence(memory_order_acquire);
+    int code = near ? find_window(t, from, &head, ranges, &window, &room, e) : AS_OK;
+    if (code == AS_OK) {
+        code = take_ranges(t, &head, ranges, near ? NULL : packed, window, room, e);
     }
-    return left == 0 ? AS_OK : as_fail(e, AS_INTERNAL, 0, "a message of the load holds too much");
+    /* They have been read before the message that gives the window back. */
+    atomic_thread_fence(memory_order_release);
+    (void)as_meter_end(t->meter, "serve", begin, head.bytes, &t->meter->tally.copy);
+    return code;
 }

@@ -24,22 +24,25 @@ static void drop(as_open_files *f, size_t i)
     f->list.size -= sizeof *list;
 }
 
-/* Closes the files that are through; one that cannot be fsynced has failed for good. */
-static int sweep(as_open_files *f, as_error *e)
+/* Moves on the files that are through. One that cannot be fsynced has failed for good. */
+static void sweep(as_open_files *f, const as_error *e)
 {
     size_t count;
     as_open_file **list = list_of(f, &count);
-    int code = AS_OK;
     for (size_t i = count; i-- > 0;) {
-        if (!list[i]->ended || list[i]->under_way > 0) {
+        as_open_file *file = list[i];
+        if (!file->ended || file->under_way > 0) {
             continue;
         }
-        if (f->sync && code == AS_OK) {
-            code = as_sync(list[i]->io.fd, list[i]->name, e);
+        if (f->sync && !file->synced && e->code == AS_OK) {
+            file->synced = true;
+            file->under_way++;
+            file->sync = (as_io){.kind = AS_IO_SYNC, .file = &file->io, .owner = file};
+            f->transfer->engine->submit(f->engine, &file->sync);
+        } else {
+            drop(f, i);
         }
-        drop(f, i);
     }
-    return code;
 }
 
 int as_open_files_get(as_open_files *f, int32_t file, as_open_file **out, as_error *e)
@@ -52,17 +55,14 @@ int as_open_files_get(as_open_files *f, int32_t file, as_open_file **out, as_err
             return AS_OK;
         }
     }
-    int code = as_open_files_end(f, e);
-    if (code != AS_OK) {
-        return code;
-    }
+    as_open_files_end(f, e);
     as_open_file *opened = calloc(1, sizeof *opened);
     if (!opened) {
         return as_fail_nomem(e);
     }
     opened->file = file;
     const char *name = NULL;
-    code = f->transfer->open_file(f->transfer->user, file, &opened->io.fd, &name, e);
+    int code = f->transfer->open_file(f->transfer->user, file, &opened->io.fd, &name, e);
     if (code != AS_OK) {
         free(opened);
         return code;
@@ -87,20 +87,39 @@ int as_open_files_get(as_open_files *f, int32_t file, as_open_file **out, as_err
     return AS_OK;
 }
 
-int as_open_files_done(as_open_files *f, as_open_file *file, as_error *e)
+void as_open_files_done(as_open_files *f, as_open_file *file, as_error *e)
 {
     file->under_way--;
-    return file->ended ? sweep(f, e) : AS_OK;
+    if (file->ended) {
+        sweep(f, e);
+    }
 }
 
-int as_open_files_end(as_open_files *f, as_error *e)
+void as_open_files_end(as_open_files *f, as_error *e)
 {
     size_t count;
     as_open_file **list = list_of(f, &count);
     for (size_t i = 0; i < count; i++) {
         list[i]->ended = true;
     }
-    return sweep(f, e);
+    sweep(f, e);
+}
+
+bool as_open_files_closed(const as_open_files *f)
+{
+    return f->list.size == 0;
+}
+
+bool as_open_files_syncing(const as_open_files *f)
+{
+    size_t count;
+    as_open_file **list = list_of(f, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (list[i]->synced && list[i]->under_way > 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void as_open_files_free(as_open_files *f)

@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transfer/fill.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/checked.h"
 #include "tensor/tiles.h"
+#include "transfer/buffers.h"
 #include "transfer/place.h"
 #include "transfer/serve.h"
 
-enum { LARGEST_REQUEST = 1 << 30 };
+enum {
+    LARGEST_REQUEST = 1 << 30,
+    TILE = 128 << 10 /* is still in the cache of any core when it is hashed */
+};
 
 /* One box of a part, clipped to the block. */
 typedef struct clip {
@@ -16,7 +22,16 @@ typedef struct clip {
     int64_t tensor_at; /* in the file */
     int64_t low;       /* in the tensor's line of bytes */
     int64_t high;
+    bool alone; /* the only box of its part */
 } clip;
+
+/* A range that another rank holds. */
+typedef struct wanted {
+    int rank;
+    size_t order; /* as found: a rank's ranges keep the file's order */
+    int64_t bytes;
+    as_range range;
+} wanted;
 
 static int64_t clip_bytes(const clip *c)
 {
@@ -24,22 +39,24 @@ static int64_t clip_bytes(const clip *c)
            as_geometry_before(&c->box.geometry, c->low);
 }
 
-typedef int (*visit)(as_slot *slot, const as_transfer *t, const clip *c, void *user, as_error *e);
+typedef int (*visit)(as_slot *slot, as_filler *f, const clip *c, void *user, as_error *e);
 
 /* Calls `each` for all boxes of the block that have bytes in it. */
-static int for_clips(as_slot *slot, const as_transfer *t, visit each, void *user, as_error *e)
+static int for_clips(as_slot *slot, as_filler *f, visit each, void *user, as_error *e)
 {
+    const as_plan *plan = f->transfer->plan;
     int code = AS_OK;
     for (size_t i = slot->block.first_part; i < slot->block.last_part && code == AS_OK; i++) {
-        const as_part *part = as_plan_part(t->plan, i);
-        as_words boxes = as_part_boxes(t->plan, part);
+        const as_part *part = as_plan_part(plan, i);
+        as_words boxes = as_part_boxes(plan, part);
         clip c = {.tensor_at = part->tensor_at,
                   .low = as_max_i64(part->low, slot->block.low) - part->tensor_at,
-                  .high = as_min_i64(part->high, slot->block.high) - part->tensor_at};
+                  .high = as_min_i64(part->high, slot->block.high) - part->tensor_at,
+                  .alone = part->box_count == 1};
         for (int k = 0; k < part->box_count && code == AS_OK; k++) {
             code = as_part_box_take(&boxes, &c.box, e);
             if (code == AS_OK && clip_bytes(&c) > 0) {
-                code = each(slot, t, &c, user, e);
+                code = each(slot, f, &c, user, e);
             }
         }
     }
@@ -56,83 +73,97 @@ static size_t asked_count(const as_slot *slot)
     return slot->asked.size / sizeof(as_asked);
 }
 
-/* The request to a rank; a new one begins with room for its head. */
-static int request_to(as_slot *slot, int rank, as_asked **out, as_error *e)
+/* Place of the clip's first byte in the block. */
+static int64_t place_of(const as_slot *slot, const clip *c)
 {
-    for (size_t i = 0; i < asked_count(slot); i++) {
-        if (asked_at(slot, i)->rank == rank) {
-            *out = asked_at(slot, i);
-            return AS_OK;
-        }
-    }
-    as_asked a = {.rank = rank};
-    void *place;
-    int code = as_buffer_extend(&a.request, sizeof(as_ask), &place, e);
-    if (code == AS_OK) {
-        code = as_buffer_append(&slot->asked, &a, sizeof a, e);
-    }
-    if (code != AS_OK) {
-        as_buffer_free(&a.request);
-        return code;
-    }
-    *out = asked_at(slot, asked_count(slot) - 1);
-    return AS_OK;
+    return c->tensor_at + c->low - slot->block.low;
 }
 
-/* What a block is made of. */
-typedef struct tally {
+/* ---- what a block is made of ---- */
+
+typedef struct make {
     size_t own_boxes;
+    int64_t own_bytes;
     int64_t bytes;
-} tally;
+    bool in_order; /* own bytes come one after the other, as in the file */
+} make;
 
 /* Finds out, box by box, what must be asked for. */
-static int collect(as_slot *slot, const as_transfer *t, const clip *c, void *user, as_error *e)
+static int collect(as_slot *slot, as_filler *f, const clip *c, void *user, as_error *e)
 {
-    tally *found = user;
-    int rank = (int)c->box.holders[0];
-    found->bytes += clip_bytes(c);
-    if (rank == as_comm_rank(t->comm)) {
+    make *found = user;
+    int64_t bytes = clip_bytes(c);
+    found->bytes += bytes;
+    found->in_order = found->in_order && c->alone;
+    if ((int)c->box.holders[0] == as_comm_rank(f->transfer->comm)) {
         found->own_boxes++;
+        found->own_bytes += bytes;
         return AS_OK;
     }
-    as_asked *a;
-    int code = request_to(slot, rank, &a, e);
-    if (code == AS_OK) {
-        as_range range = {.piece = c->box.holders[1], .low = c->low, .high = c->high};
-        a->bytes += clip_bytes(c);
-        code = as_buffer_append(&a->request, &range, sizeof range, e);
-    }
-    return code;
+    wanted w = {
+        .rank = (int)c->box.holders[0],
+        .order = f->list.size / sizeof w,
+        .bytes = bytes,
+        .range = {.piece = c->box.holders[1],
+                  .low = c->low,
+                  .high = c->high,
+                  .at = place_of(slot, c)},
+    };
+    return as_buffer_append(&f->list, &w, sizeof w, e);
 }
 
-static char *window_at(const as_slot *slot, const clip *c)
+static int compare_wanted(const void *a, const void *b)
 {
-    return slot->window + (c->tensor_at + c->low - slot->block.low);
+    const wanted *x = a;
+    const wanted *y = b;
+    if (x->rank != y->rank) {
+        return x->rank < y->rank ? -1 : 1;
+    }
+    return (x->order > y->order) - (x->order < y->order);
 }
 
-static int copy_own(as_slot *slot, const as_transfer *t, const clip *c, void *user, as_error *e)
+/* Makes a request for each rank of the list. */
+static int make_requests(as_slot *slot, as_filler *f, as_error *e)
 {
-    (void)user;
-    if ((int)c->box.holders[0] != as_comm_rank(t->comm)) {
-        return AS_OK;
+    const as_transfer *t = f->transfer;
+    size_t count = f->list.size / sizeof(wanted);
+    wanted *all = (wanted *)(void *)f->list.data;
+    if (count > 1) {
+        qsort(all, count, sizeof *all, compare_wanted);
     }
-    as_place place;
-    int code = as_place_find(t->state, t->plan, c->box.holders[1], &place, e);
+    int64_t packed = 0;
+    int code = AS_OK;
+    for (size_t i = 0, end; i < count && code == AS_OK; i = end) {
+        as_asked a = {.rank = all[i].rank,
+                      .near = as_arena_of(t->arena, all[i].rank) != NULL,
+                      .request_at = slot->requests.size,
+                      .at = packed};
+        void *head;
+        code = as_buffer_extend(&slot->requests, sizeof(as_ask), &head, e);
+        for (end = i; end < count && all[end].rank == a.rank && code == AS_OK; end++) {
+            a.bytes += all[end].bytes;
+            code = as_buffer_append(&slot->requests, &all[end].range, sizeof all[end].range, e);
+        }
+        a.request_size = slot->requests.size - a.request_at;
+        packed += a.near ? 0 : a.bytes;
+        if (code == AS_OK && a.request_size > LARGEST_REQUEST) {
+            code = as_fail(e, AS_LIMIT, 0,
+                           "the block at offset %lld is made of more than %d pieces of rank %d: "
+                           "save with smaller blocks",
+                           (long long)slot->block.low, (int)(LARGEST_REQUEST / sizeof(as_range)),
+                           a.rank);
+        }
+        if (code == AS_OK) {
+            code = as_buffer_append(&slot->asked, &a, sizeof a, e);
+        }
+    }
+    if (code == AS_OK && packed > 0) {
+        slot->packed = as_pool_take(&f->pool);
+        code =
+            slot->packed ? AS_OK : as_fail(e, AS_INTERNAL, 0, "a block was begun without a buffer");
+    }
     if (code != AS_OK) {
-        return code;
-    }
-    return place.device->to_window(&place.geometry, place.memory, c->low, c->high,
-                                   window_at(slot, c), e);
-}
-
-/* If the block is one run of this rank's memory it is written from there. */
-static int find_direct(as_slot *slot, const as_transfer *t, const clip *c, void *user, as_error *e)
-{
-    char **direct = user;
-    as_place place;
-    int code = as_place_find(t->state, t->plan, c->box.holders[1], &place, e);
-    if (code == AS_OK && clip_bytes(c) == slot->block.high - slot->block.low) {
-        *direct = place.device->direct(&place.geometry, place.memory, c->low, c->high);
+        slot->asked.size = 0; /* nothing was sent */
     }
     return code;
 }
@@ -141,125 +172,202 @@ static int find_direct(as_slot *slot, const as_transfer *t, const clip *c, void 
 static int send_requests(as_slot *slot, const as_transfer *t, as_error *e)
 {
     int tag = AS_TAG_ANSWER + slot->number;
-    int64_t at = 0;
+    int64_t window = slot->bytes - as_arena_base(t->arena);
     int code = AS_OK;
-    for (size_t i = 0; i < asked_count(slot); i++) {
-        if (asked_at(slot, i)->request.size > LARGEST_REQUEST) {
-            return as_fail(e, AS_LIMIT, 0,
-                           "the block at offset %lld is made of more than %d pieces of rank %d: "
-                           "save with smaller blocks",
-                           (long long)slot->block.low, (int)(LARGEST_REQUEST / sizeof(as_range)),
-                           asked_at(slot, i)->rank);
-        }
-    }
     for (size_t i = 0; i < asked_count(slot) && code == AS_OK; i++) {
         as_asked *a = asked_at(slot, i);
-        *(as_ask *)(void *)a->request.data = (as_ask){.tag = tag, .bytes = a->bytes};
-        a->at = at;
-        at += a->bytes;
-        code = as_comm_receive(t->comm, a->rank, tag, slot->packed + a->at, (size_t)a->bytes,
-                               &a->answer, e);
+        char *request = slot->requests.data + a->request_at;
+        as_ask head = {.tag = tag, .bytes = a->bytes, .window = a->near ? window : -1};
+        memcpy(request, &head, sizeof head);
+        code = as_comm_receive(t->comm, a->rank, tag, a->near ? NULL : slot->packed + a->at,
+                               a->near ? 0 : (size_t)a->bytes, &a->answer, e);
         if (code == AS_OK) {
-            code = as_comm_send(t->comm, a->rank, AS_TAG_ASK, a->request.data, a->request.size,
-                                &a->sent, e);
+            code =
+                as_comm_send(t->comm, a->rank, AS_TAG_ASK, request, a->request_size, &a->sent, e);
+            t->meter->tally.messages++;
         }
     }
     return code;
 }
 
-int as_slot_start(as_slot *slot, const as_transfer *t, const as_block *block, as_pool *pool,
-                  as_error *e)
+/* ---- this rank's own bytes ---- */
+
+static int copy_own(as_slot *slot, as_filler *f, const clip *c, void *user, as_error *e)
+{
+    const bool *hash = user;
+    const as_transfer *t = f->transfer;
+    if ((int)c->box.holders[0] != as_comm_rank(t->comm)) {
+        return AS_OK;
+    }
+    as_place place;
+    int code = as_place_find(t->state, t->plan, c->box.holders[1], &place, e);
+    /* Without a checksum there is nothing to come back to a tile for. */
+    int64_t step = *hash ? TILE : c->high - c->low;
+    char *window = slot->bytes + place_of(slot, c);
+    for (int64_t low = c->low; low < c->high && code == AS_OK; low += step) {
+        int64_t high = as_min_i64(low + step, c->high);
+        char *to = window + (low - c->low);
+        code = place.device->to_window(&place.geometry, place.memory, low, high, to, e);
+        if (*hash) {
+            int64_t begin = as_clock();
+            as_sum_add(f->sum, to, (size_t)(high - low));
+            t->meter->tally.checksum += as_clock() - begin;
+        }
+    }
+    return code;
+}
+
+static int copy_all_own(as_slot *slot, as_filler *f, const make *found, as_error *e)
+{
+    const as_transfer *t = f->transfer;
+    int64_t begin = as_clock();
+    int64_t hashing = t->meter->tally.checksum;
+    bool hash = f->sum && found->in_order && asked_count(slot) == 0;
+    if (hash) {
+        as_sum_begin(f->sum);
+    }
+    int code = for_clips(slot, f, copy_own, &hash, e);
+    if (hash && code == AS_OK) {
+        slot->sum = as_sum_end(f->sum);
+        slot->summed = true;
+    }
+    (void)as_meter_end(t->meter, "copy", begin, found->own_bytes, &t->meter->tally.copy);
+    t->meter->tally.copy -= t->meter->tally.checksum - hashing;
+    return code;
+}
+
+/* If the block is one run of this rank's memory it is written from there. */
+static int find_direct(as_slot *slot, as_filler *f, const clip *c, void *user, as_error *e)
+{
+    (void)user;
+    const as_transfer *t = f->transfer;
+    as_place place;
+    int code = as_place_find(t->state, t->plan, c->box.holders[1], &place, e);
+    if (code == AS_OK && clip_bytes(c) == slot->block.high - slot->block.low) {
+        char *bytes = place.device->direct(&place.geometry, place.memory, c->low, c->high);
+        slot->bytes = bytes && as_transfer_congruent(t, bytes, slot->block.low) ? bytes : NULL;
+    }
+    return code;
+}
+
+/* ---- a slot's life ---- */
+
+int as_slot_start(as_slot *slot, as_filler *f, const as_block *block, as_error *e)
 {
     slot->busy = true;
     slot->block = *block;
-    tally found = {0};
-    int code = for_clips(slot, t, collect, &found, e);
-    char *direct = NULL;
+    f->list.size = 0;
+    make found = {.in_order = true};
+    int code = for_clips(slot, f, collect, &found, e);
     if (code == AS_OK && found.bytes != block->high - block->low) {
         return as_fail(e, AS_INTERNAL, 0, "the pieces of the block at offset %lld do not fill it",
                        (long long)block->low);
     }
-    if (code == AS_OK && found.own_boxes == 1 && asked_count(slot) == 0) {
-        code = for_clips(slot, t, find_direct, &direct, e);
+    if (code == AS_OK && found.own_boxes == 1 && f->list.size == 0) {
+        code = for_clips(slot, f, find_direct, NULL, e);
+        if (code != AS_OK || slot->bytes) {
+            f->transfer->meter->tally.bytes_direct += slot->bytes ? found.bytes : 0;
+            return code;
+        }
     }
-    slot->io.bytes = direct;
-    if (code == AS_OK && !direct) {
-        code = as_pool_take(pool, &slot->window, e);
+    if (code == AS_OK) {
+        slot->window = as_pool_take(&f->pool);
+        code =
+            slot->window ? AS_OK : as_fail(e, AS_INTERNAL, 0, "a block was begun without a buffer");
     }
-    if (code == AS_OK && asked_count(slot)) {
-        code = as_pool_take(pool, &slot->packed, e);
+    if (code == AS_OK && f->list.size) {
+        code = make_requests(slot, f, e);
     }
-    if (code == AS_OK && ((!direct && !slot->window) || (asked_count(slot) && !slot->packed))) {
-        return as_fail(e, AS_INTERNAL, 0, "a block was begun without buffers for it");
+    if (code != AS_OK) {
+        return code;
     }
-    if (code == AS_OK && asked_count(slot)) {
-        code = send_requests(slot, t, e);
-    }
-    if (code == AS_OK && !direct) {
-        code = for_clips(slot, t, copy_own, NULL, e);
-    }
-    return code;
+    /* Addresses in windows are offsets in the file, modulo a page. */
+    slot->bytes = slot->window + block->low % f->transfer->plan->block_bytes;
+    code = send_requests(slot, f->transfer, e);
+    return code == AS_OK && found.own_boxes ? copy_all_own(slot, f, &found, e) : code;
 }
 
 int as_slot_test(as_slot *slot, const as_transfer *t, bool *complete, as_error *e)
 {
     *complete = true;
-    for (size_t i = 0; i < asked_count(slot); i++) {
+    int code = AS_OK;
+    for (size_t i = 0; i < asked_count(slot) && *complete && code == AS_OK; i++) {
         as_asked *a = asked_at(slot, i);
-        bool sent;
-        bool answered;
-        int code = as_comm_test(t->comm, &a->sent, &sent, e);
-        if (code == AS_OK) {
-            code = as_comm_test(t->comm, &a->answer, &answered, e);
+        code = as_comm_test(t->comm, &a->answer, complete, e);
+        if (code == AS_OK && *complete) {
+            code = as_comm_test(t->comm, &a->sent, complete, e);
         }
-        if (code != AS_OK) {
-            return code;
-        }
-        *complete = *complete && sent && answered;
+    }
+    return code;
+}
+
+static int compare_asked(const void *key, const void *element)
+{
+    int rank = *(const int *)key;
+    const as_asked *a = element;
+    return (rank > a->rank) - (rank < a->rank);
+}
+
+/* Answers hold the ranges of a rank in the order in which they were asked for. */
+static int unpack(as_slot *slot, as_filler *f, const clip *c, void *user, as_error *e)
+{
+    (void)f, (void)user, (void)e;
+    int rank = (int)c->box.holders[0];
+    as_asked *a = bsearch(&rank, slot->asked.data, asked_count(slot), sizeof *a, compare_asked);
+    if (a && !a->near) {
+        as_tiles_packed_to_window(&c->box.geometry, slot->packed + a->at, c->low, c->high,
+                                  slot->bytes + place_of(slot, c));
+        a->at += clip_bytes(c);
     }
     return AS_OK;
 }
 
-/* Answers hold the ranges of a rank in the order in which they were asked for. */
-static int unpack(as_slot *slot, const as_transfer *t, const clip *c, void *user, as_error *e)
+int as_slot_finish(as_slot *slot, as_filler *f, as_error *e)
 {
-    (void)user;
-    int rank = (int)c->box.holders[0];
-    as_asked *a;
-    if (rank == as_comm_rank(t->comm)) {
-        return AS_OK;
+    as_meter *m = f->transfer->meter;
+    int64_t size = slot->block.high - slot->block.low;
+    int64_t begin = as_clock();
+    int code = AS_OK;
+    /* What near ranks wrote into the window before their (empty) messages left is seen from here
+     * on: this pairs with the release fence of the server. MPI passes data between processes, but
+     * promises nothing about memory that it does not know of. */
+    atomic_thread_fence(memory_order_acquire);
+    if (slot->packed) {
+        code = for_clips(slot, f, unpack, NULL, e);
+        begin = as_meter_end(m, "copy", begin, size, &m->tally.copy);
     }
-    int code = request_to(slot, rank, &a, e);
-    if (code == AS_OK) {
-        as_tiles_packed_to_window(&c->box.geometry, slot->packed + a->at, c->low, c->high,
-                                  window_at(slot, c));
-        a->at += clip_bytes(c);
+    if (f->sum && !slot->summed && code == AS_OK) {
+        slot->sum = as_sum_of(slot->bytes, (size_t)size);
+        slot->summed = true;
+        (void)as_meter_end(m, "hash", begin, size, &m->tally.checksum);
+    }
+    if (f->sum && code == AS_OK) {
+        as_block_sum sum = {.file = slot->block.file,
+                            .block = slot->block.low / f->transfer->plan->block_bytes,
+                            .sum = slot->sum};
+        m->tally.bytes_checksum += size;
+        code = as_buffer_append(f->transfer->checksums, &sum, sizeof sum, e);
     }
     return code;
 }
 
-int as_slot_finish(as_slot *slot, const as_transfer *t, char **bytes, as_error *e)
+void as_slot_clear(as_slot *slot, as_filler *f)
 {
-    int code = asked_count(slot) ? for_clips(slot, t, unpack, NULL, e) : AS_OK;
-    *bytes = slot->window ? slot->window : slot->io.bytes;
-    return code;
-}
-
-void as_slot_clear(as_slot *slot, as_pool *pool)
-{
-    bool answering = false;
+    bool asking = false;
     for (size_t i = 0; i < asked_count(slot); i++) {
-        as_asked *a = asked_at(slot, i);
-        answering = answering || a->answer.active;
-        if (!a->sent.active) {
-            as_buffer_free(&a->request);
-        }
+        const as_asked *a = asked_at(slot, i);
+        asking = asking || a->sent.active || a->answer.active;
     }
-    as_buffer_free(&slot->asked);
-    as_pool_give(pool, slot->window);
-    as_pool_give(pool, answering ? NULL : slot->packed);
-    slot->window = NULL;
-    slot->packed = NULL;
-    slot->file = NULL;
-    slot->busy = false;
+    if (!asking) {
+        slot->requests.size = 0;
+        slot->asked.size = 0;
+        as_pool_give(&f->pool, slot->window);
+        as_pool_give(&f->pool, slot->packed);
+    } else {
+        slot->requests = AS_BUFFER_INIT;
+        slot->asked = AS_BUFFER_INIT;
+    }
+    as_buffer requests = slot->requests;
+    as_buffer asked = slot->asked;
+    *slot = (as_slot){.number = slot->number, .requests = requests, .asked = asked};
 }

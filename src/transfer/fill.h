@@ -9,13 +9,16 @@
 #include "transfer/blocks.h"
 #include "transfer/context.h"
 #include "transfer/files.h"
+#include "transfer/sums.h"
 
 /* One rank's share of a block: what is asked of it, and where the answer goes. */
 typedef struct as_asked {
     int rank;
-    as_buffer request; /* as_ask, then as_range[] */
-    int64_t at;        /* place of the answer in the slot's `packed` */
-    int64_t bytes;
+    bool near;         /* it scatters into the window itself; the answer is empty */
+    size_t request_at; /* in the slot's `requests`: as_ask, then as_range[] */
+    size_t request_size;
+    int64_t at;    /* place of the answer in the slot's `packed` */
+    int64_t bytes; /* of this rank's ranges */
     as_message sent;
     as_message answer;
 } as_asked;
@@ -23,27 +26,39 @@ typedef struct as_asked {
 typedef struct as_slot {
     int number;
     bool busy;
+    bool writing; /* the engine has it */
     as_block block;
-    char *window;    /* the block's bytes; NULL if it is written from the caller's memory */
-    char *packed;    /* answers, until they are put in place; NULL if there are none */
-    as_buffer asked; /* as_asked[] */
+    char *window;       /* NULL if the block is written from the caller's memory */
+    char *packed;       /* answers, until they are put in place; NULL if there are none */
+    char *bytes;        /* the block's first byte */
+    as_buffer asked;    /* as_asked[], by ascending rank */
+    as_buffer requests; /* what was sent to them */
+    bool summed;
+    uint64_t sum;
     as_io io;
     as_open_file *file;
 } as_slot;
 
-/* Takes the block: finds who has its bytes, copies this rank's own, asks others for theirs.
- * The buffers come from `pool` (two at the most, and there must be so many). */
-int as_slot_start(as_slot *slot, const as_transfer *t, const as_block *block, as_pool *pool,
-                  as_error *e);
+/* What all slots of a rank use. */
+typedef struct as_filler {
+    const as_transfer *transfer;
+    as_pool pool;   /* two buffers for each slot, or one if every rank is near */
+    as_buffer list; /* of what a block is made of, while it is looked at */
+    as_sum *sum;    /* NULL: no checksums */
+} as_filler;
+
+/* Takes the block: finds who has its bytes, asks others for theirs, copies this rank's own. After
+ * an error too the slot must be tested until it is complete: what was asked for comes. */
+int as_slot_start(as_slot *slot, as_filler *f, const as_block *block, as_error *e);
 
 /* Have all answers come? Never blocks. */
 int as_slot_test(as_slot *slot, const as_transfer *t, bool *complete, as_error *e);
 
-/* Puts the answers in place; the block's bytes are then at *bytes. */
-int as_slot_finish(as_slot *slot, const as_transfer *t, char **bytes, as_error *e);
+/* Puts the answers in place and takes the checksum; slot->bytes are then the block. */
+int as_slot_finish(as_slot *slot, as_filler *f, as_error *e);
 
 /* Gives the buffers back; those of messages that MPI has not ended (after AS_MPI) are left
  * to it for good. */
-void as_slot_clear(as_slot *slot, as_pool *pool);
+void as_slot_clear(as_slot *slot, as_filler *f);
 
 #endif

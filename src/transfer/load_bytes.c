@@ -2,37 +2,50 @@
  * The loop of a load: blocks are read once and handed on, parcels of other ranks
  * are taken, until every rank is through.
  */
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/checked.h"
-#include "tensor/tiles.h"
+#include "io/pool.h"
+#include "transfer/buffers.h"
 #include "transfer/deliver.h"
 #include "transfer/files.h"
 #include "transfer/place.h"
 
-enum { LARGEST_GAP = 64 << 10 }; /* bytes that nobody wants, read along rather than skipped */
+enum {
+    LARGEST_GAP = 64 << 10, /* bytes that nobody wants, read along rather than skipped */
+    REST = 200000           /* longest sleep between two looks, nanoseconds: parcels may wait */
+};
 
 /* A block from the read to the last parcel. */
 typedef struct reading {
     bool busy;
-    bool read;      /* the bytes are there */
+    bool read;      /* the engine is through with it */
     int64_t direct; /* the piece that the bytes are read straight into; -1: none */
     as_block block;
-    char *window;
+    char *window; /* the buffer */
+    char *bytes;  /* the block's first byte */
     as_io io;
     as_open_file *file;
-    as_delivery *delivery;
+    as_delivery *delivery; /* NULL when all parcels are out */
+    int lent;              /* parcels whose receivers still use the window */
 } reading;
 
-/* A parcel on its way out or in. */
+/* A parcel on its way out or in; free without a buffer. */
 typedef struct parcel {
     char *buffer;
     size_t size;
     as_message message;
+    int peer;
+    as_message taken; /* out: the receiver's word that it is through with the window */
+    reading *from;    /* out: the window's; NULL: the bytes are in the parcel */
+    bool answering;   /* in: `message` is that word */
 } parcel;
 
 typedef struct loader {
     const as_transfer *transfer;
+    as_engine_options options;
     as_engine *engine;
     as_pool windows;
     as_pool parcels;
@@ -46,37 +59,59 @@ typedef struct loader {
     parcel *in;
     int parcel_count; /* of each direction */
     int64_t done;     /* bytes read */
+    int64_t since;    /* when the rank began to wait; 0: it does not */
     as_message barrier;
     bool at_barrier;
 } loader;
 
+/* Shares out the arena: windows, and parcels of each direction, which hold bytes where not every
+ * rank is near. A parcel must be taken when it comes, or its sender waits for ever. */
+static int open_buffers(loader *l, as_error *e)
+{
+    const as_transfer *t = l->transfer;
+    bool far = !as_arena_reaches_all(t->arena);
+    int64_t block = t->plan->block_bytes;
+    int64_t parcel_bytes = AS_PARCEL_HEAD + (far ? block : 0);
+    size_t step = as_pool_step((size_t)parcel_bytes);
+    l->parcel_count = AS_PARCELS;
+    if (far) {
+        int buffers = as_transfer_buffers(t, parcel_bytes, 0);
+        l->parcel_count = (int)as_max_i64(1, buffers / 4);
+    }
+    size_t parcels = 2 * (size_t)l->parcel_count * step;
+    l->reading_count =
+        (int)as_min_i64(as_transfer_buffers(t, block, parcels), as_transfer_slots(block));
+    if (l->reading_count < 1) {
+        return as_fail(e, AS_INTERNAL, 0, "the transfer buffers have no room for a block");
+    }
+    char *memory = as_arena_base(t->arena);
+    int code = as_pool_init(&l->windows, memory, (size_t)block, l->reading_count, e);
+    if (code == AS_OK) {
+        memory += (size_t)l->reading_count * as_pool_step((size_t)block);
+        code = as_pool_init(&l->parcels, memory, (size_t)parcel_bytes, 2 * l->parcel_count, e);
+    }
+    return code;
+}
+
 static int open_loader(loader *l, const as_transfer *t, as_error *e)
 {
-    int buffers = as_transfer_buffers(t, AS_PARCEL_HEAD);
-    int parcels = buffers / 4 > 0 ? buffers / 4 : 1;
     *l = (loader){.transfer = t,
+                  .options = t->engine_options,
                   .files = {.transfer = t},
                   .walk = as_block_walk_begin(t->plan, LARGEST_GAP),
-                  .more = true,
-                  .parcel_count = parcels,
-                  .reading_count = buffers - 2 * parcels};
-    size_t block = (size_t)t->plan->block_bytes;
-    int code = t->engine->open(&l->engine, &t->engine_options, e);
+                  .more = true};
+    l->options.arena = as_arena_base(t->arena);
+    l->options.arena_bytes = as_arena_bytes(t->arena);
+    l->options.trace = t->meter->trace;
+    int code = t->engine->open(&l->engine, &l->options, e);
     l->files.engine = l->engine;
     if (code == AS_OK) {
-        code = as_pool_init(&l->windows, block, l->reading_count, e);
-    }
-    if (code == AS_OK) {
-        code = as_pool_init(&l->parcels, block + AS_PARCEL_HEAD, 2 * parcels, e);
-    }
-    if (code == AS_OK) {
-        /* A parcel must be taken when it comes, or its sender waits for ever. */
-        code = as_pool_fill(&l->parcels, e);
+        code = open_buffers(l, e);
     }
     if (code == AS_OK) {
         l->readings = calloc((size_t)l->reading_count, sizeof *l->readings);
-        l->out = calloc((size_t)parcels, sizeof *l->out);
-        l->in = calloc((size_t)parcels, sizeof *l->in);
+        l->out = calloc((size_t)l->parcel_count, sizeof *l->out);
+        l->in = calloc((size_t)l->parcel_count, sizeof *l->in);
         code = l->readings && l->out && l->in ? AS_OK : as_fail_nomem(e);
     }
     return code;
@@ -93,17 +128,15 @@ static void release(loader *l, reading *r)
 static void close_loader(loader *l)
 {
     for (int i = 0; l->readings && i < l->reading_count; i++) {
-        if (l->readings[i].busy) {
-            release(l, &l->readings[i]);
-        }
-    }
-    for (int i = 0; l->in && l->out && i < l->parcel_count; i++) {
-        /* What MPI has not ended (after AS_MPI) is left to it for good. */
-        as_pool_give(&l->parcels, l->out[i].message.active ? NULL : l->out[i].buffer);
-        as_pool_give(&l->parcels, l->in[i].message.active ? NULL : l->in[i].buffer);
+        as_delivery_close(l->readings[i].delivery);
     }
     as_open_files_free(&l->files);
     if (l->engine) {
+        const char *reason = NULL;
+        as_meter *m = l->transfer->meter;
+        (void)snprintf(m->engine, sizeof m->engine, "%s",
+                       l->transfer->engine->used(l->engine, &reason));
+        (void)snprintf(m->engine_reason, sizeof m->engine_reason, "%s", reason ? reason : "");
         l->transfer->engine->close(l->engine);
     }
     as_pool_free(&l->windows);
@@ -127,34 +160,31 @@ static void find_direct(const loader *l, const as_block *block, char **bytes, in
         as_place_find(t->state, t->plan, box.holders[1], &place, NULL) != AS_OK) {
         return;
     }
-    *piece = box.holders[1];
-    *bytes = place.device->direct(&place.geometry, place.memory, block->low - part->tensor_at,
-                                  block->high - part->tensor_at);
+    char *direct = place.device->direct(&place.geometry, place.memory, block->low - part->tensor_at,
+                                        block->high - part->tensor_at);
+    if (direct && as_transfer_congruent(t, direct, block->low)) {
+        *piece = box.holders[1];
+        *bytes = direct;
+    }
 }
 
 static int begin_reading(loader *l, reading *r, const as_block *block, as_error *e)
 {
-    *r = (reading){.busy = true, .block = *block};
+    *r = (reading){.busy = true, .block = *block, .direct = -1};
     l->busy++;
-    int64_t piece = -1;
-    char *bytes = NULL;
-    find_direct(l, block, &bytes, &piece);
-    r->direct = bytes ? piece : -1;
-    int code = AS_OK;
-    if (!bytes) {
-        code = as_pool_take(&l->windows, &r->window, e);
-        bytes = r->window;
+    find_direct(l, block, &r->bytes, &r->direct);
+    if (!r->bytes) {
+        r->window = as_pool_take(&l->windows); /* there is one for each reading */
+        r->bytes = r->window + block->low % l->transfer->plan->block_bytes;
     }
-    if (code == AS_OK) {
-        code = as_open_files_get(&l->files, block->file, &r->file, e);
-    }
+    int code = as_open_files_get(&l->files, block->file, &r->file, e);
     if (code != AS_OK) {
         release(l, r);
         return code;
     }
     r->io = (as_io){.kind = AS_IO_READ,
                     .file = &r->file->io,
-                    .bytes = bytes,
+                    .bytes = r->bytes,
                     .count = block->high - block->low,
                     .offset = block->low,
                     .owner = r};
@@ -163,43 +193,75 @@ static int begin_reading(loader *l, reading *r, const as_block *block, as_error 
     return AS_OK;
 }
 
-static void begin_readings(loader *l, bool *moved, as_error *e)
+/* Begins one, if there is room: parcels of others are not kept waiting for all. */
+static void begin_next(loader *l, bool *moved, as_error *e)
 {
-    for (int i = 0; i < l->reading_count && l->more; i++) {
-        as_block block;
-        if (l->readings[i].busy) {
-            continue;
+    as_block block;
+    if (!l->more || l->busy == l->reading_count) {
+        return;
+    }
+    l->more = e->code == AS_OK && as_block_walk_next(&l->walk, &block);
+    if (l->more) {
+        reading *r = l->readings;
+        while (r->busy) {
+            r++;
         }
-        l->more = e->code == AS_OK && as_block_walk_next(&l->walk, &block);
-        if (l->more) {
-            *moved = true;
-            (void)begin_reading(l, &l->readings[i], &block, e);
+        *moved = true;
+        (void)begin_reading(l, r, &block, e);
+    }
+}
+
+/* The bytes of a reading are there, or are not to be had. */
+static void deliver(loader *l, reading *r, as_error *e)
+{
+    const as_transfer *t = l->transfer;
+    r->read = true;
+    if (r->io.code == AS_OK) {
+        t->meter->tally.bytes_read += r->io.count;
+        if (r->direct >= 0) {
+            t->filled[r->direct] += r->io.count;
+            t->meter->tally.bytes_direct += r->io.count;
+        } else {
+            (void)as_delivery_open(&r->delivery, t, &r->block, r->bytes, e);
         }
+    }
+    if (!r->delivery) {
+        release(l, r);
     }
 }
 
 static void reap(loader *l, bool *moved, as_error *e)
 {
+    const as_transfer *t = l->transfer;
     as_io *io;
-    while ((io = l->transfer->engine->reap(l->engine, e))) {
+    while ((io = t->engine->reap(l->engine, e))) {
         reading *r = io->owner;
         *moved = true;
-        (void)as_open_files_done(&l->files, r->file, e);
+        t->meter->tally.operations++;
+        t->meter->tally.io += io->nanoseconds;
         l->done += io->count;
-        r->read = true;
-        if (io->code == AS_OK && r->direct >= 0) {
-            l->transfer->filled[r->direct] += io->count;
-        } else if (io->code == AS_OK) {
-            (void)as_delivery_open(&r->delivery, l->transfer, &r->block, r->window, e);
-        }
-        if (!r->delivery) {
-            release(l, r);
-        }
-        if (l->transfer->progress) {
-            l->transfer->progress(l->done, l->transfer->plan->own_bytes,
-                                  l->transfer->progress_user);
+        as_open_files_done(&l->files, r->file, e);
+        deliver(l, r, e);
+        if (t->progress) {
+            t->progress(l->done, t->plan->own_bytes, t->progress_user);
         }
     }
+}
+
+static int send_parcel(loader *l, reading *r, parcel *p, int to, bool near, as_error *e)
+{
+    const as_transfer *t = l->transfer;
+    int code = AS_OK;
+    p->peer = to;
+    if (near) { /* the answer's receive first, so that it can leave */
+        p->from = r;
+        r->lent++;
+        code =
+            as_comm_receive(t->comm, to, AS_TAG_TAKEN + (int)(p - l->out), NULL, 0, &p->taken, e);
+    }
+    return code == AS_OK
+               ? as_comm_send(t->comm, to, AS_TAG_PARCEL, p->buffer, p->size, &p->message, e)
+               : code;
 }
 
 /* Sends the parcels of the blocks that are read, as far as there are buffers. */
@@ -216,25 +278,47 @@ static int send_parcels(loader *l, bool *moved, as_error *e)
                 return AS_OK;
             }
             parcel *p = &l->out[k];
+            bool near = false;
             int to = -1;
-            if (as_pool_take(&l->parcels, &p->buffer, e) == AS_OK && p->buffer) {
-                (void)as_delivery_next(r->delivery, p->buffer, &to, &p->size, e);
+            *p = (parcel){.buffer = as_pool_take(&l->parcels)};
+            if (e->code == AS_OK) {
+                (void)as_delivery_next(r->delivery, p->buffer, AS_TAG_TAKEN + k, &to, &p->size,
+                                       &near, e);
             }
+            *moved = true;
             if (e->code != AS_OK || to < 0) {
                 as_pool_give(&l->parcels, p->buffer);
                 p->buffer = NULL;
-                release(l, r);
+                as_delivery_close(r->delivery);
+                r->delivery = NULL;
+                if (r->lent == 0) {
+                    release(l, r);
+                }
                 break;
             }
-            *moved = true;
-            int code = as_comm_send(l->transfer->comm, to, AS_TAG_PARCEL, p->buffer, p->size,
-                                    &p->message, e);
+            int code = send_parcel(l, r, p, to, near, e);
             if (code != AS_OK) {
                 return code;
             }
         }
     }
     return AS_OK;
+}
+
+static void take_back(loader *l, parcel *p)
+{
+    reading *r = p->from;
+    as_pool_give(&l->parcels, p->buffer);
+    *p = (parcel){0};
+    if (r) {
+        /* The window may be filled anew only when its readers are through: this pairs with the
+         * release fence of the receiver. */
+        atomic_thread_fence(memory_order_acquire);
+        r->lent--;
+        if (r->lent == 0 && !r->delivery) {
+            release(l, r);
+        }
+    }
 }
 
 /* Parcels that were taken give their buffers back; *left tells whether some are under way. */
@@ -248,12 +332,14 @@ static int finish_sends(loader *l, bool *left, bool *moved, as_error *e)
             continue;
         }
         int code = as_comm_test(l->transfer->comm, &p->message, &done, e);
+        if (code == AS_OK && done) {
+            code = as_comm_test(l->transfer->comm, &p->taken, &done, e);
+        }
         if (code != AS_OK) {
             return code;
         }
         if (done) {
-            as_pool_give(&l->parcels, p->buffer);
-            p->buffer = NULL;
+            take_back(l, p);
             *moved = true;
         }
         *left = *left || !done;
@@ -261,35 +347,57 @@ static int finish_sends(loader *l, bool *left, bool *moved, as_error *e)
     return AS_OK;
 }
 
+/* Begins to receive a parcel, if one is there. */
+static int look_for_parcel(loader *l, parcel *p, bool *there, as_error *e)
+{
+    as_comm *c = l->transfer->comm;
+    int code = as_comm_probe(c, AS_TAG_PARCEL, there, &p->peer, &p->size, e);
+    if (code == AS_OK && *there) {
+        p->buffer = as_pool_take(&l->parcels);
+        code = as_comm_receive(c, p->peer, AS_TAG_PARCEL, p->buffer, p->size, &p->message, e);
+    }
+    return code;
+}
+
+/* A message of an incoming parcel is through: the parcel itself, or the answer to it. */
+static int move_on(loader *l, parcel *p, as_error *e)
+{
+    int tag = -1;
+    int code = AS_OK;
+    if (!p->answering) {
+        (void)as_parcel_take(l->transfer, p->peer, p->buffer, p->size, &tag, e);
+    }
+    if (tag >= 0) {
+        p->answering = true;
+        code = as_comm_send(l->transfer->comm, p->peer, tag, NULL, 0, &p->message, e);
+    } else {
+        as_pool_give(&l->parcels, p->buffer);
+        *p = (parcel){0};
+    }
+    return code;
+}
+
 /* Takes what has arrived, whatever failed here: the sender waits for it. */
 static int receive_parcels(loader *l, bool *left, bool *moved, as_error *e)
 {
+    bool there = true;
     *left = false;
     for (int i = 0; i < l->parcel_count; i++) {
         parcel *p = &l->in[i];
         bool done = false;
         int code = AS_OK;
-        if (!p->buffer) {
-            bool there = false;
-            int from = 0;
-            code = as_comm_probe(l->transfer->comm, AS_TAG_PARCEL, &there, &from, &p->size, e);
-            if (code == AS_OK && there && as_pool_take(&l->parcels, &p->buffer, e) == AS_OK &&
-                p->buffer) {
-                code = as_comm_receive(l->transfer->comm, from, AS_TAG_PARCEL, p->buffer, p->size,
-                                       &p->message, e);
-            }
+        if (!p->buffer && there) {
+            code = look_for_parcel(l, p, &there, e);
         }
         if (code == AS_OK && p->buffer) {
             code = as_comm_test(l->transfer->comm, &p->message, &done, e);
         }
+        if (code == AS_OK && done) {
+            code = move_on(l, p, e);
+            *moved = true;
+        }
         if (code != AS_OK) {
             return code;
-        }
-        if (done) {
-            (void)as_parcel_take(l->transfer, p->buffer, p->size, e);
-            as_pool_give(&l->parcels, p->buffer);
-            p->buffer = NULL;
-            *moved = true;
         }
         *left = *left || p->buffer;
     }
@@ -300,7 +408,7 @@ static int step(loader *l, bool *all, bool *moved, as_error *e)
 {
     bool sending = false;
     bool receiving = false;
-    begin_readings(l, moved, e);
+    begin_next(l, moved, e);
     reap(l, moved, e);
     int code = send_parcels(l, moved, e);
     if (code == AS_OK) {
@@ -310,7 +418,7 @@ static int step(loader *l, bool *all, bool *moved, as_error *e)
         code = receive_parcels(l, &receiving, moved, e);
     }
     if (code == AS_OK && !l->at_barrier && !l->more && l->busy == 0 && !sending) {
-        (void)as_open_files_end(&l->files, e);
+        as_open_files_end(&l->files, e);
         code = as_comm_barrier_begin(l->transfer->comm, &l->barrier, e);
         l->at_barrier = true;
         *moved = true;
@@ -325,6 +433,7 @@ static int step(loader *l, bool *all, bool *moved, as_error *e)
 
 static int run(loader *l, as_error *e)
 {
+    as_meter *m = l->transfer->meter;
     int idle = 0;
     bool all = false;
     while (!all) {
@@ -333,23 +442,66 @@ static int run(loader *l, as_error *e)
         if (code == AS_MPI || e->code == AS_MPI) {
             return AS_MPI;
         }
-        if (moved) {
-            idle = 0;
-        } else if (!all) {
-            as_comm_pause(&idle);
+        if (!moved && !all) {
+            l->since = l->since ? l->since : as_clock();
+            as_comm_rest(&idle, REST);
+            continue;
+        }
+        idle = 0;
+        if (l->since) {
+            (void)as_meter_end(m, "wait", l->since, 0, &m->tally.wait);
+            l->since = 0;
         }
     }
     return AS_OK;
 }
 
-int as_transfer_load(const as_transfer *t, as_error *e)
+/* After a failure of MPI: the engine lets go of what it has, and what MPI or a peer may still use
+ * stays for good. */
+static void drain(loader *l, as_error *e)
+{
+    int idle = 0;
+    as_arena_abandon(l->transfer->arena);
+    for (int i = 0; i < l->reading_count; i++) {
+        while (l->readings[i].busy && !l->readings[i].read) {
+            bool moved = false;
+            reap(l, &moved, e);
+            if (!moved) {
+                as_comm_rest(&idle, REST);
+            }
+        }
+    }
+}
+
+static int load(const as_transfer *t, as_error *e)
 {
     loader l;
     (void)open_loader(&l, t, e);
     int code = as_comm_agree(t->comm, e);
     if (code == AS_OK) {
         code = run(&l, e);
+        if (code == AS_MPI) {
+            drain(&l, e);
+        }
     }
     close_loader(&l);
     return code == AS_MPI ? code : as_comm_agree(t->comm, e);
+}
+
+int as_transfer_load(const as_transfer *t, as_error *e)
+{
+    as_transfer with = *t;
+    int64_t largest = 0;
+    int code = AS_OK;
+    if (!t->arena) {
+        code =
+            as_transfer_arena(&with.arena, &largest, t->comm, t->memory, t->plan->block_bytes, e);
+    }
+    if (code == AS_OK) {
+        code = load(&with, e);
+    }
+    if (!t->arena) {
+        as_arena_close(with.arena);
+    }
+    return code;
 }

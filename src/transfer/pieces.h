@@ -12,6 +12,7 @@ typedef struct as_range {
     int64_t piece; /* at the rank that holds it */
     int64_t low;
     int64_t high;
+    int64_t at; /* place of byte `low` in the window, where bytes go through one */
 } as_range;
 
 #endif

@@ -2,15 +2,23 @@
  * The loop of a save: blocks are begun, answered, written and synced, and other
  * ranks are served, until every rank is through.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "base/checked.h"
+#include "transfer/buffers.h"
 #include "transfer/fill.h"
 #include "transfer/serve.h"
 
+/* Longest sleeps between two looks, nanoseconds: while another rank may wait for this one's
+ * answer, and while there is only storage to wait for, which has more to do in the meantime. */
+enum { REST_ASKED = 200000, REST_ALONE = 1000000 };
+
 typedef struct saver {
     const as_transfer *transfer;
+    as_engine_options options;
     as_engine *engine;
-    as_pool pool;
+    as_filler filler;
     as_server *server;
     as_open_files files;
     as_block_walk walk;
@@ -18,27 +26,56 @@ typedef struct saver {
     as_slot *slots;
     int slot_count;
     int busy;
-    int64_t done; /* bytes written */
+    int asking;    /* slots that wait for other ranks */
+    int64_t done;  /* bytes written */
+    int64_t since; /* when the rank began to wait; 0: it does not */
     as_message barrier;
     bool at_barrier;
 } saver;
 
+/* Shares out the arena: windows for this rank's blocks, and where not every rank is near, as many
+ * buffers for packed answers of others, and some to answer from. */
+static int open_buffers(saver *s, as_error *e)
+{
+    const as_transfer *t = s->transfer;
+    bool far = !as_arena_reaches_all(t->arena);
+    size_t step = as_pool_step((size_t)t->plan->block_bytes);
+    int buffers = as_transfer_buffers(t, t->plan->block_bytes, 0);
+    int answers = far ? (int)as_max_i64(1, buffers / 4) : 0;
+    int each = far ? 2 : 1;
+    s->slot_count =
+        (int)as_min_i64((buffers - answers) / each, as_transfer_slots(t->plan->block_bytes));
+    if (s->slot_count < 1) {
+        return as_fail(e, AS_INTERNAL, 0, "the transfer buffers have no room for a block");
+    }
+    int windows = each * s->slot_count;
+    int code = as_pool_init(&s->filler.pool, as_arena_base(t->arena), (size_t)t->plan->block_bytes,
+                            windows, e);
+    if (code == AS_OK) {
+        code = as_server_open(&s->server, t, as_arena_base(t->arena) + (size_t)windows * step,
+                              answers, e);
+    }
+    return code;
+}
+
 static int open_saver(saver *s, const as_transfer *t, as_error *e)
 {
-    int buffers = as_transfer_buffers(t, 0);
-    int answers = buffers / 4 > 0 ? buffers / 4 : 1;
     *s = (saver){.transfer = t,
+                 .options = t->engine_options,
+                 .filler = {.transfer = t},
                  .files = {.transfer = t, .sync = true},
                  .walk = as_block_walk_begin(t->plan, 0),
-                 .more = true,
-                 .slot_count = (buffers - answers) / 2};
-    int code = t->engine->open(&s->engine, &t->engine_options, e);
+                 .more = true};
+    s->options.arena = as_arena_base(t->arena);
+    s->options.arena_bytes = as_arena_bytes(t->arena);
+    s->options.trace = t->meter->trace;
+    int code = t->engine->open(&s->engine, &s->options, e);
     s->files.engine = s->engine;
     if (code == AS_OK) {
-        code = as_pool_init(&s->pool, (size_t)t->plan->block_bytes, 2 * s->slot_count, e);
+        code = open_buffers(s, e);
     }
-    if (code == AS_OK) {
-        code = as_server_open(&s->server, t, answers, e);
+    if (code == AS_OK && t->checksums) {
+        code = as_sum_open(&s->filler.sum, e);
     }
     if (code == AS_OK) {
         s->slots = calloc((size_t)s->slot_count, sizeof *s->slots);
@@ -53,81 +90,80 @@ static int open_saver(saver *s, const as_transfer *t, as_error *e)
 static void close_saver(saver *s)
 {
     for (int i = 0; s->slots && i < s->slot_count; i++) {
-        as_slot_clear(&s->slots[i], &s->pool);
+        as_slot_clear(&s->slots[i], &s->filler);
+        as_buffer_free(&s->slots[i].asked);
+        as_buffer_free(&s->slots[i].requests);
     }
     as_open_files_free(&s->files);
     as_server_close(s->server);
     if (s->engine) {
+        const char *reason = NULL;
+        as_meter *m = s->transfer->meter;
+        (void)snprintf(m->engine, sizeof m->engine, "%s",
+                       s->transfer->engine->used(s->engine, &reason));
+        (void)snprintf(m->engine_reason, sizeof m->engine_reason, "%s", reason ? reason : "");
         s->transfer->engine->close(s->engine);
     }
-    as_pool_free(&s->pool);
+    as_pool_free(&s->filler.pool);
+    as_buffer_free(&s->filler.list);
+    as_sum_close(s->filler.sum);
     free(s->slots);
 }
 
 static void release(saver *s, as_slot *slot)
 {
-    as_slot_clear(slot, &s->pool);
+    as_slot_clear(slot, &s->filler);
     s->busy--;
 }
 
-/* Begins blocks as long as there are slots. After a failure no more are begun. */
-static int begin_blocks(saver *s, bool *moved, as_error *e)
+/* Begins a block if a slot is free: one, so that who waits for an answer is not kept waiting for
+ * all of them. After a failure no more are begun. */
+static int begin_block(saver *s, bool *moved, as_error *e)
 {
-    for (int i = 0; i < s->slot_count && s->more; i++) {
-        as_slot *slot = &s->slots[i];
-        as_block block;
-        if (slot->busy) {
-            continue;
-        }
-        s->more = e->code == AS_OK && as_block_walk_next(&s->walk, &block);
-        if (!s->more) {
-            break;
-        }
-        *moved = true;
-        s->busy++;
-        int code = as_slot_start(slot, s->transfer, &block, &s->pool, e);
-        if (code == AS_MPI) {
-            return code;
-        }
+    as_block block;
+    if (!s->more || s->busy == s->slot_count) {
+        return AS_OK;
     }
-    return AS_OK;
+    s->more = e->code == AS_OK && as_block_walk_next(&s->walk, &block);
+    if (!s->more) {
+        return AS_OK;
+    }
+    as_slot *slot = s->slots;
+    while (slot->busy) {
+        slot++;
+    }
+    *moved = true;
+    s->busy++;
+    s->asking++;
+    int code = as_slot_start(slot, &s->filler, &block, e);
+    /* The file is had in the order of the blocks, so that it is opened and synced once. */
+    if (code == AS_OK && as_open_files_get(&s->files, block.file, &slot->file, e) == AS_OK) {
+        slot->file->under_way++;
+    }
+    return code == AS_MPI ? code : AS_OK;
 }
 
-/* The checksum of a block that is complete. */
-static int sum_block(saver *s, const as_slot *slot, const char *bytes, as_error *e)
+static void submit(saver *s, as_slot *slot)
 {
-    const as_transfer *t = s->transfer;
-    size_t count = (size_t)(slot->block.high - slot->block.low);
-    int64_t begin = as_clock();
-    as_block_sum sum = {.file = slot->block.file,
-                        .block = slot->block.low / t->plan->block_bytes,
-                        .sum = as_checksum(bytes, count)};
-    t->meter->tally.bytes_checksum += (int64_t)count;
-    (void)as_meter_end(t->meter, "hash", begin, (int64_t)count, &t->meter->tally.checksum);
-    return as_buffer_append(t->checksums, &sum, sizeof sum, e);
-}
-
-static void submit(saver *s, as_slot *slot, char *bytes)
-{
+    slot->writing = true;
     slot->io = (as_io){.kind = AS_IO_WRITE,
                        .file = &slot->file->io,
+                       .bytes = slot->bytes,
                        .count = slot->block.high - slot->block.low,
                        .offset = slot->block.low,
                        .owner = slot};
-    slot->io.bytes = bytes;
-    slot->file->under_way++;
     s->transfer->engine->submit(s->engine, &slot->io);
 }
 
 /* Writes the blocks that are complete, and drops them after a failure. */
 static int write_blocks(saver *s, bool *moved, as_error *e)
 {
-    for (int i = 0; i < s->slot_count; i++) {
+    for (int i = 0; i < s->slot_count && s->asking > 0; i++) {
         as_slot *slot = &s->slots[i];
-        if (!slot->busy || slot->file) {
+        bool complete = false;
+        if (!slot->busy || slot->writing) {
             continue;
         }
-        bool complete;
         int code = as_slot_test(slot, s->transfer, &complete, e);
         if (code != AS_OK) {
             return code;
@@ -136,37 +172,43 @@ static int write_blocks(saver *s, bool *moved, as_error *e)
             continue;
         }
         *moved = true;
-        char *bytes = NULL;
+        s->asking--;
         if (e->code == AS_OK) {
-            (void)as_slot_finish(slot, s->transfer, &bytes, e);
-        }
-        if (e->code == AS_OK && s->transfer->checksums) {
-            (void)sum_block(s, slot, bytes, e);
+            (void)as_slot_finish(slot, &s->filler, e);
         }
         if (e->code == AS_OK) {
-            (void)as_open_files_get(&s->files, slot->block.file, &slot->file, e);
-        }
-        if (e->code == AS_OK) {
-            submit(s, slot, bytes);
+            submit(s, slot);
         } else {
+            if (slot->file) {
+                as_open_files_done(&s->files, slot->file, e);
+            }
             release(s, slot);
         }
     }
     return AS_OK;
 }
 
-static void reap_blocks(saver *s, bool *moved, as_error *e)
+static void reap(saver *s, bool *moved, as_error *e)
 {
+    const as_transfer *t = s->transfer;
+    as_tally *tally = &t->meter->tally;
     as_io *io;
-    while ((io = s->transfer->engine->reap(s->engine, e))) {
-        as_slot *slot = io->owner;
-        s->done += io->count;
-        (void)as_open_files_done(&s->files, slot->file, e);
-        release(s, slot);
+    while ((io = t->engine->reap(s->engine, e))) {
         *moved = true;
-        if (s->transfer->progress) {
-            s->transfer->progress(s->done, s->transfer->plan->own_bytes,
-                                  s->transfer->progress_user);
+        tally->operations++;
+        if (io->kind == AS_IO_SYNC) {
+            tally->sync += io->nanoseconds;
+            as_open_files_done(&s->files, io->owner, e);
+            continue;
+        }
+        as_slot *slot = io->owner;
+        tally->io += io->nanoseconds;
+        tally->bytes_written += io->code == AS_OK ? io->count : 0;
+        s->done += io->count;
+        as_open_files_done(&s->files, slot->file, e);
+        release(s, slot);
+        if (t->progress) {
+            t->progress(s->done, t->plan->own_bytes, t->progress_user);
         }
     }
 }
@@ -177,10 +219,12 @@ static int meet(saver *s, bool *all, bool *moved, as_error *e)
     *all = false;
     int code = AS_OK;
     if (!s->at_barrier && !s->more && s->busy == 0) {
-        (void)as_open_files_end(&s->files, e);
-        code = as_comm_barrier_begin(s->transfer->comm, &s->barrier, e);
-        s->at_barrier = true;
-        *moved = true;
+        as_open_files_end(&s->files, e);
+        if (as_open_files_closed(&s->files)) {
+            code = as_comm_barrier_begin(s->transfer->comm, &s->barrier, e);
+            s->at_barrier = true;
+            *moved = true;
+        }
     }
     if (code == AS_OK && s->at_barrier) {
         code = as_comm_test(s->transfer->comm, &s->barrier, all, e);
@@ -189,18 +233,37 @@ static int meet(saver *s, bool *all, bool *moved, as_error *e)
     return code;
 }
 
+static void rest(saver *s, int *idle)
+{
+    if (s->since == 0) {
+        s->since = as_clock();
+    }
+    bool asked = s->asking > 0 || !as_server_idle(s->server);
+    as_comm_rest(idle, asked ? REST_ASKED : REST_ALONE);
+}
+
+static void go_on(saver *s, int *idle)
+{
+    *idle = 0;
+    if (s->since) {
+        as_meter *m = s->transfer->meter;
+        (void)as_meter_end(m, "wait", s->since, 0, &m->tally.wait);
+        s->since = 0;
+    }
+}
+
 static int run(saver *s, as_error *e)
 {
     int idle = 0;
     bool all = false;
     while (!all) {
         bool moved = false;
-        int code = begin_blocks(s, &moved, e);
+        int code = begin_block(s, &moved, e);
         if (code == AS_OK) {
             code = write_blocks(s, &moved, e);
         }
         if (code == AS_OK) {
-            reap_blocks(s, &moved, e);
+            reap(s, &moved, e);
             (void)as_server_step(s->server, &moved, e);
             code = meet(s, &all, &moved, e);
         }
@@ -210,23 +273,64 @@ static int run(saver *s, as_error *e)
         if (code == AS_MPI || e->code == AS_MPI) {
             return AS_MPI; /* no agreement can be had any more */
         }
-        if (moved) {
-            idle = 0;
-        } else if (!all) {
-            as_comm_pause(&idle);
+        if (moved || all) {
+            go_on(s, &idle);
+        } else {
+            rest(s, &idle);
         }
     }
     return AS_OK;
 }
 
-int as_transfer_save(const as_transfer *t, as_error *e)
+/* After a failure of MPI: the engine lets go of what it has. */
+static void drain(saver *s, as_error *e)
+{
+    int idle = 0;
+    bool writing = true;
+    as_arena_abandon(s->transfer->arena);
+    while (writing) {
+        bool moved = false;
+        reap(s, &moved, e);
+        writing = false;
+        for (int i = 0; i < s->slot_count; i++) {
+            writing = writing || s->slots[i].writing;
+        }
+        writing = writing || as_open_files_syncing(&s->files);
+        if (writing && !moved) {
+            as_comm_rest(&idle, REST_ALONE);
+        }
+    }
+}
+
+static int save(const as_transfer *t, as_error *e)
 {
     saver s;
     (void)open_saver(&s, t, e);
     int code = as_comm_agree(t->comm, e); /* without buffers on some rank nobody begins */
     if (code == AS_OK) {
         code = run(&s, e);
+        if (code == AS_MPI) {
+            drain(&s, e);
+        }
     }
     close_saver(&s);
     return code == AS_MPI ? code : as_comm_agree(t->comm, e);
+}
+
+int as_transfer_save(const as_transfer *t, as_error *e)
+{
+    as_transfer with = *t;
+    int64_t largest = 0;
+    int code = AS_OK;
+    if (!t->arena) {
+        code =
+            as_transfer_arena(&with.arena, &largest, t->comm, t->memory, t->plan->block_bytes, e);
+    }
+    if (code == AS_OK) {
+        code = save(&with, e);
+    }
+    if (!t->arena) {
+        as_arena_close(with.arena);
+    }
+    return code;
 }

@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transfer/serve.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/pool.h"
 #include "transfer/place.h"
 
 /* An answer on its way. */
 typedef struct answer {
+    bool under_way;
     as_message message;
-    char *buffer;
+    char *buffer; /* NULL: the answer is empty */
 } answer;
 
-/* Room for requests that is had before the first comes: some 2700 ranges of a block. */
-enum { REQUEST_BYTES = 64 << 10 };
+enum {
+    REQUEST_BYTES = 64 << 10, /* room for requests that is had before the first comes */
+    EMPTY_ANSWERS = 64        /* under way at a time, beside those with a buffer */
+};
 
 struct as_server {
     const as_transfer *transfer;
@@ -21,23 +26,24 @@ struct as_server {
     as_buffer request; /* the one that is being taken */
     int limit;
     int under_way;
-    answer *answers; /* [limit]; those with a buffer are under way */
+    answer *answers; /* [limit] */
+    bool far;        /* some rank needs packed answers */
 };
 
-int as_server_open(as_server **out, const as_transfer *t, int buffers, as_error *e)
+int as_server_open(as_server **out, const as_transfer *t, char *memory, int buffers, as_error *e)
 {
     as_server *s = calloc(1, sizeof *s);
     if (!s) {
         return as_fail_nomem(e);
     }
     s->transfer = t;
-    s->limit = buffers;
-    s->answers = calloc((size_t)buffers, sizeof *s->answers);
-    int code = s->answers ? as_pool_init(&s->pool, (size_t)t->plan->block_bytes, buffers, e)
+    s->far = buffers > 0;
+    /* Each answer with bytes has a buffer: when all are out, no request is taken before one is
+     * back, near ones neither, since a request is looked at only when it is taken. */
+    s->limit = s->far ? buffers : EMPTY_ANSWERS;
+    s->answers = calloc((size_t)s->limit, sizeof *s->answers);
+    int code = s->answers ? as_pool_init(&s->pool, memory, (size_t)t->plan->block_bytes, buffers, e)
                           : as_fail_nomem(e);
-    if (code == AS_OK) {
-        code = as_pool_fill(&s->pool, e);
-    }
     if (code == AS_OK) {
         code = as_buffer_reserve(&s->request, REQUEST_BYTES, e);
     }
@@ -49,45 +55,84 @@ int as_server_open(as_server **out, const as_transfer *t, int buffers, as_error 
     return AS_OK;
 }
 
-static int pack_ranges(const as_server *s, const as_range *ranges, size_t count, int64_t bytes,
-                       char *out, as_error *e)
+/* Puts the ranges into `packed`, one after the other, or (NULL) each at its place in `window`, of
+ * which `room` bytes are there. */
+static int give_ranges(const as_server *s, const as_ask *ask, const as_range *ranges, size_t count,
+                       char *packed, char *window, int64_t room, as_error *e)
 {
     int64_t at = 0;
     for (size_t i = 0; i < count; i++) {
+        const as_range *r = &ranges[i];
         as_place place;
-        int code = as_place_find(s->transfer->state, s->transfer->plan, ranges[i].piece, &place, e);
+        int code = as_place_find(s->transfer->state, s->transfer->plan, r->piece, &place, e);
         if (code != AS_OK) {
             return code;
         }
-        int64_t size = as_geometry_before(&place.geometry, ranges[i].high) -
-                       as_geometry_before(&place.geometry, ranges[i].low);
-        if (size > bytes - at) {
+        int64_t size = as_geometry_before(&place.geometry, r->high) -
+                       as_geometry_before(&place.geometry, r->low);
+        if (size > ask->bytes - at || (!packed && (r->at < 0 || r->high - r->low > room - r->at))) {
             return as_fail(e, AS_INTERNAL, 0, "a request asks for more than it has room for");
         }
-        code = place.device->pack(&place.geometry, place.memory, ranges[i].low, ranges[i].high,
-                                  out + at, e);
+        code = packed ? place.device->pack(&place.geometry, place.memory, r->low, r->high,
+                                           packed + at, e)
+                      : place.device->to_window(&place.geometry, place.memory, r->low, r->high,
+                                                window + r->at, e);
         if (code != AS_OK) {
             return code;
         }
         at += size;
     }
-    return at == bytes ? AS_OK : as_fail(e, AS_INTERNAL, 0, "a request asks for too little");
+    return at == ask->bytes ? AS_OK : as_fail(e, AS_INTERNAL, 0, "a request asks for too little");
+}
+
+/* Into the asker's window. */
+static int scatter(const as_server *s, int to, const as_ask *ask, const as_range *ranges,
+                   size_t count, as_error *e)
+{
+    as_arena *arena = s->transfer->arena;
+    char *theirs = as_arena_of(arena, to);
+    int64_t room = (int64_t)as_arena_bytes_of(arena, to) - ask->window;
+    if (!theirs || room < 0) {
+        return as_fail(e, AS_INTERNAL, 0, "a request names memory that this rank does not see");
+    }
+    if (count) {
+        int64_t low = ranges[0].at;
+        int64_t high = ranges[count - 1].at + ranges[count - 1].high - ranges[count - 1].low;
+        if (low >= 0 && high > low && high <= room) {
+            as_arena_touch(arena, to, (size_t)(ask->window + low), (size_t)(high - low), true);
+        }
+    }
+    int code = give_ranges(s, ask, ranges, count, NULL, theirs + ask->window, room, e);
+    /* The bytes are there before the message that says so. */
+    atomic_thread_fence(memory_order_release);
+    return code;
 }
 
 static int send_answer(as_server *s, int to, const as_ask *ask, const as_range *ranges,
                        size_t count, char *buffer, as_error *e)
 {
+    as_meter *m = s->transfer->meter;
     answer *a = s->answers;
-    while (a->buffer) {
+    while (a->under_way) {
         a++; /* as_server_step has seen that one is free */
     }
-    a->buffer = buffer;
-    /* A failed pack is answered too: the asker waits, and the agreement at the end tells it. */
-    int packed = pack_ranges(s, ranges, count, ask->bytes, a->buffer, e);
-    int code = as_comm_send(s->transfer->comm, to, (int)ask->tag, a->buffer, (size_t)ask->bytes,
-                            &a->message, e);
+    int64_t begin = as_clock();
+    bool near = ask->window >= 0;
+    if (near) {
+        as_pool_give(&s->pool, buffer);
+        buffer = NULL;
+    }
+    /* A failure is answered too: the asker waits, and the agreement at the end tells it. */
+    int given = near ? scatter(s, to, ask, ranges, count, e)
+                     : give_ranges(s, ask, ranges, count, buffer, NULL, 0, e);
+    (void)as_meter_end(m, "serve", begin, ask->bytes, &m->tally.copy);
+    *(near ? &m->tally.bytes_shared : &m->tally.bytes_sent) += ask->bytes;
+    m->tally.messages++;
+    *a = (answer){.under_way = true, .buffer = buffer};
+    int code = as_comm_send(s->transfer->comm, to, (int)ask->tag, buffer,
+                            near ? 0 : (size_t)ask->bytes, &a->message, e);
     s->under_way++;
-    return code == AS_OK ? packed : code;
+    return code == AS_OK ? given : code;
 }
 
 /* Receives a request that has arrived. All memory is had before: a request that was taken is
@@ -95,15 +140,12 @@ static int send_answer(as_server *s, int to, const as_ask *ask, const as_range *
  * the next try. */
 static int take_request(as_server *s, int from, size_t size, as_error *e)
 {
-    char *buffer = NULL;
     s->request.size = 0;
     int code = as_buffer_reserve(&s->request, size, e);
-    if (code == AS_OK) {
-        code = as_pool_take(&s->pool, &buffer, e);
-    }
     if (code != AS_OK) {
         return code;
     }
+    char *buffer = s->far ? as_pool_take(&s->pool) : NULL; /* there is one for every answer */
     const char *request = s->request.data;
     as_message m = {0};
     bool done = false;
@@ -121,7 +163,7 @@ static int take_request(as_server *s, int from, size_t size, as_error *e)
         code = send_answer(s, from, &ask, (const as_range *)(const void *)(request + sizeof ask),
                            (size - sizeof ask) / sizeof(as_range), buffer, e);
     } else {
-        as_pool_give(&s->pool, buffer);
+        s->request = AS_BUFFER_INIT; /* MPI may still write to it */
     }
     return code;
 }
@@ -132,12 +174,12 @@ static int finish_answers(as_server *s, bool *moved, as_error *e)
     for (int i = 0; i < s->limit && s->under_way > 0 && code == AS_OK; i++) {
         answer *a = &s->answers[i];
         bool done = false;
-        if (a->buffer) {
+        if (a->under_way) {
             code = as_comm_test(s->transfer->comm, &a->message, &done, e);
         }
         if (done) {
             as_pool_give(&s->pool, a->buffer);
-            a->buffer = NULL;
+            *a = (answer){0};
             s->under_way--;
             *moved = true;
         }
@@ -171,11 +213,6 @@ void as_server_close(as_server *s)
 {
     if (!s) {
         return;
-    }
-    for (int i = 0; s->answers && i < s->limit; i++) {
-        if (!s->answers[i].message.active) { /* else MPI still reads it */
-            as_pool_give(&s->pool, s->answers[i].buffer);
-        }
     }
     as_pool_free(&s->pool);
     as_buffer_free(&s->request);

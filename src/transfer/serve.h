@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The holder's side of a save: other ranks, which write blocks, ask for bytes of
- * this rank's pieces, and get them packed. The asker has posted its receive before
+ * this rank's pieces. On the same node they get them straight into the block's window,
+ * and then an empty message; elsewhere packed. The asker has posted its receive before
  * it asks, so that every answer is taken and no cycle of full pools can form.
  */
 #ifndef ALLSHARD_TRANSFER_SERVE_H
@@ -12,16 +13,18 @@
 
 /* A request: this head, then as_range[]. */
 typedef struct as_ask {
-    int64_t tag;   /* under which the asker waits for the bytes */
-    int64_t bytes; /* of the answer; at most a block */
+    int64_t tag;    /* under which the asker waits for the answer */
+    int64_t bytes;  /* of the ranges; at most a block */
+    int64_t window; /* in the asker's arena, to scatter into; −1: answer with the bytes */
 } as_ask;
 
 enum { AS_TAG_ASK = 2, AS_TAG_ANSWER = 16 };
 
 typedef struct as_server as_server;
 
-/* Answers with up to `buffers` messages under way at a time. */
-int as_server_open(as_server **out, const as_transfer *t, int buffers, as_error *e);
+/* `memory` has `buffers` pages-aligned buffers (as_pool_step) of a block for packed answers: none
+ * are needed if every rank is near. */
+int as_server_open(as_server **out, const as_transfer *t, char *memory, int buffers, as_error *e);
 
 /* Takes requests and moves answers on, without blocking; *moved is set if anything
  * happened. A piece that cannot be read is told in e, and something is sent all the same. */
