@@ -23,7 +23,8 @@ enum {
     /* The kernel takes at most 1 GiB as one registered buffer. */
     ARENA_PART = 1 << 30,
     ARENA_PARTS = 64,
-    /* Submissions in a row that the kernel may turn away while nothing of ours is under way. */
+    /* Times that the kernel may turn away submissions while nothing of ours is under way, or put
+     * off one operation. */
     PATIENCE = 1000,
     /* A copy into the page cache of fewer bytes may as well be made at once. */
     ASYNC_LEAST = 64 << 10
@@ -37,6 +38,7 @@ typedef struct slot {
     as_direct_piece piece;
     bool fixed;        /* from the registered arena */
     bool writing_back; /* all bytes are done; the early write-back is being started */
+    int delays;        /* times that the kernel put it off */
     int64_t begin;
 } slot;
 
@@ -183,6 +185,7 @@ static void divert(as_uring *u, as_io *io)
         as_posix_submit(u->instead, io);
     } else {
         io->code = code;
+        io->nanoseconds = as_clock() - io->nanoseconds;
         as_io_put(&u->done, io);
     }
 }
@@ -336,7 +339,8 @@ static void failed(as_uring *u, slot *s, int sys_errno)
 {
     as_io *io = s->io;
     bool unsupported = sys_errno == EINVAL || sys_errno == EOPNOTSUPP;
-    if (sys_errno == EINTR || sys_errno == EAGAIN) {
+    if ((sys_errno == EINTR || sys_errno == EAGAIN) && s->delays < PATIENCE) {
+        s->delays++;
         next_step(u, s);
     } else if (s->writing_back && (unsupported || sys_errno == ESPIPE)) {
         u->no_write_back = true;
