@@ -13,7 +13,7 @@
 
 static const as_command *const commands[] = {
     &as_cmd_copy,    &as_cmd_ls,   &as_cmd_verify, &as_cmd_diff,
-    &as_cmd_recover, &as_cmd_plan, &as_cmd_demo,
+    &as_cmd_recover, &as_cmd_plan, &as_cmd_demo,   &as_cmd_bench,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -31,6 +31,7 @@ static const char general_help[] =
     "  recover   finish or clear away what a killed save left\n"
     "  plan      tell what a save would do, without doing it\n"
     "  demo      save a known model with seeded random weights\n"
+    "  bench     measure saves and loads here, beside the plainest loops\n"
     "\n"
     "`allshard COMMAND --help` explains a command, with examples. `allshard --version` tells the\n"
     "version. All commands work plain and under mpirun or srun.\n"

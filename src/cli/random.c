@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/random.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/checked.h"
@@ -71,8 +72,30 @@ static void fill_bytes(uint64_t key, uint64_t first, uint64_t count, unsigned ch
     }
 }
 
+/* Bytes [first, first + count) of the tensor, whose words are numbered from its begin. */
+static void fill_words(uint64_t key, uint64_t first, uint64_t count, unsigned char *out)
+{
+    uint64_t word = 0;
+    while (count > 0) {
+        size_t skip = (size_t)(first % sizeof word);
+        size_t take = sizeof word - skip < count ? sizeof word - skip : (size_t)count;
+        word = random_at(key, first / sizeof word);
+        memcpy(out, (const unsigned char *)&word + skip, take);
+        out += take;
+        first += take;
+        count -= take;
+        for (; count >= sizeof word; count -= sizeof word) {
+            word = random_at(key, first / sizeof word);
+            memcpy(out, &word, sizeof word);
+            out += sizeof word;
+            first += sizeof word;
+        }
+    }
+}
+
 typedef struct as_run {
     int dtype;
+    bool bits;
     uint64_t key;
     unsigned char *out;
 } as_run;
@@ -81,7 +104,10 @@ static void put_run(as_run *r, int64_t first, int64_t count)
 {
     int group = as_dtype_group(r->dtype);
     int64_t size = as_dtype_group_bytes(r->dtype);
-    if (group == 1) {
+    if (r->bits) {
+        fill_words(r->key, (uint64_t)(first / group * size), (uint64_t)(count / group * size),
+                   r->out);
+    } else if (group == 1) {
         fill_run(r->dtype, r->key, (uint64_t)first, (uint64_t)count, r->out);
     } else {
         fill_bytes(r->key, (uint64_t)(first / group * size), (uint64_t)(count / group * size),
@@ -90,13 +116,13 @@ static void put_run(as_run *r, int64_t first, int64_t count)
     r->out += count / group * size;
 }
 
-void as_random_fill(const as_tensors *t, size_t i, uint64_t seed, const as_layout_piece *piece,
-                    void *out)
+static void put_piece(const as_tensors *t, size_t i, uint64_t seed, const as_layout_piece *piece,
+                      bool bits, void *out)
 {
     const as_tensor_row *row = as_tensors_row(t, i);
     const int64_t *shape = as_tensors_shape(t, i);
     as_hash name = as_hash_seeded(as_tensors_name(t, i), row->name_length, seed);
-    as_run run = {.dtype = row->dtype, .key = name.low, .out = out};
+    as_run run = {.dtype = row->dtype, .bits = bits, .key = name.low, .out = out};
     if (piece->bytes == 0) {
         return;
     }
@@ -118,4 +144,21 @@ void as_random_fill(const as_tensors *t, size_t i, uint64_t seed, const as_layou
             at[d] = 0;
         }
     }
+}
+
+void as_random_fill(const as_tensors *t, size_t i, uint64_t seed, const as_layout_piece *piece,
+                    void *out)
+{
+    put_piece(t, i, seed, piece, false, out);
+}
+
+void as_random_bits(const as_tensors *t, size_t i, uint64_t seed, const as_layout_piece *piece,
+                    void *out)
+{
+    put_piece(t, i, seed, piece, true, out);
+}
+
+void as_random_words(void *out, size_t count, uint64_t seed)
+{
+    fill_words(seed, 0, count, out);
 }

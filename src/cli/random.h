@@ -16,4 +16,12 @@
 void as_random_fill(const as_tensors *t, size_t i, uint64_t seed, const as_layout_piece *piece,
                     void *out);
 
+/* The same with random bits, whatever the type: fast, and no two words alike for a file system or
+ * a drive to compress. */
+void as_random_bits(const as_tensors *t, size_t i, uint64_t seed, const as_layout_piece *piece,
+                    void *out);
+
+/* Random words of a seed. */
+void as_random_words(void *out, size_t count, uint64_t seed);
+
 #endif

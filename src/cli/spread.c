@@ -47,10 +47,17 @@ static allshard_comm everyone(void)
 #endif
 }
 
-int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t memory, as_error *e)
+int as_spread_start(as_spread *s, as_tool *tool, const allshard_options *options, as_error *e)
 {
     *s = (as_spread){.tool = tool};
-    as_progress_begin(&s->progress, &tool->out, "working");
+    int code = allshard_open(&s->context, everyone(), options);
+    return code == AS_OK ? AS_OK
+                         : as_fail(e, as_tool_usage(tool, code), 0,
+                                   "the library could not be started: %s", as_code_text(code));
+}
+
+int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t memory, as_error *e)
+{
     allshard_options options = {
         .size = sizeof options,
         .log = as_output_log,
@@ -59,12 +66,12 @@ int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t mem
         .progress_user = &s->progress,
         .memory = memory,
     };
-    int code = allshard_open(&s->context, everyone(), &options);
+    int code = as_spread_start(s, tool, &options, e);
     if (code != AS_OK) {
-        return as_fail(e, as_tool_usage(tool, code), 0, "the library could not be started: %s",
-                       as_code_text(code));
+        return code;
     }
     char *part = NULL;
+    as_progress_begin(&s->progress, &tool->out, "working");
     code = part_of(pattern, &part, e);
     if (code == AS_OK) {
         code = as_tool_usage(tool, allshard_state_create(&s->state, s->context, part));

@@ -30,6 +30,9 @@ typedef struct as_spread {
  * tells the part's name: "model" for "model{suffix}.safetensors". Collective. */
 int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t memory, as_error *e);
 
+/* Opens a context alone, as the options say. Collective. */
+int as_spread_start(as_spread *s, as_tool *tool, const allshard_options *options, as_error *e);
+
 /* Declares this rank's pieces, in zeroed memory of their own, with order keys by the place in
  * `t`. The layout has been fitted. Collective. */
 int as_spread_declare(as_spread *s, const as_tensors *t, const as_layout *l, as_error *e);

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the parts of `allshard bench` share: the settings, and what was measured for each layout.
+ */
+#ifndef ALLSHARD_CLI_BENCH_H
+#define ALLSHARD_CLI_BENCH_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <allshard.h>
+
+#include "cli/bench_folder.h"
+#include "cli/bench_model.h"
+#include "cli/bench_plain.h"
+#include "cli/bench_room.h"
+#include "cli/bench_samples.h"
+#include "cli/command.h"
+#include "cli/layout.h"
+#include "cli/spread.h"
+
+/* Which engine did the work, and why. */
+typedef struct as_worker {
+    char engine[32];
+    char reason[256];
+} as_worker;
+
+/* One --layout. Samples are complete on rank 0 only. */
+typedef struct as_bench_layout {
+    const char *name;
+    as_layout layout;
+    int64_t bytes; /* of all files of the checkpoint */
+    int64_t files; /* that hold tensors */
+    as_worker saved, loaded;
+    bool direct_refused;      /* the plain loop could not write with O_DIRECT */
+    bool direct_read_refused; /* nor read; the page cache was used, cold */
+    as_sample first;          /* the first save and load of all: plan, pool and files are new */
+    as_sample *samples;       /* heap: one per repetition */
+} as_bench_layout;
+
+typedef struct as_bench {
+    as_tool *tool;
+    const char *directory;
+
+    const char *model; /* "gpt2", "2GiB" */
+    const as_workload *workload;
+    as_tensors tensors;
+    int *stored; /* heap: per tensor the dtype in the file, 0: as in memory; NULL: all */
+    int64_t stored_bytes;
+
+    allshard_save_options save;
+    int64_t memory;
+    size_t repeat;
+    bool baseline;
+    bool keep;
+    const char *trace; /* NULL: none */
+
+    as_bench_layout *layouts; /* heap */
+    size_t layout_count;
+
+    as_spread spread; /* its context; a state is made for each layout */
+    as_bench_folder folder;
+    as_file_system on;
+    as_plain plain;
+    int64_t hosts;
+    int chilled;     /* as_chill flags that were true each time */
+    bool peak_reset; /* peaks are those of the save or load alone, on all ranks */
+    as_progress progress;
+    int64_t steps_done, steps;
+} as_bench;
+
+/* Set by a signal: the benchmark ends at the next step. */
+extern volatile sig_atomic_t as_bench_stopped;
+
+/* Measures all layouts. Collective. */
+int as_bench_run(as_bench *b, as_error *e);
+
+#endif

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/bench_plain.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/sys.h"
+#include "cli/output.h"
+#include "cli/random.h"
+
+int as_plain_open(as_plain *p, int rank, as_error *e)
+{
+    *p = (as_plain){0};
+    if (posix_memalign(&p->buffer, AS_PLAIN_ALIGN, AS_PLAIN_STEP) != 0) {
+        p->buffer = NULL;
+        return as_fail_nomem(e);
+    }
+    as_random_words(p->buffer, AS_PLAIN_STEP, (uint64_t)rank + 1);
+    return AS_OK;
+}
+
+void as_plain_close(as_plain *p)
+{
+    free(p->buffer);
+    *p = (as_plain){0};
+}
+
+/* ------------------------------------------------------------------- writing */
+
+/* 0, or the errno of what failed. */
+static int write_file(const as_plain *p, int folder, const char *name, int64_t bytes, bool direct)
+{
+    int flags = O_WRONLY | O_CREAT | O_EXCL | (direct ? O_DIRECT : 0);
+    int fd = as_open(folder, name, flags, 0666);
+    if (fd < 0) {
+        return errno;
+    }
+    int64_t at = 0;
+    int failed = 0;
+    while (at < bytes && !failed) {
+        size_t step = (size_t)as_min_i64(bytes - at, AS_PLAIN_STEP);
+        ssize_t put = as_sys_table.pwrite(fd, p->buffer, step, (off_t)at);
+        if (put > 0) {
+            at += put;
+        } else if (put == 0 || errno != EINTR) {
+            failed = put == 0 ? ENOSPC : errno;
+        }
+    }
+    if (!failed && as_sys_table.fsync(fd) < 0) {
+        failed = errno;
+    }
+    if (as_sys_table.close(fd) < 0 && !failed) {
+        failed = errno;
+    }
+    return failed;
+}
+
+/* All ranks learn the slowest one's time, the sum of bytes, and whether O_DIRECT was refused. */
+static int settle_result(as_world *w, int failed, bool direct, const char *what, int64_t bytes,
+                         double seconds, as_plain_result *out, as_error *e)
+{
+    bool refused = direct && failed == EINVAL;
+    int64_t most[2] = {(int64_t)(seconds * 1e9), refused};
+    int64_t sum = bytes;
+    if (failed && !refused) {
+        (void)as_fail(e, AS_SYSTEM, failed, "%s", what);
+    }
+    int code = as_world_agree(w, e);
+    code = code == AS_OK ? as_world_max(w, most, 2, e) : code;
+    code = code == AS_OK ? as_world_sum(w, &sum, 1, e) : code;
+    *out =
+        (as_plain_result){.bytes = sum, .seconds = (double)most[0] * 1e-9, .refused = most[1] != 0};
+    return code;
+}
+
+int as_plain_write(const as_plain *p, as_bench_folder *f, as_world *w, int64_t bytes, bool direct,
+                   as_plain_result *out, as_error *e)
+{
+    char name[64];
+    (void)snprintf(name, sizeof name, "plain.%d", w->rank);
+    int64_t pages = as_ceil_div(as_ceil_div(bytes, w->size), AS_PLAIN_ALIGN);
+    int64_t share = pages * AS_PLAIN_ALIGN;
+    int code = as_world_agree(w, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    double begin = as_clock();
+    int failed = write_file(p, f->fd, name, share, direct);
+    double seconds = as_clock() - begin;
+    code =
+        settle_result(w, failed, direct, "a plain file cannot be written", share, seconds, out, e);
+    if (as_sys_table.unlinkat(f->fd, name, 0) < 0 && errno != ENOENT) {
+        (void)as_fail(e, AS_SYSTEM, errno, "%s/%s: cannot be removed", f->path, name);
+    }
+    return as_world_agree(w, e);
+}
+
+/* ------------------------------------------------------------------- reading */
+
+/* Bytes [at, end) of a file, both on pages; less if it ends earlier. */
+static int read_file(const as_plain *p, int folder, const char *path, int64_t at, int64_t end,
+                     bool direct, int64_t *bytes)
+{
+    int fd = as_open(folder, path, O_RDONLY | (direct ? O_DIRECT : 0), 0);
+    if (fd < 0) {
+        return errno;
+    }
+    int failed = 0;
+    while (at < end && !failed) {
+        size_t step = (size_t)as_min_i64(end - at, AS_PLAIN_STEP);
+        ssize_t got = as_sys_table.pread(fd, p->buffer, step, (off_t)at);
+        if (got > 0) {
+            at += got;
+            *bytes += got;
+        } else if (got < 0 && errno != EINTR) {
+            failed = errno;
+        }
+        /* A page that the file fills in part is its last one. */
+        if (got == 0 || (got > 0 && got % AS_PLAIN_ALIGN != 0)) {
+            break;
+        }
+    }
+    (void)as_sys_table.close(fd);
+    return failed;
+}
+
+static int64_t pages_of(const as_bench_file *file)
+{
+    return file->tensors ? as_ceil_div(file->bytes, AS_PLAIN_ALIGN) : 0;
+}
+
+/* Pages [first, last) of the files, counted through. */
+static int read_share(const as_plain *p, const as_bench_folder *f, const char *name,
+                      const as_buffer *files, int64_t first, int64_t last, bool direct,
+                      int64_t *bytes)
+{
+    const as_bench_file *file = (const void *)files->data;
+    int64_t begin = 0;
+    int failed = 0;
+    for (size_t i = 0; i < files->size / sizeof *file && !failed; i++) {
+        int64_t from = as_max_i64(first, begin);
+        int64_t to = as_min_i64(last, begin + pages_of(&file[i]));
+        if (from < to) {
+            char path[320];
+            (void)snprintf(path, sizeof path, "%s/%s", name, file[i].name);
+            failed = read_file(p, f->fd, path, (from - begin) * AS_PLAIN_ALIGN,
+                               (to - begin) * AS_PLAIN_ALIGN, direct, bytes);
+        }
+        begin += pages_of(&file[i]);
+    }
+    return failed;
+}
+
+int as_plain_read(const as_plain *p, as_bench_folder *f, as_world *w, const char *name,
+                  const as_buffer *files, bool direct, as_plain_result *out, as_error *e)
+{
+    const as_bench_file *file = (const void *)files->data;
+    int64_t pages = 0;
+    int64_t expected = 0;
+    for (size_t i = 0; i < files->size / sizeof *file; i++) {
+        pages += pages_of(&file[i]);
+        expected += file[i].tensors ? file[i].bytes : 0;
+    }
+    int64_t share = as_ceil_div(pages, w->size);
+    int64_t first = as_min_i64(share * w->rank, pages);
+    int64_t last = as_min_i64(first + share, pages);
+    int code = as_world_agree(w, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    int64_t bytes = 0;
+    double begin = as_clock();
+    int failed = read_share(p, f, name, files, first, last, direct, &bytes);
+    double seconds = as_clock() - begin;
+    code = settle_result(w, failed, direct, "a checkpoint cannot be read by a plain loop", bytes,
+                         seconds, out, e);
+    if (code == AS_OK && !out->refused && out->bytes != expected) {
+        code = as_fail(e, AS_INTERNAL, 0, "the plain loop read %lld bytes in place of %lld",
+                       (long long)out->bytes, (long long)expected);
+    }
+    return code;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Is there room for a benchmark, in memory and on disk? And what is it that DIR lies on?
+ */
+#ifndef ALLSHARD_CLI_BENCH_ROOM_H
+#define ALLSHARD_CLI_BENCH_ROOM_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "cli/world.h"
+
+/* "ext4", "tmpfs", "Lustre", …; "0x1234" if the kind has no name here. */
+typedef struct as_file_system {
+    char name[32];
+    int64_t available; /* bytes free to this user */
+    int64_t in_memory; /* 1: files in it are memory */
+} as_file_system;
+
+int as_file_system_look(int fd, const char *path, as_file_system *out, as_error *e);
+
+/* How many hosts the ranks run on. Collective. */
+int as_world_hosts(as_world *w, int64_t *out, as_error *e);
+
+/* AS_LIMIT with the figures if `disk` bytes are not free on the file system, or the memory of the
+ * ranks (`memory` bytes on this one) is not on one of the hosts. Collective. */
+int as_bench_room(as_world *w, const as_file_system *on, const char *path, int64_t memory,
+                  int64_t disk, as_error *e);
+
+#endif

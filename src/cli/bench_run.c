@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The repetitions: ours and the plain loops by turns, so that both meet the same minutes of a
+ * machine whose speed changes from hour to hour.
+ */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/checked.h"
+#include "cli/bench.h"
+#include "cli/bench_measure.h"
+#include "cli/bench_state.h"
+
+volatile sig_atomic_t as_bench_stopped;
+
+static const double GIB = 1024.0 * 1024.0 * 1024.0;
+static const double GB = 1e9;
+
+/* Between two things that are measured. */
+static int step(as_bench *b, as_error *e)
+{
+    as_progress_update(b->steps_done++, b->steps, &b->progress);
+    int64_t stopped = as_bench_stopped;
+    int code = as_world_max(&b->tool->world, &stopped, 1, e);
+    if (code == AS_OK && stopped) {
+        code = as_fail(e, AS_SYSTEM, 0, "stopped by a signal; the benchmark's files are removed");
+    }
+    return code;
+}
+
+/* --------------------------------------------------------------- ours: one turn */
+
+static void rate(as_bench_layout *l, as_sample *s)
+{
+    double *v = s->value;
+    double bytes = (double)l->bytes;
+    v[AS_M_SAVE_GIB_S] = bytes / GIB / v[AS_M_SAVE_DURABLE_S];
+    v[AS_M_SAVE_CPU_S_PER_GB] = v[AS_M_SAVE_CPU_S] / (bytes / GB);
+    v[AS_M_SAVE_WRITTEN_RATIO] = v[AS_M_SAVE_WRITTEN] / bytes;
+    v[AS_M_LOAD_GIB_S] = bytes / GIB / v[AS_M_LOAD_S];
+    v[AS_M_LOAD_CPU_S_PER_GB] = v[AS_M_LOAD_CPU_S] / (bytes / GB);
+    v[AS_M_LOAD_READ_RATIO] = v[AS_M_LOAD_READ] / bytes;
+}
+
+static void count_files(as_bench_layout *l, const as_buffer *files)
+{
+    const as_bench_file *file = (const void *)files->data;
+    l->bytes = 0;
+    l->files = 0;
+    for (size_t i = 0; i < files->size / sizeof *file; i++) {
+        l->bytes += file[i].bytes;
+        l->files += file[i].tensors;
+    }
+}
+
+static int save(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *name,
+                as_buffer *files, as_sample *out, as_error *e)
+{
+    int code = step(b, e);
+    code = code == AS_OK ? as_measure_save(b, l, s, name, out, e) : code;
+    code =
+        code == AS_OK ? as_bench_folder_files(&b->folder, &b->tool->world, name, files, e) : code;
+    if (code == AS_OK) {
+        count_files(l, files);
+        rate(l, out);
+    }
+    return code;
+}
+
+/* `system`: also what the kernel caches besides the files. */
+static int chill(as_bench *b, const char *name, const as_buffer *files, bool system, as_error *e)
+{
+    int done = 0;
+    int code = as_bench_chill(&b->folder, &b->tool->world, name, files, system, &done, e);
+    b->chilled &= system ? done : ~0;
+    return code;
+}
+
+static int load(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *name,
+                as_sample *out, as_error *e)
+{
+    as_bench_state_spoil(s);
+    int code = as_measure_load(b, l, s, name, out, e);
+    if (code == AS_OK) {
+        rate(l, out);
+        (void)as_bench_state_check(s, e);
+        code = as_world_agree(&b->tool->world, e);
+    }
+    return code;
+}
+
+/* ------------------------------------------------------------ theirs: one turn */
+
+static void put_plain(as_sample *s, enum as_metric rate, enum as_metric seconds,
+                      const as_plain_result *r)
+{
+    if (!r->refused) {
+        s->value[rate] = (double)r->bytes / GIB / r->seconds;
+        s->value[seconds] = r->seconds;
+    }
+}
+
+static int plain_read(as_bench *b, as_bench_layout *l, const char *name, const as_buffer *files,
+                      as_sample *out, as_error *e)
+{
+    as_plain_result r = {.refused = true};
+    int code = step(b, e);
+    for (int direct = !l->direct_read_refused; code == AS_OK && r.refused && direct >= 0;
+         direct--) {
+        l->direct_read_refused = !direct;
+        code = chill(b, name, files, true, e);
+        code = code == AS_OK ? as_plain_read(&b->plain, &b->folder, &b->tool->world, name, files,
+                                             direct, &r, e)
+                             : code;
+    }
+    if (code == AS_OK) {
+        put_plain(out, AS_M_READ_GIB_S, AS_M_READ_S, &r);
+    }
+    return code;
+}
+
+static int plain_write(as_bench *b, as_bench_layout *l, bool direct, as_plain_result *r,
+                       as_error *e)
+{
+    int code = step(b, e);
+    code = code == AS_OK ? as_bench_settle(&b->folder, &b->tool->world, e) : code;
+    return code == AS_OK
+               ? as_plain_write(&b->plain, &b->folder, &b->tool->world, l->bytes, direct, r, e)
+               : code;
+}
+
+static int plain_writes(as_bench *b, as_bench_layout *l, as_sample *out, as_error *e)
+{
+    as_plain_result direct = {.refused = true};
+    as_plain_result buffered = {.refused = true};
+    int code = plain_write(b, l, true, &direct, e);
+    code = code == AS_OK ? plain_write(b, l, false, &buffered, e) : code;
+    if (code == AS_OK) {
+        l->direct_refused = direct.refused;
+        put_plain(out, AS_M_DIRECT_GIB_S, AS_M_DIRECT_S, &direct);
+        put_plain(out, AS_M_BUFFERED_GIB_S, AS_M_BUFFERED_S, &buffered);
+    }
+    return code;
+}
+
+/* ------------------------------------------------------------------ all turns */
+
+/* Outside the clock: each save meets an empty folder. */
+static int remove_old(as_bench *b, const char *name, as_error *e)
+{
+    return as_bench_folder_remove(&b->folder, &b->tool->world, name, e);
+}
+
+/* The first save and load: plan, buffers and pages of the program are new to them. What the file
+ * system keeps in memory stays, so that the next save does not have to read it again. */
+static int turn_first(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *name,
+                      as_buffer *files, as_error *e)
+{
+    as_sample_init(&l->first);
+    int code = save(b, l, s, name, files, &l->first, e);
+    code = code == AS_OK ? step(b, e) : code;
+    code = code == AS_OK ? chill(b, name, files, false, e) : code;
+    return code == AS_OK ? load(b, l, s, name, &l->first, e) : code;
+}
+
+static int turn_of_saves(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *name,
+                         as_buffer *files, as_sample *out, as_error *e)
+{
+    as_sample_init(out);
+    int code = remove_old(b, name, e);
+    code = code == AS_OK && b->baseline ? plain_writes(b, l, out, e) : code;
+    code = code == AS_OK ? save(b, l, s, name, files, out, e) : code;
+    double better = fmax(out->value[AS_M_DIRECT_GIB_S], out->value[AS_M_BUFFERED_GIB_S]);
+    out->value[AS_M_WRITE_RATIO] = out->value[AS_M_SAVE_GIB_S] / better;
+    return code;
+}
+
+static int turn_of_loads(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *name,
+                         const as_buffer *files, as_sample *out, as_error *e)
+{
+    int code = b->baseline ? plain_read(b, l, name, files, out, e) : AS_OK;
+    code = code == AS_OK ? step(b, e) : code;
+    code = code == AS_OK ? chill(b, name, files, true, e) : code;
+    code = code == AS_OK ? load(b, l, s, name, out, e) : code;
+    out->value[AS_M_READ_RATIO] = out->value[AS_M_LOAD_GIB_S] / out->value[AS_M_READ_GIB_S];
+    return code;
+}
+
+/* All saves before all loads: dropping caches before a load would make the next save read what it
+ * needs of the file system and of the program, which no save of a running job has to. */
+static int repeat(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *name, as_error *e)
+{
+    as_buffer files = AS_BUFFER_INIT;
+    int code = turn_first(b, l, s, name, &files, e);
+    for (size_t r = 0; r < b->repeat && code == AS_OK; r++) {
+        code = turn_of_saves(b, l, s, name, &files, &l->samples[r], e);
+    }
+    for (size_t r = 0; r < b->repeat && code == AS_OK; r++) {
+        code = turn_of_loads(b, l, s, name, &files, &l->samples[r], e);
+    }
+    if (code == AS_OK && !b->keep) {
+        code = remove_old(b, name, e);
+    }
+    as_buffer_free(&files);
+    return code;
+}
+
+static int run_layout(as_bench *b, size_t number, as_error *e)
+{
+    as_bench_layout *l = &b->layouts[number];
+    as_bench_state state = {.tensors = &b->tensors,
+                            .layout = &l->layout,
+                            .stored = b->stored,
+                            .rank = b->tool->world.rank};
+    char name[256];
+    (void)snprintf(name, sizeof name, "%zu.%.200s", number + 1, l->name);
+    (void)as_bench_state_make(&state, b->spread.context, b->save.align, e);
+    int code = as_world_agree(&b->tool->world, e);
+    code = code == AS_OK ? repeat(b, l, &state, name, e) : code;
+    as_bench_state_free(&state);
+    return code;
+}
+
+/* -------------------------------------------------------------- before and after */
+
+enum { DEFAULT_POOL = 64 << 20, SLACK = 32 << 20 };
+
+/* At one time there is one checkpoint on disk, or plain files of its size, besides those of other
+ * layouts that are kept. */
+static int check_room(as_bench *b, as_error *e)
+{
+    int64_t most = 0;
+    for (size_t i = 0; i < b->layout_count; i++) {
+        most = as_max_i64(
+            most, as_bench_state_bytes(&b->tensors, &b->layouts[i].layout, b->tool->world.rank));
+    }
+    int64_t pool = b->memory > 0 ? b->memory : DEFAULT_POOL;
+    int64_t memory = INT64_MAX;
+    if (!as_add_i64(most, pool, &memory) || !as_add_i64(memory, AS_PLAIN_STEP + SLACK, &memory)) {
+        memory = INT64_MAX;
+    }
+    int64_t count = b->keep ? (int64_t)b->layout_count : 1;
+    int64_t disk = INT64_MAX;
+    if (!as_mul_i64(b->stored_bytes + b->stored_bytes / 128 + SLACK, count, &disk)) {
+        disk = INT64_MAX;
+    }
+    return as_bench_room(&b->tool->world, &b->on, b->directory, memory, disk, e);
+}
+
+static int open_all(as_bench *b, as_error *e)
+{
+    as_world *w = &b->tool->world;
+    int code = as_bench_folder_make(&b->folder, w, b->directory, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    (void)as_file_system_look(b->folder.fd, b->directory, &b->on, e);
+    (void)as_plain_open(&b->plain, w->rank, e);
+    code = as_world_agree(w, e);
+    code = code == AS_OK ? as_world_hosts(w, &b->hosts, e) : code;
+    code = code == AS_OK ? check_room(b, e) : code;
+    allshard_options options = {
+        .size = sizeof options,
+        .log = as_output_log,
+        .log_user = &b->tool->out,
+        .memory = b->memory,
+        .trace = b->trace != NULL,
+    };
+    return code == AS_OK ? as_spread_start(&b->spread, b->tool, &options, e) : code;
+}
+
+int as_bench_run(as_bench *b, as_error *e)
+{
+    b->chilled = AS_CHILL_FILES | AS_CHILL_SYSTEM;
+    b->peak_reset = true;
+    b->steps = (int64_t)(b->layout_count * (2 + b->repeat * (b->baseline ? 5 : 2)));
+    int code = open_all(b, e);
+    as_progress_begin(&b->progress, &b->tool->out, "measuring");
+    for (size_t i = 0; i < b->layout_count && code == AS_OK; i++) {
+        code = run_layout(b, i, e);
+    }
+    as_progress_end(&b->progress);
+    if (code == AS_OK && b->trace) {
+        code = allshard_trace_write(b->spread.context, b->trace);
+        code = code == AS_OK ? AS_OK : as_spread_error(&b->spread, code, e);
+    }
+    as_spread_close(&b->spread);
+    as_plain_close(&b->plain);
+    (void)as_bench_folder_end(&b->folder, &b->tool->world, b->keep && code == AS_OK, e);
+    return e->code;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What a benchmark measures, by name, and how the samples of several repetitions are summed up.
+ */
+#ifndef ALLSHARD_CLI_BENCH_SAMPLES_H
+#define ALLSHARD_CLI_BENCH_SAMPLES_H
+
+#include <stddef.h>
+
+/* X(identifier, group, key). Seconds are those of the slowest rank, bytes and processor seconds the
+ * sum over ranks, peaks the largest of any rank. What could not be measured is NaN. */
+#define AS_METRICS(X)                                                                              \
+    X(SAVE_GIB_S, "save", "write_gib_s")                                                           \
+    X(SAVE_DURABLE_S, "save", "durable_s")                                                         \
+    X(SAVE_BLOCKING_S, "save", "blocking_s")                                                       \
+    X(SAVE_COUNTS_S, "save", "counts_s")                                                           \
+    X(SAVE_PLAN_S, "save", "plan_s")                                                               \
+    X(SAVE_PLAN_CACHED, "save", "plan_cached")                                                     \
+    X(SAVE_BEGIN_S, "save", "begin_s")                                                             \
+    X(SAVE_TRANSFER_S, "save", "transfer_s")                                                       \
+    X(SAVE_COPY_S, "save", "copy_s")                                                               \
+    X(SAVE_CHECKSUM_S, "save", "checksum_s")                                                       \
+    X(SAVE_IO_S, "save", "io_s")                                                                   \
+    X(SAVE_SYNC_S, "save", "sync_s")                                                               \
+    X(SAVE_WAIT_S, "save", "wait_s")                                                               \
+    X(SAVE_COMMIT_S, "save", "commit_s")                                                           \
+    X(SAVE_CLEAN_S, "save", "clean_s")                                                             \
+    X(SAVE_CPU_S, "save", "cpu_s")                                                                 \
+    X(SAVE_CPU_S_PER_GB, "save", "cpu_s_per_gb")                                                   \
+    X(SAVE_WRITTEN, "save", "bytes_written")                                                       \
+    X(SAVE_WRITTEN_RATIO, "save", "written_ratio")                                                 \
+    X(SAVE_READ, "save", "bytes_read")                                                             \
+    X(SAVE_PEAK, "save", "peak_bytes")                                                             \
+    X(SAVE_SENT, "save", "bytes_sent")                                                             \
+    X(SAVE_SHARED, "save", "bytes_shared")                                                         \
+    X(SAVE_UNCOPIED, "save", "bytes_uncopied")                                                     \
+    X(LOAD_GIB_S, "load", "read_gib_s")                                                            \
+    X(LOAD_S, "load", "load_s")                                                                    \
+    X(LOAD_PLAN_S, "load", "plan_s")                                                               \
+    X(LOAD_PLAN_CACHED, "load", "plan_cached")                                                     \
+    X(LOAD_BEGIN_S, "load", "begin_s")                                                             \
+    X(LOAD_TRANSFER_S, "load", "transfer_s")                                                       \
+    X(LOAD_COPY_S, "load", "copy_s")                                                               \
+    X(LOAD_CHECKSUM_S, "load", "checksum_s")                                                       \
+    X(LOAD_IO_S, "load", "io_s")                                                                   \
+    X(LOAD_SYNC_S, "load", "sync_s")                                                               \
+    X(LOAD_WAIT_S, "load", "wait_s")                                                               \
+    X(LOAD_COMMIT_S, "load", "commit_s")                                                           \
+    X(LOAD_CPU_S, "load", "cpu_s")                                                                 \
+    X(LOAD_CPU_S_PER_GB, "load", "cpu_s_per_gb")                                                   \
+    X(LOAD_READ, "load", "bytes_read")                                                             \
+    X(LOAD_READ_RATIO, "load", "read_ratio")                                                       \
+    X(LOAD_PEAK, "load", "peak_bytes")                                                             \
+    X(LOAD_SENT, "load", "bytes_sent")                                                             \
+    X(LOAD_SHARED, "load", "bytes_shared")                                                         \
+    X(LOAD_UNCOPIED, "load", "bytes_uncopied")                                                     \
+    X(DIRECT_GIB_S, "plain_direct", "write_gib_s")                                                 \
+    X(DIRECT_S, "plain_direct", "seconds")                                                         \
+    X(BUFFERED_GIB_S, "plain_buffered", "write_gib_s")                                             \
+    X(BUFFERED_S, "plain_buffered", "seconds")                                                     \
+    X(READ_GIB_S, "plain_read", "read_gib_s")                                                      \
+    X(READ_S, "plain_read", "seconds")                                                             \
+    X(WRITE_RATIO, "ratios", "write")                                                              \
+    X(READ_RATIO, "ratios", "read")
+
+enum as_metric {
+#define AS_METRIC_ENUM(id, group, key) AS_M_##id,
+    AS_METRICS(AS_METRIC_ENUM)
+#undef AS_METRIC_ENUM
+        AS_METRIC_COUNT
+};
+
+const char *as_metric_group(enum as_metric m);
+const char *as_metric_key(enum as_metric m);
+
+/* One repetition. */
+typedef struct as_sample {
+    double value[AS_METRIC_COUNT];
+} as_sample;
+
+/* All NaN. */
+void as_sample_init(as_sample *s);
+
+typedef struct as_summary {
+    double least, quarter, median, three_quarters, most; /* NaN: there is no value */
+} as_summary;
+
+/* Of one metric over the repetitions that have it. Quartiles lie between two samples by linear
+ * interpolation. `scratch` has room for `count` numbers. */
+as_summary as_summarize(const as_sample *samples, size_t count, enum as_metric m, double *scratch);
+
+#endif

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/bench_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/quote.h"
+#include "cli/random.h"
+#include "tensor/cast.h"
+#include "tensor/dtype.h"
+
+enum { SEED = 1, LEAST_ALIGN = 64, SPOIL = 0xa5 };
+
+int64_t as_bench_state_bytes(const as_tensors *t, const as_layout *l, int rank)
+{
+    int64_t bytes = 0;
+    for (size_t i = 0; i < as_tensors_count(t); i++) {
+        as_layout_piece piece;
+        bytes += as_layout_get(l, t, i, rank, &piece) ? piece.bytes : 0;
+    }
+    return bytes;
+}
+
+/* Makes of random bits values that the type in the file can hold, so that they come back as they
+ * were: there and back in steps of a buffer. */
+static void round_to(int dtype, int stored, unsigned char *bytes, int64_t count)
+{
+    enum { STEP = 1024 };
+    unsigned char there[STEP * sizeof(double)];
+    unsigned char back[STEP * sizeof(double)];
+    int64_t size = as_dtype_bits(dtype) / 8;
+    while (count > 0) {
+        int64_t n = count < STEP ? count : STEP;
+        as_cast(dtype, stored, bytes, there, n);
+        as_cast(stored, dtype, there, back, n);
+        memcpy(bytes, back, (size_t)(n * size));
+        bytes += n * size;
+        count -= n;
+    }
+}
+
+static uint64_t sum_of(const void *bytes, int64_t count)
+{
+    return as_hash_bytes(bytes, (size_t)count).low;
+}
+
+static int make_piece(as_bench_state *s, size_t i, const as_layout_piece *piece, size_t align,
+                      as_error *e)
+{
+    const as_tensor_row *row = as_tensors_row(s->tensors, i);
+    int stored = s->stored ? s->stored[i] : 0;
+    if (piece->bytes > 0) {
+        if (posix_memalign(&s->memory[i], align, (size_t)piece->bytes) != 0) {
+            s->memory[i] = NULL;
+            return as_fail_nomem(e);
+        }
+        as_random_bits(s->tensors, i, SEED, piece, s->memory[i]);
+        if (stored) {
+            round_to(row->dtype, stored, s->memory[i],
+                     piece->bytes * 8 / as_dtype_bits(row->dtype));
+        }
+        s->sums[i] = sum_of(s->memory[i], piece->bytes);
+    }
+    allshard_tensor tensor = {
+        .size = sizeof tensor,
+        .name = as_tensors_name(s->tensors, i),
+        .dtype = row->dtype,
+        .ndim = row->ndim,
+        .shape = as_tensors_shape(s->tensors, i),
+        .offset = piece->flat ? NULL : piece->offset,
+        .local_shape = piece->flat ? NULL : piece->shape,
+        .flat = piece->flat,
+        .flat_offset = piece->flat ? piece->flat_offset : 0,
+        .flat_count = piece->flat ? piece->flat_count : 0,
+        .data = s->memory[i],
+        .order = (int64_t)i + 1,
+        .stored_dtype = stored,
+    };
+    int code = allshard_state_tensor(s->state, &tensor);
+    return code == AS_OK
+               ? AS_OK
+               : as_fail(e, code, 0, "tensor %s could not be declared: %s",
+                         as_quote(tensor.name, row->name_length).text, as_code_text(code));
+}
+
+int as_bench_state_make(as_bench_state *s, allshard *context, int64_t align, as_error *e)
+{
+    size_t count = as_tensors_count(s->tensors);
+    s->memory = calloc(count + 1, sizeof *s->memory);
+    s->sums = calloc(count + 1, sizeof *s->sums);
+    if (!s->memory || !s->sums) {
+        return as_fail_nomem(e);
+    }
+    int code = allshard_state_create(&s->state, context, "model");
+    if (code != AS_OK) {
+        return as_fail(e, code, 0, "%s", as_code_text(code));
+    }
+    for (size_t i = 0; i < count && code == AS_OK; i++) {
+        as_layout_piece piece;
+        if (as_layout_get(s->layout, s->tensors, i, s->rank, &piece)) {
+            code = make_piece(s, i, &piece, align > LEAST_ALIGN ? (size_t)align : LEAST_ALIGN, e);
+        }
+    }
+    return code;
+}
+
+void as_bench_state_spoil(as_bench_state *s)
+{
+    for (size_t i = 0; i < as_tensors_count(s->tensors); i++) {
+        as_layout_piece piece;
+        if (s->memory[i] && as_layout_get(s->layout, s->tensors, i, s->rank, &piece)) {
+            memset(s->memory[i], SPOIL, (size_t)piece.bytes);
+        }
+    }
+}
+
+int as_bench_state_check(const as_bench_state *s, as_error *e)
+{
+    for (size_t i = 0; i < as_tensors_count(s->tensors); i++) {
+        as_layout_piece piece;
+        if (s->memory[i] && as_layout_get(s->layout, s->tensors, i, s->rank, &piece) &&
+            sum_of(s->memory[i], piece.bytes) != s->sums[i]) {
+            return as_fail(
+                e, AS_MISMATCH, 0,
+                "tensor %s came back with other bytes than were saved; the figures of "
+                "this run are worth nothing, please report it",
+                as_quote(as_tensors_name(s->tensors, i), as_tensors_row(s->tensors, i)->name_length)
+                    .text);
+        }
+    }
+    return AS_OK;
+}
+
+void as_bench_state_free(as_bench_state *s)
+{
+    (void)allshard_state_free(s->state);
+    for (size_t i = 0; s->memory && i < as_tensors_count(s->tensors); i++) {
+        free(s->memory[i]);
+    }
+    free((void *)s->memory);
+    free(s->sums);
+    *s = (as_bench_state){0};
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/options.h"
+
+#include <string.h>
+
+#include "base/quote.h"
+#include "cli/spread.h"
+
+static const char *const engines[] = {"auto", "posix", "direct", "uring"};
+
+enum {
+    ENGINE_COUNT = sizeof engines / sizeof engines[0],
+    MOST_ALIGN = 1 << 20,
+    MOST_RANKS = 1000000,
+    MOST_STRIPES = 65535,
+    STRIPE_UNIT = 64 << 10,
+};
+
+const char *as_engine_choice(size_t i)
+{
+    return i < ENGINE_COUNT ? engines[i] : NULL;
+}
+
+static int read_engine(const char *text, as_error *e)
+{
+    for (size_t i = 0; text && i < ENGINE_COUNT; i++) {
+        if (strcmp(text, engines[i]) == 0) {
+            return AS_OK;
+        }
+    }
+    return text ? as_fail(e, AS_INVALID, 0,
+                          "--engine is %s; it must be auto, posix, direct or uring",
+                          as_quote(text, strlen(text)).text)
+                : AS_OK;
+}
+
+static int read_align(const char *text, int64_t *out, as_error *e)
+{
+    int code = as_args_memory(text, "--align", out, e);
+    if (code == AS_OK && (*out > MOST_ALIGN || (*out & (*out - 1)) != 0)) {
+        code = as_fail(e, AS_INVALID, 0, "--align is %s; it must be 0 or a power of two up to 1MiB",
+                       as_quote(text, strlen(text)).text);
+    }
+    return code;
+}
+
+static int read_checksum(const char *text, int32_t *out, as_error *e)
+{
+    if (strcmp(text, "none") == 0) {
+        *out = ALLSHARD_CHECKSUM_NONE;
+    } else if (strcmp(text, "xxh3") == 0) {
+        *out = ALLSHARD_CHECKSUM_XXH3;
+    } else {
+        return as_fail(e, AS_INVALID, 0, "--checksum is %s; it must be xxh3 or none",
+                       as_quote(text, strlen(text)).text);
+    }
+    return AS_OK;
+}
+
+static int read_count(const char *text, const char *what, int64_t most, int32_t *out, as_error *e)
+{
+    int64_t value = 0;
+    int code = as_args_number(text, what, 1, most, &value, e);
+    *out = (int32_t)value;
+    return code;
+}
+
+static int read_stripes(const as_save_arguments *a, allshard_save_options *save, as_error *e)
+{
+    int code = AS_OK;
+    if (a->stripe_count && strcmp(a->stripe_count, "all") == 0) {
+        save->stripe_count = -1;
+    } else if (a->stripe_count) {
+        code = read_count(a->stripe_count, "--stripe-count", MOST_STRIPES, &save->stripe_count, e);
+    }
+    if (code == AS_OK && a->stripe_size) {
+        code = as_args_memory(a->stripe_size, "--stripe-size", &save->stripe_bytes, e);
+    }
+    if (code == AS_OK && save->stripe_bytes % STRIPE_UNIT != 0) {
+        code = as_fail(e, AS_INVALID, 0, "--stripe-size is %s; it must be a multiple of 64KiB",
+                       as_quote(a->stripe_size, a->stripe_size ? strlen(a->stripe_size) : 0).text);
+    }
+    return code;
+}
+
+int as_save_arguments_read(const as_save_arguments *a, allshard_save_options *save, int64_t *memory,
+                           as_error *e)
+{
+    int code = as_save_options_check(a->max_shard_size, NULL, e);
+    code = code == AS_OK ? read_engine(a->engine, e) : code;
+    if (code == AS_OK && a->align) {
+        code = read_align(a->align, &save->align, e);
+    }
+    if (code == AS_OK && a->checksum) {
+        code = read_checksum(a->checksum, &save->checksum, e);
+    }
+    if (code == AS_OK && a->writers_per_node) {
+        code = read_count(a->writers_per_node, "--writers-per-node", MOST_RANKS,
+                          &save->writers_per_node, e);
+    }
+    if (code == AS_OK && a->creators) {
+        code = read_count(a->creators, "--creators", MOST_RANKS, &save->creators, e);
+    }
+    code = code == AS_OK ? read_stripes(a, save, e) : code;
+    code = code == AS_OK ? as_block_size_read(a->block_size, &save->block_bytes, e) : code;
+    code = code == AS_OK ? as_memory_read(a->memory, memory, e) : code;
+    save->max_shard_size = a->max_shard_size;
+    save->engine = a->engine;
+    return code;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Options that several commands share: how a checkpoint is written.
+ */
+#ifndef ALLSHARD_CLI_OPTIONS_H
+#define ALLSHARD_CLI_OPTIONS_H
+
+#include <stdint.h>
+
+#include <allshard.h>
+
+#include "base/error.h"
+#include "cli/args.h"
+
+/* The values as given; NULL: not given. */
+typedef struct as_save_arguments {
+    const char *max_shard_size;
+    const char *engine;
+    const char *align;
+    const char *checksum;
+    const char *writers_per_node;
+    const char *creators;
+    const char *stripe_count;
+    const char *stripe_size;
+    const char *block_size;
+    const char *memory;
+} as_save_arguments;
+
+/* "auto" and the others; NULL past the last. */
+const char *as_engine_choice(size_t i);
+
+/* Rows of an option table for an as_save_arguments `a`. */
+#define AS_SAVE_ROWS(a)                                                                            \
+    {.name = "max-shard-size",                                                                     \
+     .value = "SIZE",                                                                              \
+     .help = "largest shard: 5GB (default), 500MB, 10KB, or bytes;\n"                              \
+             "decimal units, read as huggingface_hub reads them",                                  \
+     .text = &(a).max_shard_size},                                                                 \
+        {.name = "engine",                                                                         \
+         .value = "E",                                                                             \
+         .help = "how bytes get to storage; auto (default) takes what\n"                           \
+                 "fits the file system. One of",                                                   \
+         .choice = as_engine_choice,                                                               \
+         .text = &(a).engine},                                                                     \
+        {.name = "align",                                                                          \
+         .value = "BYTES",                                                                         \
+         .help = "tensor data begin at a multiple of this power of two,\n"                         \
+                 "up to 1MiB, with spaces after the header; 0 (default):\n"                        \
+                 "byte for byte as huggingface_hub writes",                                        \
+         .text = &(a).align},                                                                      \
+        {.name = "checksum",                                                                       \
+         .value = "C",                                                                             \
+         .help = "of each block, into the manifest: xxh3 (default) or\n"                           \
+                 "none",                                                                           \
+         .text = &(a).checksum},                                                                   \
+        {.name = "writers-per-node",                                                               \
+         .value = "N",                                                                             \
+         .help = "so many ranks of a node write, and the others hand\n"                            \
+                 "them their bytes; default: all",                                                 \
+         .text = &(a).writers_per_node},                                                           \
+        {.name = "creators",                                                                       \
+         .value = "N",                                                                             \
+         .help = "so many ranks at the most create files at the same\n"                            \
+                 "time; default: no limit",                                                        \
+         .text = &(a).creators},                                                                   \
+        {.name = "stripe-count",                                                                   \
+         .value = "N",                                                                             \
+         .help = "on Lustre: stripes of the new files, or all; default:\n"                         \
+                 "as the folder has them",                                                         \
+         .text = &(a).stripe_count},                                                               \
+        {.name = "stripe-size",                                                                    \
+         .value = "SIZE",                                                                          \
+         .help = "on Lustre: bytes of a stripe, a multiple of 64KiB",                              \
+         .text = &(a).stripe_size},                                                                \
+        {.name = "block-size",                                                                     \
+         .value = "SIZE",                                                                          \
+         .help = "unit of writing and reading; default 4MiB",                                      \
+         .text = &(a).block_size},                                                                 \
+    {                                                                                              \
+        .name = "memory", .value = "SIZE",                                                         \
+        .help = "transfer buffers of each rank, beside the tensors that\n"                         \
+                "it holds; default 64MiB",                                                         \
+        .text = &(a).memory                                                                        \
+    }
+
+/* Reads what was given into *save, whose other members stay, and --memory into *memory (0: the
+ * library's default). Strings stay those of `a`. AS_INVALID, AS_SIZE. */
+int as_save_arguments_read(const as_save_arguments *a, allshard_save_options *save, int64_t *memory,
+                           as_error *e);
+
+#endif
