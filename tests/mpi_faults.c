@@ -7,6 +7,7 @@
 /* timeout: 240 */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +19,10 @@
 
 /* ---- calls that fail ---- */
 
-enum kind { CALL_OPEN, CALL_CREATE, CALL_PREAD, CALL_PWRITE, CALL_FSYNC, CALL_TRUNCATE, CALL_MODE };
+enum kind { CALL_OPEN, CALL_CREATE, CALL_PREAD, CALL_PWRITE, CALL_FSYNC, CALL_ALLOCATE, CALL_MODE };
 
 static const char *const kind_names[] = {"open",  "create",    "pread", "pwrite",
-                                         "fsync", "ftruncate", "fchmod"};
+                                         "fsync", "fallocate", "fchmod"};
 
 static struct {
     bool on;
@@ -29,7 +30,7 @@ static struct {
     int at;      /* 1 is the first call of the kind */
     bool sticky; /* all further ones fail, too */
     int error;
-    int calls;
+    atomic_int calls; /* an engine's threads make some of them */
 } fault;
 
 static as_sys real;
@@ -39,8 +40,8 @@ static bool hits(enum kind kind)
     if (!fault.on || kind != fault.kind) {
         return false;
     }
-    fault.calls++;
-    if (fault.calls != fault.at && !(fault.sticky && fault.calls > fault.at)) {
+    int call = atomic_fetch_add(&fault.calls, 1) + 1;
+    if (call != fault.at && !(fault.sticky && call > fault.at)) {
         return false;
     }
     errno = fault.error;
@@ -68,9 +69,15 @@ static int fail_fsync(int fd)
     return hits(CALL_FSYNC) ? -1 : real.fsync(fd);
 }
 
+static int fail_fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    return hits(CALL_ALLOCATE) ? -1 : real.fallocate(fd, mode, offset, size);
+}
+
+/* What takes its place where a file system has none. */
 static int fail_ftruncate(int fd, off_t size)
 {
-    return hits(CALL_TRUNCATE) ? -1 : real.ftruncate(fd, size);
+    return hits(CALL_ALLOCATE) ? -1 : real.ftruncate(fd, size);
 }
 
 static int fail_fchmod(int fd, mode_t mode)
@@ -86,6 +93,7 @@ static void install(void)
     as_sys_table.pwrite = fail_pwrite;
     as_sys_table.fsync = fail_fsync;
     as_sys_table.ftruncate = fail_ftruncate;
+    as_sys_table.fallocate = fail_fallocate;
     as_sys_table.fchmod = fail_fchmod;
 }
 
@@ -230,10 +238,10 @@ static int test_saves(int victim)
         int error;
         int mode;
     } troubles[] = {
-        {CALL_PWRITE, false, EIO, 0},    {CALL_PWRITE, true, ENOSPC, 0},
-        {CALL_FSYNC, false, EIO, 0},     {CALL_TRUNCATE, false, EFBIG, 0},
-        {CALL_CREATE, false, ENOSPC, 0}, {CALL_OPEN, false, EMFILE, 0},
-        {CALL_MODE, false, EPERM, 0444},
+        {CALL_PWRITE, false, EIO, 0},      {CALL_PWRITE, true, ENOSPC, 0},
+        {CALL_FSYNC, false, EIO, 0},       {CALL_ALLOCATE, false, EFBIG, 0},
+        {CALL_ALLOCATE, false, ENOSPC, 0}, {CALL_CREATE, false, ENOSPC, 0},
+        {CALL_OPEN, false, EMFILE, 0},     {CALL_MODE, false, EPERM, 0444},
     };
     int saves = 0;
     for (size_t i = 0; i < sizeof troubles / sizeof troubles[0]; i++) {
@@ -261,8 +269,14 @@ static int test_loads(int victim)
             double took = seconds_now() - start;
             bool hit = end_fault();
             CHECK_TEXT(took < 60, "a load that fails took %.0f s", took);
+            if (code == ALLSHARD_OK && hit) {
+                /* A look that only serves to choose an engine. */
+                const char *wrong = holding_wrong(&new_side.h);
+                CHECK_TEXT(kinds[i] == CALL_OPEN && !wrong, "%s call %d failed, the load did not",
+                           kind_names[kinds[i]], at);
+                continue;
+            }
             if (code == ALLSHARD_OK) {
-                CHECK_TEXT(!hit, "%s call %d failed, the load did not", kind_names[kinds[i]], at);
                 break;
             }
             CHECK(hit);

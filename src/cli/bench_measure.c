@@ -25,13 +25,13 @@ static int start(as_bench *b, as_timing *t, as_error *e)
     }
     as_usage_begin(&t->usage);
     code = as_world_agree(&b->tool->world, e);
-    t->begin = as_clock();
+    t->begin = as_seconds();
     return code;
 }
 
 static int stop(const as_bench *b, as_timing *t, int code, as_error *e)
 {
-    t->call = as_clock() - t->begin;
+    t->call = as_seconds() - t->begin;
     as_usage_end(&t->usage);
     return code == AS_OK ? AS_OK : as_spread_error(&b->spread, code, e);
 }

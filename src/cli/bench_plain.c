@@ -88,9 +88,9 @@ int as_plain_write(const as_plain *p, as_bench_folder *f, as_world *w, int64_t b
     if (code != AS_OK) {
         return code;
     }
-    double begin = as_clock();
+    double begin = as_seconds();
     int failed = write_file(p, f->fd, name, share, direct);
-    double seconds = as_clock() - begin;
+    double seconds = as_seconds() - begin;
     code =
         settle_result(w, failed, direct, "a plain file cannot be written", share, seconds, out, e);
     if (as_sys_table.unlinkat(f->fd, name, 0) < 0 && errno != ENOENT) {
@@ -173,9 +173,9 @@ int as_plain_read(const as_plain *p, as_bench_folder *f, as_world *w, const char
         return code;
     }
     int64_t bytes = 0;
-    double begin = as_clock();
+    double begin = as_seconds();
     int failed = read_share(p, f, name, files, first, last, direct, &bytes);
-    double seconds = as_clock() - begin;
+    double seconds = as_seconds() - begin;
     code = settle_result(w, failed, direct, "a checkpoint cannot be read by a plain loop", bytes,
                          seconds, out, e);
     if (code == AS_OK && !out->refused && out->bytes != expected) {

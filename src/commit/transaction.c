@@ -160,6 +160,12 @@ static int check_name(const char *name, as_error *e)
     return AS_OK;
 }
 
+int as_staged_folder(const char *dir, as_buffer *out, as_error *e)
+{
+    out->size = 0;
+    return as_buffer_format(out, e, "%s/" AS_META_NAME "/" AS_NEW_NAME, dir);
+}
+
 int as_staged_path(const char *dir, const char *name, as_buffer *out, as_error *e)
 {
     int code = check_name(name, e);

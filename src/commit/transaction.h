@@ -34,6 +34,9 @@ typedef struct as_txn_options {
 int as_txn_begin(as_txn **out, const char *dir, const as_txn_options *options, const as_log *log,
                  as_error *e);
 
+/* Path of the folder that new files are staged in. */
+int as_staged_folder(const char *dir, as_buffer *out, as_error *e);
+
 /* DIR/.allshard/new/NAME, under which any rank writes the file NAME. `out` is overwritten;
  * NUL-terminated. AS_INVALID if the name is not plain. Needs no transaction. */
 int as_staged_path(const char *dir, const char *name, as_buffer *out, as_error *e);

@@ -14,6 +14,7 @@
 #include "transfer/context.h"
 #include "transfer/filled.h"
 #include "transfer/save.h"
+#include "transfer/storage.h"
 
 /* A save that commits while files are being opened makes the load look again. */
 enum { TRIES = 5 };
@@ -210,11 +211,22 @@ static int open_file(void *user, int32_t file, int *fd, const char **name, as_er
 static int transfer_bytes(loading *l, const as_buffer *missing, as_error *e)
 {
     size_t count = as_state_count(l->call->state);
+    as_session *session = l->call->session;
+    as_engine_choice storage;
+    int code = as_storage_for_load(&storage, session, l->call->engine, l->call->path, &l->opener,
+                                   file_at(l, 0), e);
+    if (code == AS_OK) {
+        code = as_session_buffers(session, l->plan.block_bytes, e);
+    }
+    if (code != AS_OK) {
+        return code;
+    }
     as_transfer t = {
         .comm = l->call->session->comm,
         .state = l->call->state,
         .plan = &l->plan,
-        .engine = &as_engine_posix,
+        .engine = as_engine_by_name(storage.engine),
+        .arena = session->arena,
         .memory = l->call->session->memory,
         .meter = &l->call->session->meter,
         .filled = calloc(count ? count : 1, sizeof *t.filled),
@@ -226,7 +238,9 @@ static int transfer_bytes(loading *l, const as_buffer *missing, as_error *e)
     if (!t.filled) {
         (void)as_fail_nomem(e);
     }
-    int code = as_transfer_load(&t, e);
+    as_probe_options(&storage, &t.engine_options);
+    code = as_transfer_load(&t, e);
+    as_storage_explain(t.meter, &storage);
     if (code == AS_OK) {
         (void)as_filled_check(t.state, t.filled, missing, e);
         code = as_comm_agree(t.comm, e);
@@ -296,6 +310,9 @@ static int check(loading *l, as_error *e)
     int code = as_check_block_bytes(block_bytes, e);
     if (code == AS_OK && call->pattern) {
         code = as_pattern_check(call->pattern, e);
+    }
+    if (code == AS_OK && call->engine) {
+        code = as_probe_name(call->engine, e);
     }
     if (code == AS_OK) {
         code = check_state(call->state, e);

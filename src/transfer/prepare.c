@@ -9,6 +9,7 @@
 #include "format/pattern.h"
 #include "plan/planner.h"
 #include "transfer/arguments.h"
+#include "transfer/writers.h"
 
 /* With all that goes with a block in a message it stays below 1 GiB. */
 enum { LARGEST_BLOCK = 512 << 20, LARGEST_ALIGN = 1 << 20, STRIPE_UNIT = 64 << 10 };
@@ -87,6 +88,9 @@ static int check(as_prepared *p, const as_save_call *call, as_error *e)
     if (code == AS_OK) {
         code = check_limits(call, e);
     }
+    if (code == AS_OK && call->engine) {
+        code = as_probe_name(call->engine, e);
+    }
     r->align = call->align;
     r->pattern = p->pattern;
     r->format = code == AS_OK ? as_format_by_name(p->pattern) : NULL;
@@ -148,6 +152,27 @@ static int look_up(const as_save_call *call, const as_argument *arguments, as_ha
     return AS_OK;
 }
 
+/* Sets the ranks that write, if not all do: the caller frees. Collective. */
+static int choose_writers(const as_save_call *call, int32_t **out, as_error *e)
+{
+    int ranks = as_comm_size(call->session->comm);
+    const int32_t *nodes;
+    if (call->writers_per_node == 0) {
+        return AS_OK;
+    }
+    int code = as_session_nodes(call->session, &nodes, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    *out = calloc((size_t)ranks, sizeof **out);
+    if (!*out) {
+        (void)as_fail_nomem(e);
+    } else {
+        (void)as_writers_choose(nodes, ranks, call->writers_per_node, *out, e);
+    }
+    return as_comm_agree(call->session->comm, e);
+}
+
 static int make_plan(as_prepared *p, const as_save_call *call, as_error *e)
 {
     as_comm *comm = call->session->comm;
@@ -157,6 +182,13 @@ static int make_plan(as_prepared *p, const as_save_call *call, as_error *e)
     if (code != AS_OK) {
         return code;
     }
+    int32_t *writers = NULL;
+    code = choose_writers(call, &writers, e);
+    if (code != AS_OK) {
+        free(writers);
+        return code;
+    }
+    p->request.writers = writers;
     p->request.metadata = &p->extras.metadata;
     (void)as_planner_save(&planner, as_comm_rank(comm), as_comm_size(comm), call->state,
                           &p->request, e);
@@ -167,6 +199,8 @@ static int make_plan(as_prepared *p, const as_save_call *call, as_error *e)
         planner.plan = (as_plan){0};
     }
     as_planner_free(&planner);
+    p->request.writers = NULL;
+    free(writers);
     return code;
 }
 

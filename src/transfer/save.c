@@ -8,11 +8,13 @@
 #include "transfer/prepare.h"
 #include "transfer/publish.h"
 #include "transfer/stage.h"
+#include "transfer/storage.h"
 
 typedef struct saving {
     const as_save_call *call;
     as_session *session;
     as_stage stage;
+    as_engine_choice storage;
     as_txn *txn;         /* main process only */
     as_buffer checksums; /* as_block_sum[] of what this rank wrote */
     int64_t start;       /* as_clock */
@@ -46,7 +48,8 @@ static int transfer_bytes(saving *s, as_error *e)
         .comm = s->session->comm,
         .state = s->call->state,
         .plan = &s->stage.prepared->plan,
-        .engine = &as_engine_posix,
+        .engine = as_engine_by_name(s->storage.engine),
+        .arena = s->session->arena,
         .memory = s->session->memory,
         .meter = &s->session->meter,
         .checksums = s->call->no_checksums ? NULL : &s->checksums,
@@ -57,7 +60,9 @@ static int transfer_bytes(saving *s, as_error *e)
         .progress_user = s->session->progress_user,
     };
     int64_t begin = as_clock();
+    as_probe_options(&s->storage, &t.engine_options);
     int code = as_transfer_save(&t, e);
+    as_storage_explain(&s->session->meter, &s->storage);
     if (code == AS_OK) {
         code = as_stage_settle(&s->stage, e);
     }
@@ -76,7 +81,13 @@ static int begin(saving *s, as_error *e)
     }
     int code = as_comm_agree(s->session->comm, e);
     if (code == AS_OK) {
+        code = as_storage_for_save(&s->storage, s->call, e);
+    }
+    if (code == AS_OK) {
         code = as_stage_create(&s->stage, e);
+    }
+    if (code == AS_OK) {
+        code = as_session_buffers(s->session, s->stage.prepared->plan.block_bytes, e);
     }
     (void)as_meter_end(&s->session->meter, "begin", begin, 0, &tally(s)->begin);
     return code;

@@ -4,9 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm/node.h"
+#include "transfer/buffers.h"
+
 void as_session_close(as_session *s)
 {
     free(s->meters);
+    free(s->nodes);
+    as_arena_close(s->arena);
     as_trace_close(s->meter.trace);
     as_comm_free(s->comm);
     *s = (as_session){0};
@@ -18,6 +23,34 @@ void as_session_begin(as_session *s, enum as_operation operation)
     s->meters = NULL;
     s->operation = operation;
     s->meter = (as_meter){.trace = s->meter.trace};
+}
+
+int as_session_buffers(as_session *s, int64_t block_bytes, as_error *e)
+{
+    int code = as_transfer_arena(&s->arena, &s->arena_block, s->comm, s->memory, block_bytes, e);
+    s->meter.tally.memory = s->arena ? (int64_t)as_arena_bytes(s->arena) : 0;
+    return code;
+}
+
+int as_session_nodes(as_session *s, const int32_t **nodes, as_error *e)
+{
+    if (!s->nodes) { /* the same on all ranks: they found it together, or not */
+        int32_t *found = calloc((size_t)as_comm_size(s->comm), sizeof *found);
+        if (!found) {
+            (void)as_fail_nomem(e);
+        }
+        int code = as_comm_agree(s->comm, e);
+        if (code == AS_OK) {
+            code = as_comm_nodes(s->comm, found, e);
+        }
+        if (code != AS_OK) {
+            free(found);
+            return code;
+        }
+        s->nodes = found;
+    }
+    *nodes = s->nodes;
+    return AS_OK;
 }
 
 void as_session_gather(as_session *s)

@@ -4,13 +4,25 @@
 #ifndef ALLSHARD_TRANSFER_SESSION_H
 #define ALLSHARD_TRANSFER_SESSION_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/log.h"
+#include "comm/arena.h"
 #include "comm/comm.h"
+#include "io/probe.h"
 #include "transfer/meter.h"
 
 enum as_operation { AS_NOTHING, AS_SAVE, AS_LOAD };
+
+/* What was found out about a file system that files were staged on. */
+typedef struct as_probed {
+    bool known;
+    dev_t device;
+    char asked[16]; /* the engine that the caller named */
+    as_engine_choice choice;
+} as_probed;
 
 typedef struct as_session {
     as_comm *comm; /* owned */
@@ -18,6 +30,11 @@ typedef struct as_session {
     void (*progress)(int64_t done, int64_t total, void *user); /* may be NULL */
     void *progress_user;
     int64_t memory; /* bytes of transfer buffers that this rank may take */
+
+    as_arena *arena;     /* the transfer buffers; NULL until they are needed */
+    int64_t arena_block; /* largest block that they were made for */
+    int32_t *nodes;      /* [ranks]: the node of each; NULL until it is asked for */
+    as_probed probed;    /* main process only */
 
     enum as_operation operation; /* that the meter is of */
     as_meter meter;              /* of the call that runs, or ran last; owns its trace */
@@ -28,6 +45,12 @@ void as_session_close(as_session *s);
 
 /* A save or load begins: the meter starts anew. */
 void as_session_begin(as_session *s, enum as_operation operation);
+
+/* Makes the transfer buffers fit for blocks of that size. Collective. */
+int as_session_buffers(as_session *s, int64_t block_bytes, as_error *e);
+
+/* The node of every rank, kept after the first time. Collective. */
+int as_session_nodes(as_session *s, const int32_t **nodes, as_error *e);
 
 /* Brings the meters of all ranks to the main process, which does without if that fails: a save
  * that counts does not fail for its figures. Collective. */

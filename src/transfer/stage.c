@@ -29,6 +29,21 @@ static mode_t first_mode(const as_stage *s)
     return s->call->mode ? (mode_t)s->call->mode | 0600 : 0;
 }
 
+/* All its blocks are had now: a full disk is known before the first byte, and writers of one file
+ * do not wait for each other to make it longer. */
+static int give_size(int fd, int64_t size, const char *path, as_error *e)
+{
+    int result = size > 0 ? as_sys_table.fallocate(fd, 0, 0, (off_t)size) : 0;
+    if (result < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)) {
+        result = as_sys_table.ftruncate(fd, (off_t)size); /* the file system cannot */
+    }
+    if (result < 0) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot give the file its size of %lld bytes", path,
+                       (long long)size);
+    }
+    return AS_OK;
+}
+
 /* Makes a staged file of its full size, so that all writers can open it. */
 static int create_file(const as_stage *s, const char *name, mode_t mode, int64_t size,
                        const void *bytes, as_error *e)
@@ -39,9 +54,8 @@ static int create_file(const as_stage *s, const char *name, mode_t mode, int64_t
     if (code == AS_OK) {
         code = as_file_create(AT_FDCWD, path.data, mode, path.data, &fd, e);
     }
-    if (code == AS_OK && as_sys_table.ftruncate(fd, (off_t)size) < 0) {
-        code = as_fail(e, AS_SYSTEM, errno, "%s: cannot give the file its size of %lld bytes",
-                       path.data, (long long)size);
+    if (code == AS_OK) {
+        code = give_size(fd, size, path.data, e);
     }
     if (code == AS_OK && bytes) {
         code = as_write_all(fd, bytes, (size_t)size, 0, path.data, e);
