@@ -33,7 +33,10 @@ static mode_t first_mode(const as_stage *s)
  * do not wait for each other to make it longer. */
 static int give_size(int fd, int64_t size, const char *path, as_error *e)
 {
-    int result = size > 0 ? as_sys_table.fallocate(fd, 0, 0, (off_t)size) : 0;
+    int result = 0;
+    do {
+        result = size > 0 ? as_sys_table.fallocate(fd, 0, 0, (off_t)size) : 0;
+    } while (result < 0 && errno == EINTR);
     if (result < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)) {
         result = as_sys_table.ftruncate(fd, (off_t)size); /* the file system cannot */
     }
