@@ -10,7 +10,8 @@
 #include "tensor/geometry.h"
 
 /* `memory` is the piece's pointer, [low, high) a range of the tensor's line of bytes, `packed`
- * and `window` host memory; a window's byte 0 is place `low`. */
+ * and `window` host memory; a window's byte 0 is place `low`. Where the geometry says that elements
+ * are cast (as_geometry_cast), they are; ranges, packed bytes and windows are those of the file. */
 typedef struct as_device {
     const char *name;
 
@@ -26,7 +27,7 @@ typedef struct as_device {
     int (*from_window)(const as_geometry *g, char *memory, int64_t low, int64_t high,
                        const char *window, as_error *e);
 
-    /* The host address of the range, if it is one run there; else NULL. */
+    /* The host address of the range, if it is one run there as in the file; else NULL. */
     char *(*direct)(const as_geometry *g, char *memory, int64_t low, int64_t high);
 } as_device;
 

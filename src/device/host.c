@@ -2,20 +2,27 @@
  * Host memory.
  */
 #include "device/device.h"
+#include "tensor/cast_tiles.h"
 #include "tensor/tiles.h"
 
 static int pack(const as_geometry *g, const char *memory, int64_t low, int64_t high, char *packed,
                 as_error *e)
 {
     (void)e;
-    (void)as_tiles_pack(g, memory, low, high, packed);
+    if (g->memory_dtype) {
+        as_cast_pack(g, memory, low, high, packed);
+    } else {
+        (void)as_tiles_pack(g, memory, low, high, packed);
+    }
     return AS_OK;
 }
 
 static int unpack(const as_geometry *g, char *memory, int64_t low, int64_t high, const char *packed,
                   as_error *e)
 {
-    (void)e;
+    if (g->memory_dtype) {
+        return as_cast_unpack(g, memory, low, high, packed, e);
+    }
     (void)as_tiles_unpack(g, memory, low, high, packed);
     return AS_OK;
 }
@@ -24,14 +31,20 @@ static int to_window(const as_geometry *g, const char *memory, int64_t low, int6
                      char *window, as_error *e)
 {
     (void)e;
-    as_tiles_to_window(g, memory, low, high, window);
+    if (g->memory_dtype) {
+        as_cast_to_window(g, memory, low, high, window);
+    } else {
+        as_tiles_to_window(g, memory, low, high, window);
+    }
     return AS_OK;
 }
 
 static int from_window(const as_geometry *g, char *memory, int64_t low, int64_t high,
                        const char *window, as_error *e)
 {
-    (void)e;
+    if (g->memory_dtype) {
+        return as_cast_from_window(g, memory, low, high, window, e);
+    }
     as_tiles_from_window(g, memory, low, high, window);
     return AS_OK;
 }
@@ -40,7 +53,8 @@ static char *direct(const as_geometry *g, char *memory, int64_t low, int64_t hig
 {
     as_tiles walk = as_tiles_begin(g, low, high);
     as_tile t;
-    if (!as_tiles_next(&walk, &t) || t.place != low || t.length * t.count != high - low) {
+    if (g->memory_dtype || !as_tiles_next(&walk, &t) || t.place != low ||
+        t.length * t.count != high - low) {
         return NULL;
     }
     bool one_run = t.count == 1 || (t.memory_step == t.length && t.place_step == t.length);

@@ -17,7 +17,7 @@ static bool is_whole(const as_box *b)
 }
 
 /* What the pointer of a piece shows: two tensors are tied if these sum to the same over all
- * their pieces (the same dtype, shape, holders, pointers and places). Views of another shape are
+ * their pieces (the same dtype in memory and in the file, shape, holders, pointers and places). Views of another shape are
  * not tied: dropped, they could not be loaded again from the one that is kept. Pieces of no bytes show nothing, and
  * neither do those without data, which are declared for a plan alone. */
 static int pointer_identity(const as_state *s, size_t i, int rank, as_hash *out, as_error *e)
@@ -26,15 +26,16 @@ static int pointer_identity(const as_state *s, size_t i, int rank, as_hash *out,
     if (!as_state_piece(s, i)->data) {
         return AS_OK;
     }
-    as_box box = as_state_box(s, i);
+    as_box box = as_state_memory_box(s, i);
     as_geometry g;
     int code = as_geometry_memory(&box, &g, e);
     if (code != AS_OK || g.ndim == 0) {
         return code;
     }
-    int64_t seen[3 + AS_MAX_DIMS + 4 * AS_GEOMETRY_DIMS];
+    int64_t seen[4 + AS_MAX_DIMS + 4 * AS_GEOMETRY_DIMS];
     size_t n = 0;
     seen[n++] = (int64_t)box.dtype << 8 | box.ndim;
+    seen[n++] = as_state_piece(s, i)->dtype;
     for (int d = 0; d < box.ndim; d++) {
         seen[n++] = box.shape[d];
     }

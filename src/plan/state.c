@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/quote.h"
 #include "base/utf8.h"
+#include "tensor/cast.h"
 #include "tensor/dtype.h"
 
 enum { STORAGE_SEED = 0x53 };
@@ -15,7 +16,12 @@ int as_state_init(as_state *s, const char *part, as_error *e)
 {
     *s = (as_state){0};
     s->part = strdup(part);
-    return s->part ? AS_OK : as_fail_nomem(e);
+    s->seams = calloc(1, sizeof *s->seams);
+    if (!s->part || !s->seams) {
+        as_state_free(s);
+        return as_fail_nomem(e);
+    }
+    return AS_OK;
 }
 
 static void free_file(as_small_file *f)
@@ -35,6 +41,10 @@ void as_state_free(as_state *s)
     as_buffer_free(&s->dims);
     as_buffer_free(&s->files);
     as_pairs_free(&s->metadata);
+    if (s->seams) {
+        as_buffer_free(s->seams);
+        free(s->seams);
+    }
     *s = (as_state){0};
 }
 
@@ -61,14 +71,25 @@ static int check(const as_declaration *d, int64_t *bytes, as_error *e)
     if (!as_dtype_valid(b->dtype)) {
         return as_fail(e, AS_INVALID, 0, "%d is no dtype", b->dtype);
     }
-    if (d->stored && !as_dtype_valid(d->stored)) {
-        return as_fail(e, AS_INVALID, 0, "the dtype to store as, %d, is no dtype", d->stored);
+    int stored = d->stored ? d->stored : b->dtype;
+    if (!as_dtype_valid(stored)) {
+        return as_fail(e, AS_INVALID, 0, "the dtype to store as, %d, is no dtype", stored);
+    }
+    if (b->dtype != stored && !as_cast_known(b->dtype, stored)) {
+        return as_fail(e, AS_INVALID, 0,
+                       "%s in memory cannot be stored as %s: only " AS_CAST_NAMES
+                       " are cast into each other",
+                       as_dtype_name(b->dtype), as_dtype_name(stored));
     }
     if (b->ndim < 0 || b->ndim > AS_MAX_DIMS) {
         return as_fail(e, AS_INVALID, 0, "%d dimensions; 0 to %d are possible", b->ndim,
                        (int)AS_MAX_DIMS);
     }
     int code = as_box_tensor_bytes(b->dtype, b->ndim, b->shape, bytes, e);
+    int64_t in_file;
+    if (code == AS_OK) {
+        code = as_box_tensor_bytes(stored, b->ndim, b->shape, &in_file, e);
+    }
     if (code == AS_OK) {
         code = as_box_check(b, e);
     }

@@ -56,6 +56,7 @@ typedef struct as_state {
     as_buffer dims; /* int64_t[] */
     as_pairs metadata;
     as_buffer files;  /* as_small_file[] */
+    as_buffer *seams; /* heap, owned: elements that a load has got in half, see cast_tiles.h */
     as_hash revision; /* of all that was declared, in its order, pointers included */
 } as_state;
 

@@ -237,6 +237,26 @@ int as_geometry_memory(const as_box *box, as_geometry *out, as_error *e)
     return AS_OK;
 }
 
+int as_geometry_cast(const as_box *box, int file_dtype, as_buffer *seams, as_geometry *out,
+                     as_error *e)
+{
+    int code = as_geometry_memory(box, out, e);
+    if (code != AS_OK || out->ndim == 0) {
+        return code;
+    }
+    /* Innermost lie whole elements, whatever their size. */
+    int last = out->ndim - 1;
+    int64_t from = as_dtype_group_bytes(box->dtype);
+    int64_t to = as_dtype_group_bytes(file_dtype);
+    out->global[last] = out->global[last] / from * to;
+    out->offset[last] = out->offset[last] / from * to;
+    out->shape[last] = out->shape[last] / from * to;
+    out->memory_dtype = box->dtype;
+    out->file_dtype = file_dtype;
+    out->seams = seams;
+    return AS_OK;
+}
+
 int64_t as_geometry_bytes(const as_geometry *g)
 {
     int64_t bytes = g->ndim > 0;

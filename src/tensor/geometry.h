@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buffer.h"
 #include "base/error.h"
 
 enum { AS_MAX_DIMS = 16 };
@@ -39,6 +40,12 @@ typedef struct as_geometry {
     int64_t offset[AS_GEOMETRY_DIMS]; /* where the box begins */
     int64_t shape[AS_GEOMETRY_DIMS];  /* extent of the box, ≥ 1 */
     int64_t stride[AS_GEOMETRY_DIMS]; /* bytes in memory between neighbours; innermost: 1 */
+
+    /* If elements are cast on their way between memory and file: their dtypes, of which that in the
+     * file counts in all of the above but the strides. AS_DTYPE_NONE: they are not cast. */
+    int memory_dtype;
+    int file_dtype;
+    as_buffer *seams; /* elements that have come in half, see cast_tiles.h; borrowed */
 } as_geometry;
 
 /* Bytes of a whole tensor. AS_INVALID if a dimension is negative, the size passes
@@ -57,6 +64,11 @@ int as_geometry_file(const as_box *box, as_geometry *out, as_error *e);
 /* Geometry in the file and in memory; as_box_check as above. AS_INVALID if the memory of F4 or
  * F6 has gaps inside bytes. */
 int as_geometry_memory(const as_box *box, as_geometry *out, as_error *e);
+
+/* Geometry of a box whose elements have another dtype in the file, which its own can be cast to
+ * (cast.h). The tensor has less than 2^61 bytes there too. `seams` is needed to write to memory. */
+int as_geometry_cast(const as_box *box, int file_dtype, as_buffer *seams, as_geometry *out,
+                     as_error *e);
 
 /* Bytes of the piece. */
 int64_t as_geometry_bytes(const as_geometry *g);

@@ -238,6 +238,7 @@ static int transfer_bytes(loading *l, const as_buffer *missing, as_error *e)
     if (!t.filled) {
         (void)as_fail_nomem(e);
     }
+    t.state->seams->size = 0; /* what an earlier load broke off with */
     as_probe_options(&storage, &t.engine_options);
     code = as_transfer_load(&t, e);
     as_storage_explain(t.meter, &storage);

@@ -18,7 +18,10 @@ int as_place_find(const as_state *s, const as_plan *p, int64_t piece, as_place *
     if ((size_t)piece >= as_state_count(s)) {
         return as_fail(e, AS_INTERNAL, 0, "there is no piece %lld", (long long)piece);
     }
-    as_box box = as_state_box(s, (size_t)piece);
-    out->memory = as_state_piece(s, (size_t)piece)->data;
-    return as_geometry_memory(&box, &out->geometry, e);
+    const as_piece *own = as_state_piece(s, (size_t)piece);
+    as_box box = as_state_memory_box(s, (size_t)piece);
+    out->memory = own->data;
+    return own->memory == own->dtype
+               ? as_geometry_memory(&box, &out->geometry, e)
+               : as_geometry_cast(&box, own->dtype, s->seams, &out->geometry, e);
 }

@@ -10,7 +10,7 @@
 
 typedef struct as_place {
     const as_device *device;
-    as_geometry geometry; /* in memory */
+    as_geometry geometry; /* in file and memory, with the cast between them */
     char *memory;
 } as_place;
 
