@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 import shutil
+import struct
 import unittest
 
 from tool_support import RANK, WITH_MPI, Case, Tensor, checkpoint, contents, model, put, safetensors
@@ -124,6 +125,39 @@ class Copy(Case):
         ranks = "2 ranks" if WITH_MPI else "1 rank"
         self.assertIn(f" in 1 shard, and 0 other files; {ranks} read in ", done.stdout)
         self.assertEqual(contents(target).keys(), {"m.v1.safetensors", "notes.txt"})
+
+    def test_dtypes(self):
+        """Values that no rounding touches, so that the standard library knows what they become."""
+        values = [0.0, 1.0, -2.5, 0.15625, 448.0, float("inf")]
+        f32 = Tensor("w", "F32", [2, 3], random.Random(1))
+        f32.data = struct.pack("<6f", *values)
+        f16 = Tensor("h", "F16", [6], random.Random(1))
+        f16.data = struct.pack("<6e", *values)
+        other = Tensor("i", "I32", [3], random.Random(2))
+        source = put(self.dir / "in", checkpoint([f32, f16, other], 10**9))
+        expected = [Tensor("w", "BF16", [2, 3], random.Random(1)),
+                    Tensor("h", "F64", [6], random.Random(1)), other]
+        expected[0].data = b"".join(struct.pack("<f", v)[2:] for v in values)
+        expected[1].data = struct.pack("<6d", *values)
+        for ranks, layout in ((0, "whole"), (2, "columns"), (3, "flat")):
+            target = self.dir / f"out{ranks}"
+            told = self.run_json("copy", source, target, "--dtype", "f32=Bf16", "--dtype=F16=F64",
+                                 "--layout", layout if WITH_MPI else "whole", ranks=ranks)
+            self.assertEqual(contents(target), checkpoint(expected, 10**9))
+            self.assertEqual(told["tensor_bytes"], 12 + 48 + 12)
+            self.assertEqual(told["casts"], [{"from": "F16", "to": "F64", "tensors": 1},
+                                             {"from": "F32", "to": "BF16", "tensors": 1}])
+            self.run_tool("verify", target)
+        self.assertEqual(self.run_json("copy", source, self.dir / "same")["casts"], [])
+        done = self.run_tool("copy", source, self.dir / "none", "--dtype", "BF16=F16", ranks=2)
+        self.assertIn("no tensor of type BF16", done.stderr)
+        self.assertEqual(contents(self.dir / "none"), contents(source))
+        for text, *values in (("FROM=TO", "F32"), ('"F33" is no type', "F33=BF16"),
+                              ("I32 cannot be cast to F32", "I32=F32"), ("changes nothing", "F16=f16"),
+                              ("both BF16 and F16", "F32=BF16", "F32=F16"), ('"" is no type', "F32=")):
+            options = [f"--dtype={v}" for v in values]
+            self.refuse(2, text, "copy", source, self.dir / "bad", *options, ranks=2)
+        self.assertFalse((self.dir / "bad").exists())
 
     def test_refuses(self):
         source = put(self.dir / "in", checkpoint(model(), 2000))

@@ -9,6 +9,7 @@
 
 #include "base/quote.h"
 #include "base/sys.h"
+#include "cli/casts.h"
 #include "cli/command.h"
 #include "cli/companions.h"
 #include "cli/layout.h"
@@ -23,6 +24,7 @@ static struct {
     const char *source_pattern;
     const char *layout;
     as_arg_list metadata;
+    as_arg_list dtypes;
     const char *mode;
     const char *block_size;
     const char *memory;
@@ -51,6 +53,12 @@ static const as_arg_option table[] = {
      .value = "P",
      .help = "which checkpoint to read, if SRC holds several",
      .text = &options.source_pattern},
+    {.name = "dtype",
+     .value = "FROM=TO",
+     .help = "save tensors of type FROM as TO, such as F32=BF16, each\n"
+             "element rounded to the nearest; may be given several\n"
+             "times. Types: F64, F32, BF16, F16, F8_E4M3, F8_E5M2",
+     .list = &options.dtypes},
     {.name = "metadata",
      .value = "K=V",
      .help = "metadata of the new checkpoint; may be given several\n"
@@ -90,6 +98,7 @@ static const as_arg_command arguments = {
                "holds.\n",
     .examples = "  allshard copy model.safetensors sharded/ --max-shard-size 500MB\n"
                 "  mpirun -n 8 allshard copy llama-3-8b/ resharded/ --max-shard-size 2GB\n"
+                "  allshard copy fp32/ bf16/ --dtype F32=BF16\n"
                 "  srun -n 64 allshard copy llama-3-405b/ out/ --layout tp=8,pp=8\n",
     .least = 2,
     .most = 2,
@@ -102,6 +111,7 @@ static struct {
     int mode;
     int64_t block_size;
     int64_t memory;
+    as_casts casts;
 } values;
 
 static int check(const as_arg_result *args, as_error *e)
@@ -112,6 +122,7 @@ static int check(const as_arg_result *args, as_error *e)
         code = as_pattern_check(options.source_pattern, e);
     }
     code = code == AS_OK ? as_metadata_check(&options.metadata, e) : code;
+    code = code == AS_OK ? as_casts_read(&values.casts, &options.dtypes, e) : code;
     if (code == AS_OK && options.mode) {
         code = as_args_mode(options.mode, &values.mode, e);
     }
@@ -178,6 +189,7 @@ typedef struct as_copy {
     as_layout layout;
     as_spread spread;
     int companions;
+    int64_t bytes;  /* of the tensors, as they are saved */
     double reading; /* seconds */
     double writing;
 } as_copy;
@@ -226,8 +238,28 @@ static int read_source(as_copy *c, as_tool *tool, as_error *e)
     return code == AS_OK ? AS_OK : as_spread_error(&c->spread, code, e);
 }
 
+/* What was read is declared anew, with the types to save it as. */
+static int apply_casts(as_copy *c, as_tool *tool, as_error *e)
+{
+    for (int from = 1; from < AS_DTYPE_END && tool->world.rank == 0; from++) {
+        if (values.casts.to[from] && as_casts_count(&c->contents.tensors, from) == 0) {
+            as_say_warning(&tool->out, "--dtype %s=%s: %s holds no tensor of type %s",
+                           as_dtype_name(from), as_dtype_name(values.casts.to[from]), c->source,
+                           as_dtype_name(from));
+        }
+    }
+    return as_spread_store_as(&c->spread, options.pattern ? options.pattern : AS_DEFAULT_PATTERN,
+                              &c->contents.tensors, &c->layout, &values.casts, e);
+}
+
 static int write_target(as_copy *c, as_tool *tool, as_error *e)
 {
+    if (values.casts.any) {
+        int code = apply_casts(c, tool, e);
+        if (code != AS_OK) {
+            return code;
+        }
+    }
     if (tool->world.rank == 0) {
         int code = as_tool_usage(tool, as_spread_metadata(&c->spread, &options.metadata, e));
         if (code == AS_OK && !options.weights_only) {
@@ -280,7 +312,8 @@ static void tell(const as_copy *c, as_tool *tool)
         as_tool_set(tool, "source", as_json_text(c->source, strlen(c->source)));
         as_tool_set(tool, "target", as_json_text(c->target, strlen(c->target)));
         as_tool_set(tool, "tensors", json_integer((json_int_t)as_tensors_count(t)));
-        as_tool_set(tool, "tensor_bytes", json_integer(t->bytes));
+        as_tool_set(tool, "tensor_bytes", json_integer(c->bytes));
+        as_tool_set(tool, "casts", as_casts_json(&values.casts, t));
         as_tool_set(tool, "other_files", json_integer(c->companions));
         as_tool_set(tool, "shards", json_integer((json_int_t)shards));
         as_tool_set(tool, "ranks", json_integer(tool->world.size));
@@ -292,7 +325,7 @@ static void tell(const as_copy *c, as_tool *tool)
              "%s: %s tensors, %s, in %zu shard%s, and %d other file%s; %d rank%s read in %s, wrote "
              "in %s\n",
              c->target, as_grouped((int64_t)as_tensors_count(t)).text,
-             as_human_bytes(t->bytes).text, shards, shards == 1 ? "" : "s", c->companions,
+             as_human_bytes(c->bytes).text, shards, shards == 1 ? "" : "s", c->companions,
              c->companions == 1 ? "" : "s", tool->world.size, tool->world.size == 1 ? "" : "s",
              as_human_seconds(c->reading).text, as_human_seconds(c->writing).text);
 }
@@ -310,6 +343,7 @@ static int copy(as_copy *c, as_tool *tool, as_error *e)
                                              options.source_pattern, &log, e)
                          : code;
     code = code == AS_OK ? as_tensors_check(&c->contents.tensors, e) : code;
+    code = code == AS_OK ? as_casts_bytes(&values.casts, &c->contents.tensors, &c->bytes, e) : code;
     if (code == AS_OK) {
         (void)as_layout_fit(&c->layout, &c->contents.tensors, e);
         code = as_world_agree(&tool->world, e);
@@ -330,6 +364,7 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
     as_layout_free(&c.layout);
     as_contents_free(&c.contents);
     as_arg_list_free(&options.metadata);
+    as_arg_list_free(&options.dtypes);
     return code;
 }
 

@@ -47,6 +47,20 @@ static allshard_comm everyone(void)
 #endif
 }
 
+static int create_state(as_spread *s, const char *pattern, as_error *e)
+{
+    char *part = NULL;
+    int code = part_of(pattern, &part, e);
+    if (code == AS_OK) {
+        code = as_tool_usage(s->tool, allshard_state_create(&s->state, s->context, part));
+        if (code != AS_OK) {
+            (void)as_spread_error(s, code, e);
+        }
+    }
+    free(part);
+    return code;
+}
+
 int as_spread_start(as_spread *s, as_tool *tool, const allshard_options *options, as_error *e)
 {
     *s = (as_spread){.tool = tool};
@@ -70,16 +84,8 @@ int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t mem
     if (code != AS_OK) {
         return code;
     }
-    char *part = NULL;
     as_progress_begin(&s->progress, &tool->out, "working");
-    code = part_of(pattern, &part, e);
-    if (code == AS_OK) {
-        code = as_tool_usage(tool, allshard_state_create(&s->state, s->context, part));
-        if (code != AS_OK) {
-            (void)as_spread_error(s, code, e);
-        }
-    }
-    free(part);
+    (void)create_state(s, pattern, e);
     return as_world_agree(&tool->world, e);
 }
 
@@ -100,13 +106,13 @@ void as_spread_close(as_spread *s)
 /* -------------------------------------------------------------------- pieces */
 
 static int declare_piece(as_spread *s, const as_tensors *t, const as_layout *l, size_t i,
-                         as_error *e)
+                         int stored, as_error *e)
 {
     as_layout_piece piece;
     if (!as_layout_get(l, t, i, s->tool->world.rank, &piece)) {
         return AS_OK;
     }
-    if (piece.bytes > 0) {
+    if (piece.bytes > 0 && !s->memory[i]) {
         s->memory[i] = calloc(1, (size_t)piece.bytes);
         if (!s->memory[i]) {
             return as_fail(e, AS_NOMEM, 0,
@@ -129,6 +135,7 @@ static int declare_piece(as_spread *s, const as_tensors *t, const as_layout *l, 
         .flat_count = piece.flat ? piece.flat_count : 0,
         .data = s->memory[i],
         .order = (int64_t)i + 1,
+        .stored_dtype = stored,
     };
     int code = allshard_state_tensor(s->state, &tensor);
     return code == AS_OK ? AS_OK : as_spread_error(s, code, e);
@@ -143,7 +150,19 @@ int as_spread_declare(as_spread *s, const as_tensors *t, const as_layout *l, as_
     }
     int code = AS_OK;
     for (size_t i = 0; s->memory && i < s->count && code == AS_OK; i++) {
-        code = declare_piece(s, t, l, i, e);
+        code = declare_piece(s, t, l, i, AS_DTYPE_NONE, e);
+    }
+    return as_world_agree(&s->tool->world, e);
+}
+
+int as_spread_store_as(as_spread *s, const char *pattern, const as_tensors *t, const as_layout *l,
+                       const as_casts *casts, as_error *e)
+{
+    (void)allshard_state_free(s->state);
+    s->state = NULL;
+    int code = create_state(s, pattern, e);
+    for (size_t i = 0; i < s->count && code == AS_OK; i++) {
+        code = declare_piece(s, t, l, i, as_casts_to(casts, as_tensors_row(t, i)->dtype), e);
     }
     return as_world_agree(&s->tool->world, e);
 }

@@ -10,6 +10,7 @@
 #include <allshard.h>
 
 #include "base/error.h"
+#include "cli/casts.h"
 #include "cli/command.h"
 #include "cli/layout.h"
 #include "cli/progress.h"
@@ -36,6 +37,11 @@ int as_spread_start(as_spread *s, as_tool *tool, const allshard_options *options
 /* Declares this rank's pieces, in zeroed memory of their own, with order keys by the place in
  * `t`. The layout has been fitted. Collective. */
 int as_spread_declare(as_spread *s, const as_tensors *t, const as_layout *l, as_error *e);
+
+/* Another state of the same pieces in the same memory takes the place of the old one: what was read
+ * is to be saved as other types. `pattern` as before. Collective. */
+int as_spread_store_as(as_spread *s, const char *pattern, const as_tensors *t, const as_layout *l,
+                       const as_casts *casts, as_error *e);
 
 /* The error of a call of the library, on this rank. Returns the code. */
 int as_spread_error(const as_spread *s, int code, as_error *e);
