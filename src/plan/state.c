@@ -192,8 +192,10 @@ int as_state_add(as_state *s, const as_declaration *d, as_error *e)
     if (d->storage) {
         p.storage_bytes = stored_bytes(&p, d->storage_bytes ? d->storage_bytes : bytes);
         p.storage_offset = stored_bytes(&p, d->storage_offset);
-        /* As in huggingface_hub, storages of one number and another size are others. */
-        uint64_t identity[2] = {d->storage, (uint64_t)p.storage_bytes};
+        /* As in huggingface_hub, storages of one number and another size are others. So are views
+         * that are cast, if not in the same way: one cannot be loaded from the other. */
+        uint64_t cast = p.dtype == p.memory ? 0 : (uint64_t)p.memory << 8 | p.dtype;
+        uint64_t identity[3] = {d->storage, (uint64_t)p.storage_bytes, cast};
         p.storage = as_hash_seeded(identity, sizeof identity, STORAGE_SEED);
     }
     code = as_buffer_append(&s->names, d->name, length + 1, e);

@@ -2,10 +2,12 @@
  * Casts between the floating-point types that models are kept in: F64, F32, BF16, F16, F8_E4M3 and
  * F8_E5M2, each into each.
  *
- * Values are those of a cast of torch (tensor.to(dtype)) and of ml_dtypes (array.astype(dtype)):
- * rounded once, from the value itself, to the nearest, ties to the even one; subnormals on both
- * sides count. What rounds to more than the largest value becomes infinity; in F8_E4M3 (torch's
- * float8_e4m3fn), which has none, it becomes NaN, and so does infinity. Nothing saturates.
+ * Values are those of a cast of torch (tensor.to(dtype)) and of ml_dtypes (array.astype(dtype)): to
+ * the nearest, ties to the even one; subnormals on both sides count. What rounds to more than the
+ * largest value becomes infinity; in F8_E4M3 (torch's float8_e4m3fn), which has none, it becomes
+ * NaN, and so does infinity. Nothing saturates. Rounded is once, from the value itself: where torch
+ * takes F64 to the narrower types by way of F32 (as ml_dtypes does to BF16), and so rounds twice, the
+ * two can be a last bit apart.
  *
  * NaN stays NaN and keeps its sign. Into F64, and into F32 from the narrower types, its payload is
  * kept; into the others the leading bits of it, and the quiet bit is set. F8_E4M3 has one NaN of
