@@ -28,7 +28,7 @@ static void push_key(model *m, int64_t shard, int64_t item)
 }
 
 /* split_state_dict_into_shards_factory, rule by rule; everything quadratic. */
-static void model_split(const as_split_item *items, int64_t count, int64_t limit, model *m)
+static void model_split(const int64_t *items, int64_t count, int64_t limit, model *m)
 {
     size_t n = (size_t)count + 1;
     *m = (model){.keys = calloc(n, sizeof *m->keys), .key = calloc(n, sizeof *m->key)};
@@ -44,18 +44,18 @@ static void model_split(const as_split_item *items, int64_t count, int64_t limit
     }
     for (int64_t i = 0; i < count; i++) {
         bool seen = false;
-        for (int64_t k = 0; k < i && items[i].storage; k++) {
-            seen = seen || items[k].storage == items[i].storage;
+        for (int64_t k = 0; k < i && items[i] == 0; k++) {
+            seen = seen || items[k] == 0;
         }
         if (seen) {
             continue;
         }
-        m->total += items[i].bytes;
-        if (items[i].bytes > limit) {
+        m->total += items[i];
+        if (items[i] > limit) {
             push_key(m, m->count++, i);
             continue;
         }
-        if (current_size + items[i].bytes > limit) {
+        if (current_size + items[i] > limit) {
             for (int64_t k = 0; k < current_keys; k++) {
                 push_key(m, m->count, current[k]);
             }
@@ -64,7 +64,7 @@ static void model_split(const as_split_item *items, int64_t count, int64_t limit
             current_size = 0;
         }
         current[current_keys++] = i;
-        current_size += items[i].bytes;
+        current_size += items[i];
     }
     if (current_keys) {
         for (int64_t k = 0; k < current_keys; k++) {
@@ -74,8 +74,8 @@ static void model_split(const as_split_item *items, int64_t count, int64_t limit
     }
     free(current);
     for (int64_t first = 0; first < count; first++) {
-        for (int64_t i = first + 1; i < count && items[first].storage; i++) {
-            if (items[i].storage != items[first].storage) {
+        for (int64_t i = first + 1; i < count && items[first] == 0; i++) {
+            if (items[i] != 0) {
                 continue;
             }
             for (int64_t s = 0; s < m->count; s++) {
@@ -102,23 +102,49 @@ static void free_model(model *m, int64_t count)
     free(m->keys);
 }
 
-static void compare(as_split_item *items, int64_t count, int64_t limit)
+/* Splits; the caller frees. Every item's place is kept, or every third's. */
+static int split(as_splitter *s, const int64_t *items, size_t count, int64_t limit, size_t step,
+                 as_split_result *result, as_error *e)
+{
+    as_splitter_init(s, limit);
+    int code = AS_OK;
+    for (size_t i = 0; i < count && code == AS_OK; i++) {
+        code = as_splitter_add(s, items[i], i % step == 0, e);
+    }
+    return code == AS_OK ? as_splitter_end(s, result, e) : code;
+}
+
+static void compare(const int64_t *items, int64_t count, int64_t limit)
 {
     as_split_result result;
+    as_splitter s;
+    as_splitter some;
     model m;
-    assert_int_equal(as_split(items, (size_t)count, limit, &result, NULL), AS_OK);
+    assert_int_equal(split(&s, items, (size_t)count, limit, 1, &result, NULL), AS_OK);
     model_split(items, count, limit, &m);
     assert_int_equal(result.shard_count, m.count);
     assert_int_equal(result.total_size, m.total);
+    assert_int_equal(as_splitter_count(&s), count);
     int64_t placed = 0;
-    for (int64_t s = 0; s < m.count; s++) {
-        assert_true(m.keys[s] > 0);
-        for (int64_t k = 0; k < m.keys[s]; k++, placed++) {
-            assert_int_equal(items[m.key[s][k]].shard, s);
-            assert_int_equal(items[m.key[s][k]].place, k);
+    for (int64_t shard = 0; shard < m.count; shard++) {
+        assert_true(m.keys[shard] > 0);
+        for (int64_t k = 0; k < m.keys[shard]; k++, placed++) {
+            const as_split_place *p = as_splitter_place(&s, (size_t)m.key[shard][k]);
+            assert_int_equal(p->item, m.key[shard][k]);
+            assert_int_equal(p->shard, shard);
+            assert_int_equal(p->place, k);
         }
     }
     assert_int_equal(placed, count);
+    /* The same places if others are not asked for. */
+    assert_int_equal(split(&some, items, (size_t)count, limit, 3, &result, NULL), AS_OK);
+    assert_int_equal(as_splitter_count(&some), (count + 2) / 3);
+    for (size_t i = 0; i < as_splitter_count(&some); i++) {
+        assert_memory_equal(as_splitter_place(&some, i), as_splitter_place(&s, 3 * i),
+                            sizeof(as_split_place));
+    }
+    as_splitter_free(&some);
+    as_splitter_free(&s);
     free_model(&m, count);
 }
 
@@ -127,18 +153,12 @@ static void random_splits_are_the_references(void **state)
     (void)state;
     uint64_t seed = 6;
     for (int i = 0; i < 60000; i++) {
-        as_split_item items[40] = {0};
+        int64_t items[40] = {0};
         int64_t count = between(&seed, 0, 40);
         int64_t largest = between(&seed, 0, 30);
-        int64_t kinds = between(&seed, 0, 2);
+        int64_t least = between(&seed, 0, 2) ? 0 : largest ? 1 : 0;
         for (int64_t k = 0; k < count; k++) {
-            items[k].bytes = between(&seed, 0, largest);
-            if (kinds == 1 && items[k].bytes == 0) {
-                items[k].storage = 1; /* as a save does it */
-            }
-            if (kinds == 2 && between(&seed, 0, 2)) {
-                items[k].storage = (uint64_t)between(&seed, 1, 8) << (between(&seed, 0, 1) * 56);
-            }
+            items[k] = between(&seed, 0, 3) ? between(&seed, least, largest) : least;
         }
         int64_t limits[] = {between(&seed, 0, 100),
                             between(&seed, 0, largest),
@@ -153,18 +173,20 @@ static void random_splits_are_the_references(void **state)
 /* --------------------------------------------------------------------------- known cases */
 
 /* Expects "0 2 | 1": item numbers in key order, shard after shard. */
-static void expect(const char *shards, int64_t total, int64_t limit, as_split_item *items,
+static void expect(const char *shards, int64_t total, int64_t limit, const int64_t *items,
                    size_t count)
 {
     as_split_result result;
+    as_splitter s;
     char text[256] = "";
     size_t at = 0;
-    assert_int_equal(as_split(items, count, limit, &result, NULL), AS_OK);
-    for (int32_t s = 0; s < result.shard_count; s++) {
-        at += (size_t)snprintf(text + at, sizeof text - at, "%s", s ? "| " : "");
+    assert_int_equal(split(&s, items, count, limit, 1, &result, NULL), AS_OK);
+    for (int32_t shard = 0; shard < result.shard_count; shard++) {
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s", shard ? "| " : "");
         for (int64_t place = 0; place < (int64_t)count; place++) {
             for (size_t i = 0; i < count; i++) {
-                if (items[i].shard == s && items[i].place == place) {
+                const as_split_place *p = as_splitter_place(&s, i);
+                if (p->shard == shard && p->place == place) {
                     at += (size_t)snprintf(text + at, sizeof text - at, "%zu ", i);
                 }
             }
@@ -173,82 +195,58 @@ static void expect(const char *shards, int64_t total, int64_t limit, as_split_it
     assert_string_equal(text, shards);
     assert_int_equal(result.total_size, total);
     assert_true(at < sizeof text);
-}
-
-static void sizes_only(const char *shards, int64_t total, int64_t limit, const int64_t *bytes,
-                       size_t count)
-{
-    as_split_item items[16] = {0};
-    for (size_t i = 0; i < count; i++) {
-        items[i].bytes = bytes[i];
-    }
-    expect(shards, total, limit, items, count);
+    as_splitter_free(&s);
 }
 
 static void documented_cases(void **state)
 {
     (void)state;
-    const int64_t five[] = {6, 10, 30, 2, 2};
-    sizes_only("0 | 2 | 1 | 3 4 ", 50, 10, five, 5);
-    sizes_only("0 1 2 3 4 ", 50, 100, five, 5);
-    /* one storage per value: each counts once, later names go behind the first one's shard */
-    as_split_item shared[] = {{.bytes = 1, .storage = 11},
-                              {.bytes = 2, .storage = 12},
-                              {.bytes = 1, .storage = 11},
-                              {.bytes = 2, .storage = 12},
-                              {.bytes = 1, .storage = 11}};
-    expect("1 3 | 0 2 4 ", 3, 1, shared, 5);
-    sizes_only("0 1 2 | 3 4 ", 40, 30, (int64_t[]){8, 8, 8, 8, 8}, 5);
-    sizes_only("0 | 1 ", 8200000, 8199999, (int64_t[]){4100000, 4100000}, 2);
-    sizes_only("0 1 ", 8200000, 8200000, (int64_t[]){4100000, 4100000}, 2);
+    expect("0 | 2 | 1 | 3 4 ", 50, 10, (int64_t[]){6, 10, 30, 2, 2}, 5);
+    expect("0 1 2 3 4 ", 50, 100, (int64_t[]){6, 10, 30, 2, 2}, 5);
+    expect("0 1 2 | 3 4 ", 40, 30, (int64_t[]){8, 8, 8, 8, 8}, 5);
+    expect("0 | 1 ", 8200000, 8199999, (int64_t[]){4100000, 4100000}, 2);
+    expect("0 1 ", 8200000, 8200000, (int64_t[]){4100000, 4100000}, 2);
     /* tensors of no bytes share one storage */
-    as_split_item empty[] = {
-        {.storage = 1}, {.bytes = 8}, {.storage = 1}, {.bytes = 8}, {.storage = 1}};
-    expect("0 1 2 4 | 3 ", 16, 8, empty, 5);
-    as_split_item zero[] = {{.bytes = 8}, {.storage = 1}, {.bytes = 4}};
-    expect("0 | 2 | 1 ", 12, 0, zero, 3);
-    as_split_item negative[] = {{.storage = 1}, {.bytes = 4}, {.storage = 1}};
-    expect("0 2 | 1 ", 4, -1, negative, 3);
-    sizes_only("0 ", 11, 10, (int64_t[]){11}, 1);
-    sizes_only("0 ", 10, 10, (int64_t[]){10}, 1);
+    expect("0 1 2 4 | 3 ", 16, 8, (int64_t[]){0, 8, 0, 8, 0}, 5);
+    expect("0 | 2 | 1 ", 12, 0, (int64_t[]){8, 0, 4}, 3);
+    expect("0 2 | 1 ", 4, -1, (int64_t[]){0, 4, 0}, 3);
+    expect("0 ", 11, 10, (int64_t[]){11}, 1);
+    expect("0 ", 10, 10, (int64_t[]){10}, 1);
     expect("", 0, 10, NULL, 0);
 }
 
 static void sums_past_all_bounds_are_refused(void **state)
 {
     (void)state;
-    as_split_item items[] = {{.bytes = INT64_MAX}, {.bytes = 1}};
+    const int64_t items[] = {INT64_MAX, 1};
     as_split_result result;
+    as_splitter s;
     as_error e = AS_ERROR_INIT;
-    assert_int_equal(as_split(items, 2, INT64_MAX, &result, &e), AS_LIMIT);
+    assert_int_equal(split(&s, items, 2, INT64_MAX, 1, &result, &e), AS_LIMIT);
     assert_non_null(strstr(as_error_text(&e), "2^63"));
     as_error_clear(&e);
-    sizes_only("0 | 1 ", INT64_MAX, 5, (int64_t[]){INT64_MAX - 1, 1}, 2);
-    sizes_only("0 1 ", INT64_MAX, INT64_MAX, (int64_t[]){INT64_MAX - 1, 1}, 2);
+    as_splitter_free(&s);
+    expect("0 | 1 ", INT64_MAX, 5, (int64_t[]){INT64_MAX - 1, 1}, 2);
+    expect("0 1 ", INT64_MAX, INT64_MAX, (int64_t[]){INT64_MAX - 1, 1}, 2);
 }
 
-/* A million tensors, each with its own storage or all with one, take no time worth naming. */
+/* A million tensors take no time worth naming, and no memory if no place is asked for. */
 static void many_tensors(void **state)
 {
     (void)state;
-    const size_t count = 1000000;
-    as_split_item *items = calloc(count, sizeof *items);
-    assert_non_null(items);
-    for (size_t i = 0; i < count; i++) {
-        items[i] = (as_split_item){.bytes = 3, .storage = (i + 1) << 20};
-    }
+    const int64_t count = 1000000;
     as_split_result result;
-    assert_int_equal(as_split(items, count, 10, &result, NULL), AS_OK);
-    assert_int_equal(result.shard_count, (count + 2) / 3);
-    assert_int_equal(items[count - 1].shard, result.shard_count - 1);
-    for (size_t i = 0; i < count; i++) {
-        items[i].storage = 1;
+    as_splitter s;
+    as_splitter_init(&s, 10);
+    for (int64_t i = 0; i < count; i++) {
+        assert_int_equal(as_splitter_add(&s, 3, i == count - 1, NULL), AS_OK);
     }
-    assert_int_equal(as_split(items, count, 10, &result, NULL), AS_OK);
-    assert_int_equal(result.shard_count, 1);
-    assert_int_equal(result.total_size, 3);
-    assert_int_equal(items[count - 1].place, count - 1);
-    free(items);
+    assert_int_equal(as_splitter_end(&s, &result, NULL), AS_OK);
+    assert_int_equal(result.shard_count, (count + 2) / 3);
+    assert_int_equal(as_splitter_count(&s), 1);
+    assert_int_equal(as_splitter_place(&s, 0)->item, count - 1);
+    assert_int_equal(as_splitter_place(&s, 0)->shard, result.shard_count - 1);
+    as_splitter_free(&s);
 }
 
 int main(void)

@@ -7,6 +7,23 @@
 
 #include "base/checked.h"
 
+static _Thread_local as_buffer_meter *meter;
+
+as_buffer_meter *as_buffer_meter_set(as_buffer_meter *next)
+{
+    as_buffer_meter *before = meter;
+    meter = next;
+    return before;
+}
+
+void as_buffer_meter_add(int64_t bytes)
+{
+    if (meter) {
+        meter->now += bytes;
+        meter->most = meter->now > meter->most ? meter->now : meter->most;
+    }
+}
+
 int as_buffer_reserve(as_buffer *b, size_t more, as_error *e)
 {
     size_t need;
@@ -16,7 +33,7 @@ int as_buffer_reserve(as_buffer *b, size_t more, as_error *e)
     if (need <= b->capacity) {
         return AS_OK;
     }
-    size_t capacity = b->capacity < 64 ? 64 : b->capacity;
+    size_t capacity = b->capacity ? b->capacity : need < 64 ? 64 : need;
     while (capacity < need) {
         /* Half as much again: large tables waste less than by doubling. */
         if (!as_add_size(capacity, capacity / 2, &capacity)) {
@@ -27,6 +44,7 @@ int as_buffer_reserve(as_buffer *b, size_t more, as_error *e)
     if (!data) {
         return as_fail_nomem(e);
     }
+    as_buffer_meter_add((int64_t)(capacity - b->capacity));
     b->data = data;
     b->capacity = capacity;
     return AS_OK;
@@ -95,5 +113,6 @@ const char *as_buffer_string(as_buffer *b)
 void as_buffer_free(as_buffer *b)
 {
     free(b->data);
+    as_buffer_meter_add(-(int64_t)b->capacity);
     *b = AS_BUFFER_INIT;
 }

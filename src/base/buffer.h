@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -17,7 +18,7 @@ typedef struct as_buffer {
 
 #define AS_BUFFER_INIT ((as_buffer){0})
 
-/* Makes room for `more` bytes beyond size. AS_OK, AS_NOMEM. */
+/* Makes room for `more` bytes beyond size; exactly so if the buffer is new. AS_OK, AS_NOMEM. */
 int as_buffer_reserve(as_buffer *b, size_t more, as_error *e);
 
 int as_buffer_append(as_buffer *b, const void *bytes, size_t count, as_error *e);
@@ -33,5 +34,19 @@ int as_buffer_extend(as_buffer *b, size_t count, void **out, as_error *e);
 const char *as_buffer_string(as_buffer *b);
 
 void as_buffer_free(as_buffer *b);
+
+/* What a thread's buffers hold, for those who want to know. Bytes that were taken before the
+ * meter was set and are given back under it make `now` negative. */
+typedef struct as_buffer_meter {
+    int64_t now;  /* taken less given back */
+    int64_t most; /* the largest that `now` has been */
+} as_buffer_meter;
+
+/* Counts on `meter` (borrowed; NULL: on none) from now on, for this thread. Returns the one
+ * before. */
+as_buffer_meter *as_buffer_meter_set(as_buffer_meter *meter);
+
+/* Counts memory that is no buffer's: bytes taken, or given back if negative. */
+void as_buffer_meter_add(int64_t bytes);
 
 #endif

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* The name that a fault of `root` refers to; an empty buffer if to none. Collective. */
-static int fetch_name(as_comm *c, const as_planner *p, const as_fault *fault, int k, as_buffer *out)
+static int fetch_name(as_comm *c, as_planner *p, const as_fault *fault, int k, as_buffer *out)
 {
     int holder = fault->rank[k];
     as_error e = AS_ERROR_INIT;
@@ -22,7 +22,7 @@ static int fetch_name(as_comm *c, const as_planner *p, const as_fault *fault, in
 
 /* Puts the tensors' names into an error that all ranks have agreed on. Collective. If MPI or
  * memory fail on the way the text stays without them. */
-static void name_tensors(as_comm *c, const as_planner *p, as_error *e)
+static void name_tensors(as_comm *c, as_planner *p, as_error *e)
 {
     as_fault fault = p->fault;
     as_error trouble = AS_ERROR_INIT;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "plan/catalog.h"
 
-#include <stdlib.h>
 #include <string.h>
 
+#include "plan/sort.h"
 #include "tensor/dtype.h"
 
 void as_catalog_free(as_catalog *c)
@@ -35,18 +35,30 @@ static int compare_descriptors(const void *a, const void *b)
     if (x->rank != y->rank) {
         return x->rank < y->rank ? -1 : 1;
     }
-    return (x->words[AS_D_PIECE] > y->words[AS_D_PIECE]) -
-           (x->words[AS_D_PIECE] < y->words[AS_D_PIECE]);
+    int64_t i = as_descriptor_piece(x);
+    int64_t k = as_descriptor_piece(y);
+    return (i > k) - (i < k);
 }
 
-static void put_shape(as_buffer *text, const as_descriptor *d)
+static void put_shape(as_buffer *text, const int64_t *shape, int ndim)
 {
     (void)as_buffer_char(text, '[', NULL);
-    for (int i = 0; i < as_descriptor_ndim(d); i++) {
-        (void)as_buffer_format(text, NULL, i ? ",%lld" : "%lld",
-                               (long long)as_descriptor_shape(d)[i]);
+    for (int i = 0; i < ndim; i++) {
+        (void)as_buffer_format(text, NULL, i ? ",%lld" : "%lld", (long long)shape[i]);
     }
     (void)as_buffer_char(text, ']', NULL);
+}
+
+/* Do they agree about the storage, if the caller has named one? */
+static bool same_storage(const as_descriptor *a, const as_descriptor *b)
+{
+    bool stored = a->words[AS_D_KIND] & AS_D_STORED;
+    if (stored != (bool)(b->words[AS_D_KIND] & AS_D_STORED)) {
+        return false;
+    }
+    return !stored ||
+           (as_hash_equal(as_descriptor_storage(a), as_descriptor_storage(b)) &&
+            memcmp(as_descriptor_extent(a), as_descriptor_extent(b), 2 * sizeof(int64_t)) == 0);
 }
 
 /* What a and b disagree about, in words; false if they agree. */
@@ -59,11 +71,14 @@ static bool describe_difference(const as_descriptor *a, const as_descriptor *b, 
         (void)as_buffer_format(second, NULL, "%s", as_dtype_name(as_descriptor_dtype(b)));
         return true;
     }
-    if (ndim != as_descriptor_ndim(b) || memcmp(as_descriptor_shape(a), as_descriptor_shape(b),
-                                                (size_t)ndim * sizeof(int64_t)) != 0) {
+    as_dims x;
+    as_dims y;
+    if (ndim != as_descriptor_ndim(b) ||
+        memcmp(as_descriptor_shape(a, &x), as_descriptor_shape(b, &y),
+               (size_t)ndim * sizeof(int64_t)) != 0) {
         (void)as_buffer_format(first, NULL, "shape ");
-        put_shape(first, a);
-        put_shape(second, b);
+        put_shape(first, as_descriptor_shape(a, &x), ndim);
+        put_shape(second, as_descriptor_shape(b, &y), as_descriptor_ndim(b));
         return true;
     }
     if (a->words[AS_D_ORDER] != b->words[AS_D_ORDER]) {
@@ -71,10 +86,7 @@ static bool describe_difference(const as_descriptor *a, const as_descriptor *b, 
         (void)as_buffer_format(second, NULL, "%lld", (long long)b->words[AS_D_ORDER]);
         return true;
     }
-    bool stored = a->words[AS_D_KIND] & AS_D_STORED;
-    if (stored != (bool)(b->words[AS_D_KIND] & AS_D_STORED) ||
-        (stored &&
-         memcmp(a->words + AS_D_STORAGE, b->words + AS_D_STORAGE, 4 * sizeof(int64_t)) != 0)) {
+    if (!same_storage(a, b)) {
         (void)as_buffer_format(first, NULL, "one storage (number, bytes, offset)");
         (void)as_buffer_format(second, NULL, "another");
         return true;
@@ -93,9 +105,9 @@ static int check_agreement(const as_descriptor *a, const as_descriptor *b, as_fa
         const char *y = as_buffer_string(&second);
         bool alias = (a->words[AS_D_KIND] | b->words[AS_D_KIND]) & AS_D_ALIAS;
         fault->rank[0] = a->rank;
-        fault->label[0] = a->words[AS_D_PIECE];
+        fault->label[0] = as_descriptor_piece(a);
         fault->rank[1] = b->rank;
-        fault->label[1] = b->words[AS_D_PIECE];
+        fault->label[1] = as_descriptor_piece(b);
         code = as_fail(e, AS_MISMATCH, 0,
                        alias ? "tensor " AS_NAME_1
                                ": rank %d declares %s, rank %d declares %s for " AS_NAME_2
@@ -112,6 +124,7 @@ static int check_agreement(const as_descriptor *a, const as_descriptor *b, as_fa
 static int add_tensor(as_catalog *c, size_t first, size_t last, as_fault *fault, as_error *e)
 {
     const as_descriptor *d = as_catalog_descriptor(c, first);
+    as_dims room;
     as_owned t = {
         .name = as_descriptor_name(d),
         .first = first,
@@ -120,16 +133,16 @@ static int add_tensor(as_catalog *c, size_t first, size_t last, as_fault *fault,
         .source = d->rank,
         .file = -1,
     };
-    t.order = t.keyed ? d->words[AS_D_ORDER] : (int64_t)d->rank << 32 | d->words[AS_D_PIECE];
+    t.order = t.keyed ? d->words[AS_D_ORDER] : (int64_t)d->rank << 32 | as_descriptor_piece(d);
     int code = as_box_tensor_bytes(as_descriptor_dtype(d), as_descriptor_ndim(d),
-                                   as_descriptor_shape(d), &t.bytes, e);
+                                   as_descriptor_shape(d, &room), &t.bytes, e);
     bool stored = d->words[AS_D_KIND] & AS_D_STORED;
-    t.storage = as_words_hash(d->words + AS_D_STORAGE);
+    t.storage = as_descriptor_storage(d);
     for (size_t i = first + 1; i < last && code == AS_OK; i++) {
         const as_descriptor *other = as_catalog_descriptor(c, i);
         code = check_agreement(d, other, fault, e);
         if (!stored) {
-            t.storage = as_hash_sum(t.storage, as_words_hash(other->words + AS_D_STORAGE));
+            t.storage = as_hash_sum(t.storage, as_descriptor_storage(other));
         }
     }
     return code == AS_OK ? as_buffer_append(&c->tensors, &t, sizeof t, e) : code;
@@ -139,9 +152,10 @@ int as_catalog_merge(as_catalog *c, as_fault *fault, as_error *e)
 {
     size_t count = c->descriptors.size / sizeof(as_descriptor);
     c->tensors.size = 0;
-    if (count) {
-        qsort(c->descriptors.data, count, sizeof(as_descriptor), compare_descriptors);
+    if (count > UINT32_MAX - 1) {
+        return as_fail(e, AS_LIMIT, 0, "more than 2^32 pieces meet at one rank");
     }
+    as_sort(c->descriptors.data, count, sizeof(as_descriptor), compare_descriptors);
     int code = AS_OK;
     size_t first = 0;
     for (size_t i = 1; i <= count && code == AS_OK; i++) {

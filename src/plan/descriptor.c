@@ -5,15 +5,20 @@
 
 enum { POINTER_SEED = 0x50 };
 
-static const int64_t zeros[AS_MAX_DIMS];
-
-static bool is_whole(const as_box *b)
+/* How the box lies in the shape: AS_D_FLAT, AS_D_WHOLE, AS_D_CUT with the dimension, or 0. */
+static int form_of(const as_box *b, int *dimension)
 {
     if (b->flat) {
-        return false;
+        return AS_D_FLAT;
     }
-    return b->ndim == 0 || (memcmp(b->offset, zeros, (size_t)b->ndim * sizeof *b->offset) == 0 &&
-                            memcmp(b->local, b->shape, (size_t)b->ndim * sizeof *b->shape) == 0);
+    int cuts = 0;
+    for (int d = 0; d < b->ndim; d++) {
+        if (b->offset[d] != 0 || b->local[d] != b->shape[d]) {
+            cuts++;
+            *dimension = d;
+        }
+    }
+    return cuts == 0 ? AS_D_WHOLE : cuts == 1 ? AS_D_CUT : 0;
 }
 
 /* What the pointer of a piece shows: two tensors are tied if these sum to the same over all
@@ -51,7 +56,64 @@ static int pointer_identity(const as_state *s, size_t i, int rank, as_hash *out,
     return AS_OK;
 }
 
-int as_descriptor_put(as_buffer *out, const as_state *s, size_t i, int rank, bool load, as_error *e)
+/* The numbers behind the head; returns how many. */
+static size_t list_dims(const as_box *b, int form, int dimension, int64_t *out)
+{
+    size_t n = 0;
+    for (int d = 0; d < b->ndim; d++) {
+        out[n++] = b->shape[d];
+    }
+    if (form == AS_D_FLAT) {
+        out[n++] = b->flat_offset;
+        out[n++] = b->flat_count;
+    } else if (form == AS_D_CUT) {
+        out[n++] = b->offset[dimension];
+        out[n++] = b->local[dimension];
+    } else if (form == 0) {
+        for (int d = 0; d < b->ndim; d++) {
+            out[n + (size_t)d] = b->offset[d];
+            out[n + (size_t)(b->ndim + d)] = b->local[d];
+        }
+        n += 2 * (size_t)b->ndim;
+    }
+    return n;
+}
+
+static bool are_narrow(const int64_t *dims, size_t count)
+{
+    uint64_t all = 0;
+    for (size_t i = 0; i < count; i++) {
+        all |= (uint64_t)dims[i];
+    }
+    return all <= UINT32_MAX;
+}
+
+size_t as_descriptor_length(const as_state *s, size_t i, bool load)
+{
+    const as_piece *p = as_state_piece(s, i);
+    as_box box = as_state_box(s, i);
+    int dimension = 0;
+    int64_t dims[3 * AS_MAX_DIMS];
+    size_t count = list_dims(&box, form_of(&box, &dimension), dimension, dims);
+    size_t storage = load ? 0 : !as_hash_is_zero(p->storage) ? 4 : p->data ? 2 : 0;
+    return AS_D_HEAD + storage + (are_narrow(dims, count) ? (count + 1) / 2 : count);
+}
+
+static size_t put_dims(const int64_t *dims, size_t count, bool narrow, int64_t *out)
+{
+    if (!narrow) {
+        memcpy(out, dims, count * sizeof *out);
+        return count;
+    }
+    for (size_t i = 0; i < count; i += 2) {
+        uint64_t high = i + 1 < count ? (uint64_t)dims[i + 1] : 0;
+        out[i / 2] = (int64_t)((uint64_t)dims[i] | high << 32);
+    }
+    return (count + 1) / 2;
+}
+
+int as_descriptor_make(as_descriptor_words *out, const as_state *s, size_t i, int rank, bool load,
+                       as_error *e)
 {
     const as_piece *p = as_state_piece(s, i);
     as_box box = as_state_box(s, i);
@@ -64,40 +126,56 @@ int as_descriptor_put(as_buffer *out, const as_state *s, size_t i, int rank, boo
     if (code != AS_OK) {
         return code;
     }
-    bool whole = is_whole(&box);
-    int64_t head[AS_D_HEAD] = {
-        [AS_D_NAME] = (int64_t)p->name.high,
-        [AS_D_NAME + 1] = (int64_t)p->name.low,
-        [AS_D_ORDER] = load ? 0 : p->order,
-        [AS_D_KIND] = p->dtype | p->ndim << 8 | (box.flat ? AS_D_FLAT : 0) |
-                      (whole ? AS_D_WHOLE : 0) | (stored ? AS_D_STORED : 0),
-        [AS_D_PIECE] = (int64_t)i,
-        [AS_D_STORAGE] = (int64_t)storage.high,
-        [AS_D_STORAGE + 1] = (int64_t)storage.low,
-        [AS_D_STORAGE_BYTES] = stored ? p->storage_bytes : 0,
-        [AS_D_STORAGE_OFFSET] = stored ? p->storage_offset : 0,
-    };
-    code = as_words_put(out, head, AS_D_HEAD, e);
-    if (code == AS_OK) {
-        code = as_words_put(out, box.shape, (size_t)box.ndim, e);
+    bool tied = !as_hash_is_zero(storage);
+    int dimension = 0;
+    int form = form_of(&box, &dimension);
+    int64_t dims[3 * AS_MAX_DIMS];
+    size_t count = list_dims(&box, form, dimension, dims);
+    bool narrow = are_narrow(dims, count);
+    out->words[AS_D_NAME] = (int64_t)p->name.high;
+    out->words[AS_D_NAME + 1] = (int64_t)p->name.low;
+    out->words[AS_D_ORDER] = load ? 0 : p->order;
+    out->words[AS_D_KIND] =
+        (int64_t)(p->dtype | (uint64_t)p->ndim << 8 | (uint64_t)dimension << 13 | (uint64_t)form |
+                  (stored ? AS_D_STORED : 0) | (tied ? AS_D_TIED : 0) | (narrow ? AS_D_NARROW : 0) |
+                  (uint64_t)i << 32);
+    out->count = AS_D_HEAD;
+    if (tied) {
+        out->words[out->count++] = (int64_t)storage.high;
+        out->words[out->count++] = (int64_t)storage.low;
     }
-    if (code == AS_OK && box.flat) {
-        code = as_words_put(out, (int64_t[]){box.flat_offset, box.flat_count}, 2, e);
-    } else if (code == AS_OK && !whole) {
-        code = as_words_put(out, box.offset, (size_t)box.ndim, e);
-        if (code == AS_OK) {
-            code = as_words_put(out, box.local, (size_t)box.ndim, e);
-        }
+    if (stored) {
+        out->words[out->count++] = p->storage_bytes;
+        out->words[out->count++] = p->storage_offset;
     }
-    return code;
+    out->count += put_dims(dims, count, narrow, out->words + out->count);
+    return AS_OK;
+}
+
+int as_descriptor_put(as_buffer *out, const as_state *s, size_t i, int rank, bool load, as_error *e)
+{
+    as_descriptor_words d;
+    int code = as_descriptor_make(&d, s, i, rank, load, e);
+    return code == AS_OK ? as_words_put(out, d.words, d.count, e) : code;
+}
+
+/* Where the dimensions begin, and how many numbers they are. */
+static const int64_t *dims_of(const as_descriptor *d, size_t *count)
+{
+    int64_t kind = d->words[AS_D_KIND];
+    size_t ndim = (size_t)as_descriptor_ndim(d);
+    size_t head = (size_t)AS_D_HEAD + (kind & AS_D_TIED ? 2U : 0U) + (kind & AS_D_STORED ? 2U : 0U);
+    size_t box = kind & (AS_D_FLAT | AS_D_CUT) ? 2 : kind & AS_D_WHOLE ? 0 : 2 * ndim;
+    *count = ndim + box;
+    return d->words + head;
 }
 
 size_t as_descriptor_size(const as_descriptor *d)
 {
-    size_t ndim = (size_t)as_descriptor_ndim(d);
-    int64_t kind = d->words[AS_D_KIND];
-    size_t box = kind & AS_D_FLAT ? 2 : kind & AS_D_WHOLE ? 0 : 2 * ndim;
-    return AS_D_HEAD + ndim + box;
+    size_t count;
+    const int64_t *dims = dims_of(d, &count);
+    return (size_t)(dims - d->words) +
+           (d->words[AS_D_KIND] & AS_D_NARROW ? (count + 1) / 2 : count);
 }
 
 bool as_descriptor_take(as_words *w, int rank, as_descriptor *out)
@@ -111,21 +189,50 @@ bool as_descriptor_take(as_words *w, int rank, as_descriptor *out)
     return as_words_take(w, as_descriptor_size(out)) != NULL;
 }
 
-as_box as_descriptor_box(const as_descriptor *d)
+static int64_t dim_at(const int64_t *dims, bool narrow, size_t i)
 {
+    return narrow ? (int64_t)((uint64_t)dims[i / 2] >> (i % 2 * 32) & UINT32_MAX) : dims[i];
+}
+
+const int64_t *as_descriptor_shape(const as_descriptor *d, as_dims *room)
+{
+    size_t count;
+    const int64_t *dims = dims_of(d, &count);
+    bool narrow = d->words[AS_D_KIND] & AS_D_NARROW;
+    for (int k = 0; k < as_descriptor_ndim(d); k++) {
+        room->shape[k] = dim_at(dims, narrow, (size_t)k);
+    }
+    return room->shape;
+}
+
+as_box as_descriptor_box(const as_descriptor *d, as_dims *room)
+{
+    size_t count;
+    const int64_t *dims = dims_of(d, &count);
+    int64_t kind = d->words[AS_D_KIND];
+    bool narrow = kind & AS_D_NARROW;
     int ndim = as_descriptor_ndim(d);
-    const int64_t *shape = as_descriptor_shape(d);
-    as_box box = {.dtype = as_descriptor_dtype(d), .ndim = ndim, .shape = shape};
-    if (d->words[AS_D_KIND] & AS_D_FLAT) {
+    size_t at = (size_t)ndim;
+    as_box box = {.dtype = as_descriptor_dtype(d),
+                  .ndim = ndim,
+                  .shape = as_descriptor_shape(d, room),
+                  .offset = room->offset,
+                  .local = room->local};
+    if (kind & AS_D_FLAT) {
         box.flat = true;
-        box.flat_offset = shape[ndim];
-        box.flat_count = shape[ndim + 1];
-    } else if (d->words[AS_D_KIND] & AS_D_WHOLE) {
-        box.offset = zeros;
-        box.local = shape;
-    } else {
-        box.offset = shape + ndim;
-        box.local = shape + 2 * ndim;
+        box.flat_offset = dim_at(dims, narrow, at);
+        box.flat_count = dim_at(dims, narrow, at + 1);
+        return box;
+    }
+    bool all = !(kind & (AS_D_WHOLE | AS_D_CUT));
+    for (int k = 0; k < ndim; k++) {
+        room->offset[k] = all ? dim_at(dims, narrow, at + (size_t)k) : 0;
+        room->local[k] = all ? dim_at(dims, narrow, at + (size_t)(ndim + k)) : room->shape[k];
+    }
+    if (kind & AS_D_CUT) {
+        int cut = (int)(kind >> 13 & 0x1f);
+        room->offset[cut] = dim_at(dims, narrow, at);
+        room->local[cut] = dim_at(dims, narrow, at + 1);
     }
     return box;
 }

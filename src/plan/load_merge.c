@@ -43,14 +43,18 @@ const char *as_load_file_name(const as_load_request *request, size_t k)
     return "?";
 }
 
-static int put_pieces(const as_planner *p, as_mail *mail, as_error *e)
+static int put_pieces(as_planner *p, as_mail *mail, as_error *e)
 {
-    int code = AS_OK;
-    for (size_t i = 0; i < as_state_count(p->state) && code == AS_OK; i++) {
-        as_buffer *out = to_owner(p, mail, as_state_piece(p->state, i)->name);
+    const as_state *s;
+    int code = as_planner_state(p, &s, e);
+    if (code == AS_OK && as_state_count(s) > AS_MOST_PIECES) {
+        code = as_fail(e, AS_LIMIT, 0, "a rank declares more than %d pieces", AS_MOST_PIECES);
+    }
+    for (size_t i = 0; code == AS_OK && i < as_state_count(s); i++) {
+        as_buffer *out = to_owner(p, mail, as_state_piece(s, i)->name);
         code = put_kind(out, RECORD_PIECE, e);
         if (code == AS_OK) {
-            code = as_descriptor_put(out, p->state, i, p->rank, true, e);
+            code = as_descriptor_put(out, s, i, p->rank, true, e);
         }
     }
     return code;
@@ -263,18 +267,20 @@ static int compare(as_planner *p, const as_owned *t, const as_found *f, as_error
     const as_descriptor *d = as_catalog_descriptor(&p->catalog, t->first);
     const int64_t *shape = f->words + AS_F_HEAD;
     int ndim = as_descriptor_ndim(d);
+    as_dims room;
+    const int64_t *own = as_descriptor_shape(d, &room);
     if (as_descriptor_dtype(d) == f->words[AS_F_DTYPE] && ndim == f->words[AS_F_NDIM] &&
-        memcmp(as_descriptor_shape(d), shape, (size_t)ndim * sizeof *shape) == 0) {
+        memcmp(own, shape, (size_t)ndim * sizeof *shape) == 0) {
         return AS_OK;
     }
     as_buffer declared = AS_BUFFER_INIT;
     as_buffer stored = AS_BUFFER_INIT;
-    put_shape(&declared, as_descriptor_shape(d), ndim);
+    put_shape(&declared, own, ndim);
     put_shape(&stored, shape, f->words[AS_F_NDIM]);
     const char *x = as_buffer_string(&declared);
     const char *y = as_buffer_string(&stored);
     p->fault.rank[0] = d->rank;
-    p->fault.label[0] = d->words[AS_D_PIECE];
+    p->fault.label[0] = as_descriptor_piece(d);
     int code = as_fail(e, AS_MISMATCH, 0,
                        "tensor " AS_NAME_1 ": rank %d declares %s %s, the checkpoint has %s %s",
                        d->rank, as_dtype_name(as_descriptor_dtype(d)), x ? x : "?",
@@ -297,7 +303,7 @@ static int ask_missing(as_planner *p, const as_owned *t, as_mail *mail, as_error
     int code = AS_OK;
     for (size_t i = 0; i < t->count && code == AS_OK; i++) {
         const as_descriptor *d = as_catalog_descriptor(&p->catalog, t->first + i);
-        code = ask_name(mail, d->rank, true, d->words[AS_D_PIECE], e);
+        code = ask_name(mail, d->rank, true, as_descriptor_piece(d), e);
     }
     return code;
 }

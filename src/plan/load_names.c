@@ -115,7 +115,7 @@ int as_load_regions(as_planner *p, as_mail *mail, as_error *e)
     for (size_t i = 0; i < as_catalog_count(&p->catalog) && code == AS_OK; i++) {
         const as_owned *t = as_catalog_tensor(&p->catalog, i);
         if (t->file >= 0) {
-            code = as_regions_add(&p->schedule.regions, &p->catalog, t, false, &p->fault, e);
+            code = as_regions_add(&p->schedule.regions, &p->catalog, i, false, &p->fault, e);
         }
     }
     return code == AS_OK ? as_schedule_ask(&p->schedule, mail, e) : code;

@@ -26,6 +26,13 @@ enum as_planner_move {
 
 typedef struct as_planner as_planner;
 
+/* Where a simulation's planners get the state of their rank from, each time they need it: it need
+ * not be there in between. What comes is good until the next call. */
+typedef struct as_state_source {
+    int (*get)(void *user, int rank, const as_state **out, as_error *e);
+    void *user;
+} as_state_source;
+
 /* One step: reads mail->in, fills mail->out or mail->share. */
 typedef struct as_planner_step {
     int (*run)(as_planner *p, as_mail *mail, as_error *e);
@@ -35,12 +42,15 @@ typedef struct as_planner_step {
 struct as_planner {
     int rank;
     int size;
-    const as_state *state;
+    const as_state *state; /* NULL: see source */
+    const as_state_source *source;
     const as_save_request *save; /* one of the two */
     const as_load_request *load;
     const as_planner_step *steps;
-    int64_t steps_run; /* so far */
-    size_t *sorted;    /* the state's pieces by name */
+    int64_t steps_run;      /* so far */
+    size_t declared;        /* save: pieces, */
+    size_t left_out;        /* those of them that are not described, */
+    uint64_t declared_mark; /* and the sum of the marks of all */
     as_catalog catalog;
     as_fault fault; /* who knows the names that an error's text needs */
     as_schedule schedule;
@@ -58,12 +68,15 @@ int as_planner_save(as_planner *p, int rank, int size, const as_state *state,
 int as_planner_load(as_planner *p, int rank, int size, const as_state *state,
                     const as_load_request *request, as_error *e);
 
+/* The state of this rank. */
+int as_planner_state(as_planner *p, const as_state **out, as_error *e);
+
 /* Runs the next step. After an error the planner is good for as_planner_name and
  * as_planner_free only. */
 int as_planner_next(as_planner *p, as_mail *mail, enum as_planner_move *move, as_error *e);
 
 /* The name that a label of a fault stands for on this rank; never NULL. */
-const char *as_planner_name(const as_planner *p, int64_t label);
+const char *as_planner_name(as_planner *p, int64_t label);
 
 void as_planner_free(as_planner *p);
 

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "plan/regions.h"
 
-#include <stdlib.h>
-
 #include "base/checked.h"
 #include "plan/cover.h"
+#include "plan/sort.h"
 
 /* One piece that is not empty, as a stretch of its tensor's line of bytes. */
 typedef struct span {
     int64_t begin;
     int64_t end;
     int64_t bytes;
-    as_hash geometry; /* of the box in the file */
-    as_descriptor d;
+    as_hash geometry;    /* of the box in the file; zero if it is all of the stretch */
+    uint32_t descriptor; /* number in the catalog: ascending by rank, then piece */
+    int32_t rank;
 } span;
 
 void as_regions_free(as_regions *r)
@@ -37,11 +37,7 @@ static int compare_spans(const void *a, const void *b)
     if (order) {
         return order;
     }
-    if (x->d.rank != y->d.rank) {
-        return x->d.rank < y->d.rank ? -1 : 1;
-    }
-    return (x->d.words[AS_D_PIECE] > y->d.words[AS_D_PIECE]) -
-           (x->d.words[AS_D_PIECE] < y->d.words[AS_D_PIECE]);
+    return (x->descriptor > y->descriptor) - (x->descriptor < y->descriptor);
 }
 
 static bool same_box(const span *x, const span *y)
@@ -49,66 +45,63 @@ static bool same_box(const span *x, const span *y)
     return x->begin == y->begin && x->end == y->end && as_hash_equal(x->geometry, y->geometry);
 }
 
-/* The spans of a tensor, sorted; empty pieces are left out. The caller frees. */
-static int make_spans(const as_catalog *c, const as_owned *t, span **out, size_t *count,
-                      as_error *e)
+static as_hash hash_geometry(const as_geometry *g)
 {
-    *out = NULL;
-    *count = 0;
-    span *spans = malloc(t->count * sizeof *spans);
-    if (!spans) {
-        return as_fail_nomem(e);
+    int64_t words[3 * AS_GEOMETRY_DIMS];
+    size_t w = 0;
+    for (int k = 0; k < g->ndim; k++) {
+        words[w++] = g->global[k];
+        words[w++] = g->offset[k];
+        words[w++] = g->shape[k];
     }
-    size_t n = 0;
-    for (size_t i = 0; i < t->count; i++) {
-        const as_descriptor *d = as_catalog_descriptor(c, t->first + i);
-        as_box box = as_descriptor_box(d);
+    return as_hash_bytes(words, w * sizeof *words);
+}
+
+/* The spans of a tensor, sorted; empty pieces are left out. */
+static int make_spans(const as_catalog *c, const as_owned *t, as_buffer *out, as_error *e)
+{
+    int code = as_buffer_reserve(out, t->count * sizeof(span), e);
+    for (size_t i = t->first; i < t->first + t->count && code == AS_OK; i++) {
+        const as_descriptor *d = as_catalog_descriptor(c, i);
+        as_dims room;
+        as_box box = as_descriptor_box(d, &room);
         as_geometry g;
-        int code = as_geometry_file(&box, &g, e);
-        if (code != AS_OK) {
-            free(spans);
-            return code;
-        }
-        if (g.ndim == 0) {
+        code = as_geometry_file(&box, &g, e);
+        if (code != AS_OK || g.ndim == 0) {
             continue;
         }
-        int64_t words[3 * AS_GEOMETRY_DIMS];
-        size_t w = 0;
-        for (int k = 0; k < g.ndim; k++) {
-            words[w++] = g.global[k];
-            words[w++] = g.offset[k];
-            words[w++] = g.shape[k];
-        }
-        spans[n++] = (span){.begin = as_geometry_begin(&g),
-                            .end = as_geometry_end(&g),
-                            .bytes = as_geometry_bytes(&g),
-                            .geometry = as_hash_bytes(words, w * sizeof *words),
-                            .d = *d};
+        span s = {.begin = as_geometry_begin(&g),
+                  .end = as_geometry_end(&g),
+                  .bytes = as_geometry_bytes(&g),
+                  .geometry = g.ndim > 1 ? hash_geometry(&g) : (as_hash){0},
+                  .descriptor = (uint32_t)i,
+                  .rank = d->rank};
+        code = as_buffer_append(out, &s, sizeof s, e);
     }
-    qsort(spans, n, sizeof *spans, compare_spans);
-    *out = spans;
-    *count = n;
-    return AS_OK;
+    if (code == AS_OK) {
+        as_sort(out->data, out->size / sizeof(span), sizeof(span), compare_spans);
+    }
+    return code;
 }
 
 static void blame(const as_catalog *c, const as_owned *t, as_fault *fault)
 {
     const as_descriptor *d = as_catalog_descriptor(c, t->first);
     fault->rank[0] = d->rank;
-    fault->label[0] = d->words[AS_D_PIECE];
+    fault->label[0] = as_descriptor_piece(d);
 }
 
 static int fail_overlap(const span *x, const span *y, as_error *e)
 {
-    if (x->d.rank == y->d.rank) {
+    if (x->rank == y->rank) {
         return as_fail(e, AS_COVERAGE, 0,
                        "tensor " AS_NAME_1 ": two pieces of rank %d hold the same elements",
-                       x->d.rank);
+                       x->rank);
     }
     return as_fail(e, AS_COVERAGE, 0,
                    "tensor " AS_NAME_1 ": the boxes of rank %d and rank %d overlap; replicas must "
                    "be the same box",
-                   x->d.rank, y->d.rank);
+                   x->rank, y->rank);
 }
 
 static int fail_gap(const as_owned *t, int before, int after, int64_t at, as_error *e)
@@ -120,26 +113,36 @@ static int fail_gap(const as_owned *t, int before, int after, int64_t at, as_err
 }
 
 /* spans[first, last) reach into each other: do their boxes fill the stretch exactly? */
-static int check_cluster(const as_owned *t, const span *spans, size_t first, size_t last,
-                         as_error *e)
+static int check_cluster(const as_catalog *c, const as_owned *t, const span *spans, size_t first,
+                         size_t last, as_error *e)
 {
+    if (last - first == 1) {
+        return spans[first].bytes == spans[first].end - spans[first].begin
+                   ? AS_OK
+                   : fail_gap(t, spans[first].rank, spans[first].rank, spans[first].begin, e);
+    }
+    as_buffer rooms = AS_BUFFER_INIT;
     as_buffer boxes = AS_BUFFER_INIT;
     as_buffer indexes = AS_BUFFER_INIT;
     int64_t bytes = 0;
     int64_t end = 0;
-    int code = AS_OK;
+    int code = as_buffer_reserve(&rooms, (last - first) * sizeof(as_dims), e); /* never moves */
     for (size_t i = first; i < last && code == AS_OK; i++) {
         end = as_max_i64(end, spans[i].end);
         if (i > first && same_box(&spans[i - 1], &spans[i])) {
-            if (spans[i - 1].d.rank == spans[i].d.rank) {
+            if (spans[i - 1].rank == spans[i].rank) {
                 code = fail_overlap(&spans[i - 1], &spans[i], e);
             }
             continue;
         }
         /* Overlapping boxes can sum past any bound; the comparison below only needs "too many". */
         bytes = bytes > t->bytes ? bytes : bytes + spans[i].bytes;
-        as_box box = as_descriptor_box(&spans[i].d);
-        code = as_buffer_append(&boxes, &box, sizeof box, e);
+        void *room = NULL;
+        code = as_buffer_extend(&rooms, sizeof(as_dims), &room, e);
+        if (code == AS_OK) {
+            as_box box = as_descriptor_box(as_catalog_descriptor(c, spans[i].descriptor), room);
+            code = as_buffer_append(&boxes, &box, sizeof box, e);
+        }
         if (code == AS_OK) {
             code = as_buffer_append(&indexes, &i, sizeof i, e);
         }
@@ -157,8 +160,9 @@ static int check_cluster(const as_owned *t, const span *spans, size_t first, siz
         code = fail_overlap(&spans[at[a]], &spans[at[b]], e);
     }
     if (code == AS_OK && bytes != end - spans[first].begin) {
-        code = fail_gap(t, spans[first].d.rank, spans[last - 1].d.rank, spans[first].begin, e);
+        code = fail_gap(t, spans[first].rank, spans[last - 1].rank, spans[first].begin, e);
     }
+    as_buffer_free(&rooms);
     as_buffer_free(&boxes);
     as_buffer_free(&indexes);
     return code;
@@ -185,9 +189,9 @@ static int check_spans(const as_catalog *c, const as_owned *t, const span *spans
     for (size_t i = 0; i < count && code == AS_OK;) {
         int64_t end;
         size_t last = cluster_end(spans, count, i, &end);
-        code = spans[i].begin > at ? fail_gap(t, before, spans[i].d.rank, at, e)
-                                   : check_cluster(t, spans, i, last, e);
-        before = spans[last - 1].d.rank;
+        code = spans[i].begin > at ? fail_gap(t, before, spans[i].rank, at, e)
+                                   : check_cluster(c, t, spans, i, last, e);
+        before = spans[last - 1].rank;
         at = end;
         i = last;
     }
@@ -207,34 +211,44 @@ static int compare_ranks(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Sorts the region's ranks, keeps each once and hashes them. */
+/* Sorts the region's ranks and keeps each once. */
 static void close_ranks(as_regions *r, as_region *region)
 {
     int32_t *ranks = (int32_t *)(void *)r->ranks.data + region->ranks_at;
     size_t count = r->ranks.size / sizeof *ranks - region->ranks_at;
-    qsort(ranks, count, sizeof *ranks, compare_ranks);
-    size_t kept = 0;
+    as_sort(ranks, count, sizeof *ranks, compare_ranks);
+    uint32_t kept = 0;
     for (size_t i = 0; i < count; i++) {
         if (kept == 0 || ranks[kept - 1] != ranks[i]) {
             ranks[kept++] = ranks[i];
         }
     }
-    region->rank_count = kept;
+    region->rank_count = kept & INT32_MAX;
     r->ranks.size = (region->ranks_at + kept) * sizeof *ranks;
-    region->group = as_hash_bytes(ranks, kept * sizeof *ranks);
 }
 
-static int add_holder(as_regions *r, int32_t rank, int64_t piece, as_error *e)
+static int add_holder(as_regions *r, int32_t rank, uint32_t descriptor, as_error *e)
 {
-    as_holder h = {.rank = rank, .piece = piece};
-    int code = as_buffer_append(&r->holders, &h, sizeof h, e);
+    int code = as_buffer_append(&r->holders, &descriptor, sizeof descriptor, e);
     return code == AS_OK ? as_buffer_append(&r->ranks, &rank, sizeof rank, e) : code;
 }
 
 static as_region open_region(const as_regions *r)
 {
-    return (as_region){.boxes_at = r->boxes.size / sizeof(as_region_box),
-                       .ranks_at = r->ranks.size / sizeof(int32_t)};
+    return (as_region){.boxes_at = (uint32_t)(r->boxes.size / sizeof(as_region_box)),
+                       .ranks_at = (uint32_t)(r->ranks.size / sizeof(int32_t))};
+}
+
+static as_region_box open_box(const as_regions *r)
+{
+    return (as_region_box){.holders_at = (uint32_t)(r->holders.size / sizeof(uint32_t))};
+}
+
+static int close_box(as_regions *r, as_region *region, as_region_box *box, as_error *e)
+{
+    box->holder_count = (uint32_t)(r->holders.size / sizeof(uint32_t)) - box->holders_at;
+    region->box_count++;
+    return as_buffer_append(&r->boxes, box, sizeof *box, e);
 }
 
 static int close_region(as_regions *r, as_region *region, as_error *e)
@@ -244,54 +258,50 @@ static int close_region(as_regions *r, as_region *region, as_error *e)
 }
 
 /* One region of spans[first, last), which reach up to `end`. */
-static int add_cluster(as_regions *r, const as_owned *t, const span *spans, size_t first,
-                       size_t last, int64_t end, as_error *e)
+static int add_cluster(as_regions *r, const as_owned *t, size_t tensor, const span *spans,
+                       size_t first, size_t last, int64_t end, as_error *e)
 {
     as_region region = open_region(r);
     region.file = t->file;
-    region.name = t->name;
-    region.tensor_at = t->offset;
+    region.tensor = (uint32_t)tensor;
     region.low = t->offset + spans[first].begin;
     region.high = t->offset + end;
     int64_t missing = end - spans[first].begin;
     int code = AS_OK;
-    for (size_t i = first; i < last && code == AS_OK; region.box_count++) {
+    for (size_t i = first; i < last && code == AS_OK;) {
         missing -= as_min_i64(missing, spans[i].bytes);
-        as_region_box box = {.descriptor = spans[i].d,
-                             .holders_at = r->holders.size / sizeof(as_holder)};
+        as_region_box box = open_box(r);
         size_t k = i;
         for (; k < last && same_box(&spans[i], &spans[k]) && code == AS_OK; k++) {
-            code = add_holder(r, spans[k].d.rank, spans[k].d.words[AS_D_PIECE], e);
+            code = add_holder(r, spans[k].rank, spans[k].descriptor, e);
         }
-        box.holder_count = k - i;
         i = k;
         if (code == AS_OK) {
-            code = as_buffer_append(&r->boxes, &box, sizeof box, e);
+            code = close_box(r, &region, &box, e);
         }
     }
     region.holes = missing > 0; /* overlapping boxes may hide some: these are read in vain */
     return code == AS_OK ? close_region(r, &region, e) : code;
 }
 
-int as_regions_add(as_regions *r, const as_catalog *c, const as_owned *t, bool must_cover,
+int as_regions_add(as_regions *r, const as_catalog *c, size_t tensor, bool must_cover,
                    as_fault *fault, as_error *e)
 {
-    span *spans;
-    size_t count;
-    int code = make_spans(c, t, &spans, &count, e);
-    if (code != AS_OK) {
-        return code;
-    }
-    if (must_cover) {
+    const as_owned *t = as_catalog_tensor(c, tensor);
+    as_buffer all = AS_BUFFER_INIT;
+    int code = make_spans(c, t, &all, e);
+    const span *spans = (const span *)(const void *)all.data;
+    size_t count = all.size / sizeof *spans;
+    if (code == AS_OK && must_cover) {
         code = check_spans(c, t, spans, count, fault, e);
     }
     for (size_t i = 0; i < count && code == AS_OK;) {
         int64_t end;
         size_t last = cluster_end(spans, count, i, &end);
-        code = add_cluster(r, t, spans, i, last, end, e);
+        code = add_cluster(r, t, tensor, spans, i, last, end, e);
         i = last;
     }
-    free(spans);
+    as_buffer_free(&all);
     return code;
 }
 
@@ -300,14 +310,13 @@ int as_regions_add_literal(as_regions *r, int rank, size_t index, int file, int6
 {
     as_region region = open_region(r);
     region.file = file;
-    region.tensor_at = low;
+    region.tensor = AS_REGION_LITERAL;
     region.low = low;
     region.high = low + bytes;
-    region.box_count = 1;
-    as_region_box box = {.holders_at = r->holders.size / sizeof(as_holder), .holder_count = 1};
-    int code = add_holder(r, rank, -1 - (int64_t)index, e);
+    as_region_box box = open_box(r);
+    int code = add_holder(r, rank, (uint32_t)index, e);
     if (code == AS_OK) {
-        code = as_buffer_append(&r->boxes, &box, sizeof box, e);
+        code = close_box(r, &region, &box, e);
     }
     return code == AS_OK ? close_region(r, &region, e) : code;
 }

@@ -13,46 +13,40 @@
 #include "base/buffer.h"
 #include "plan/catalog.h"
 
-typedef struct as_holder {
-    int32_t rank;
-    int64_t piece; /* index at the holder; −1 − k for its literal k */
-} as_holder;
-
 /* A box of a region and all who hold it. */
 typedef struct as_region_box {
-    as_descriptor descriptor; /* words NULL: a literal, contiguous over the whole region */
-    size_t holders_at;        /* in as_regions.holders */
-    size_t holder_count;
+    uint32_t holders_at; /* in as_regions.holders */
+    uint32_t holder_count;
 } as_region_box;
 
 typedef struct as_region {
     int64_t low; /* in the file */
     int64_t high;
-    int64_t tensor_at; /* the tensor's first byte in the file */
+    int64_t prefix;  /* bytes of the group before this region; set by the schedule */
+    int64_t total;   /* bytes of the group */
+    uint32_t tensor; /* number in the catalog, or AS_REGION_LITERAL */
     int32_t file;
-    bool holes; /* to load: no box holds some of the bytes */
-    as_hash name;
-    as_hash group;   /* of the sorted holders */
-    size_t boxes_at; /* in as_regions.boxes */
-    size_t box_count;
-    size_t ranks_at; /* in as_regions.ranks: the sorted holders, each once */
-    size_t rank_count;
-    int64_t prefix; /* bytes of the group before this region; set by the schedule */
-    int64_t total;  /* bytes of the group */
+    uint32_t boxes_at; /* in as_regions.boxes */
+    uint32_t box_count;
+    uint32_t ranks_at; /* in as_regions.ranks: the sorted holders, each once */
+    uint32_t rank_count : 31;
+    uint32_t holes : 1; /* to load: no box holds some of the bytes */
 } as_region;
+
+#define AS_REGION_LITERAL UINT32_MAX
 
 typedef struct as_regions {
     as_buffer regions; /* as_region[] */
     as_buffer boxes;   /* as_region_box[] */
-    as_buffer holders; /* as_holder[] */
+    as_buffer holders; /* uint32_t[]: descriptors in the catalog, or numbers of literals */
     as_buffer ranks;   /* int32_t[] */
 } as_regions;
 
 void as_regions_free(as_regions *r);
 
-/* Adds the regions of a tensor, whose file and offset are known. With must_cover the boxes
+/* Adds the regions of tensor number `tensor`, whose file and offset are known. With must_cover the boxes
  * have to cover the tensor once (replicas aside); AS_COVERAGE names the tensor and two ranks. */
-int as_regions_add(as_regions *r, const as_catalog *c, const as_owned *t, bool must_cover,
+int as_regions_add(as_regions *r, const as_catalog *c, size_t tensor, bool must_cover,
                    as_fault *fault, as_error *e);
 
 /* Adds literal number `index` of `rank`. */
@@ -74,14 +68,20 @@ static inline const as_region_box *as_region_boxes(const as_regions *r, const as
     return (const as_region_box *)(const void *)r->boxes.data + region->boxes_at;
 }
 
-static inline const as_holder *as_region_holders(const as_regions *r, const as_region_box *b)
+static inline const uint32_t *as_region_holders(const as_regions *r, const as_region_box *b)
 {
-    return (const as_holder *)(const void *)r->holders.data + b->holders_at;
+    return (const uint32_t *)(const void *)r->holders.data + b->holders_at;
 }
 
 static inline const int32_t *as_region_ranks(const as_regions *r, const as_region *region)
 {
     return (const int32_t *)(const void *)r->ranks.data + region->ranks_at;
+}
+
+/* Stands for the region's ranks. */
+static inline as_hash as_region_group(const as_regions *r, const as_region *region)
+{
+    return as_hash_bytes(as_region_ranks(r, region), region->rank_count * sizeof(int32_t));
 }
 
 #endif

@@ -1,107 +1,161 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Split and headers: from rows to files, and where each tensor lies in them.
  */
-#include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "plan/rows.h"
 #include "plan/save_steps.h"
+#include "plan/sort.h"
 #include "plan/split.h"
 
-/* Source → builder of a file; shape and name follow. */
+/* Teller → builder of a file; shape and name follow. */
 enum {
-    NAMED_FILE = 0,
-    NAMED_PLACE = 1,
-    NAMED_HASH = 2, /* 2 words: of the name */
-    NAMED_BYTES = 4,
-    NAMED_DTYPE = 5,
-    NAMED_NDIM = 6,
-    NAMED_HEAD = 7
+    NAMED_PLACE = 0, /* file (32 bits, the higher), place in it (32): sorts by both */
+    NAMED_HASH = 1,  /* 2 words: of the name */
+    NAMED_BYTES = 3,
+    NAMED_KIND = 4, /* dtype (8), ndim (8) */
+    NAMED_HEAD = 5
 };
 /* Builder → owner. */
 enum { PLACED_NAME = 0, PLACED_FILE = 2, PLACED_OFFSET = 3, PLACED_WORDS = 4 };
 
-/* All tensors of no bytes share torch's storage (cpu, 0, 0), and so stay together. */
-enum { EMPTY_STORAGE = 1 };
-
-static as_hash row_name(const as_row *r)
+bool as_save_leaves_out(const as_state *s, size_t i)
 {
-    return (as_hash){.high = r->name[0], .low = r->name[1]};
-}
-
-static int compare_rows(const void *a, const void *b)
-{
-    const as_row *x = a;
-    const as_row *y = b;
-    if (x->order != y->order) {
-        return x->order < y->order ? -1 : 1;
+    const as_piece *p = as_state_piece(s, i);
+    if (p->order == 0 || p->bytes == 0) {
+        return false;
     }
-    return as_hash_compare(row_name(x), row_name(y));
+    as_box box = as_state_box(s, i);
+    if (box.flat) {
+        return box.flat_count == 0;
+    }
+    for (int d = 0; d < box.ndim; d++) {
+        if (box.local[d] == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
-/* The index of the first piece of that name, on the rank that declares it. */
-static int64_t piece_of(const as_planner *p, const as_row *r)
-{
-    size_t at = as_state_find(p->state, p->sorted, row_name(r));
-    return at < as_state_count(p->state) ? (int64_t)p->sorted[at] : 0;
-}
-
-/* Every rank sees the same rows and finds the same fault; the source of each tensor fills in
+/* Every rank sees the same rows and finds the same fault; the teller of each tensor fills in
  * where its name is to be had. */
 static int fail_order(as_planner *p, const as_row *a, const as_row *b, as_error *e)
 {
-    if (p->rank != a->source) {
+    if (p->rank != a->teller) {
         return AS_OK;
     }
-    p->fault.rank[0] = a->source;
-    p->fault.label[0] = piece_of(p, a);
-    if (!a->keyed) {
+    p->fault.rank[0] = a->teller;
+    p->fault.label[0] = a->piece;
+    if (!as_row_keyed(a)) {
         return as_fail(e, AS_INVALID, 0,
                        "tensor " AS_NAME_1 " (rank %d) has no order key, but others have (one of "
                        "rank %d): give every tensor one, or none",
-                       a->source, b->source);
+                       a->teller, b->teller);
     }
     return as_fail(e, AS_INVALID, 0,
                    "tensor " AS_NAME_1 " (rank %d) has the order key %lld, and so has another "
                    "tensor (of rank %d): give every tensor its own",
-                   a->source, (long long)a->order, b->source);
+                   a->teller, (long long)a->order, b->teller);
 }
 
 static int check_order(as_planner *p, const as_row *rows, size_t count, as_error *e)
 {
-    if (count == 0) {
+    const as_row *keyed = NULL;
+    const as_row *bare = NULL;
+    const as_row *before = NULL;
+    for (size_t i = 0; i < count; i++) {
+        const as_row *r = &rows[i];
+        if (as_row_dropped(r)) {
+            continue;
+        }
+        if (!as_row_keyed(r)) {
+            bare = bare ? bare : r;
+            continue;
+        }
+        keyed = keyed ? keyed : r;
+        if (before && before->order == r->order) {
+            return fail_order(p, before, r, e);
+        }
+        before = r;
+    }
+    if (!keyed && !bare) {
         return as_fail(e, AS_EMPTY, 0,
                        "no rank declares a tensor: there is nothing to save, and the folder is "
                        "left as it is");
     }
-    const as_row *keyed = NULL;
-    const as_row *bare = NULL;
-    for (size_t i = 0; i < count; i++) {
-        const as_row *r = &rows[i];
-        const as_row **kind = r->keyed ? &keyed : &bare;
-        *kind = *kind ? *kind : r;
-        if (i > 0 && r->keyed && rows[i - 1].keyed && rows[i - 1].order == r->order) {
-            return fail_order(p, &rows[i - 1], r, e);
-        }
-    }
     return keyed && bare ? fail_order(p, bare, keyed, e) : AS_OK;
 }
 
-/* Tells the builder name and shape of a tensor that this rank is the source of. */
-static int put_named(const as_planner *p, const as_row *row, const as_split_item *item,
-                     int32_t file_count, as_buffer *out, as_error *e)
+/* An empty piece was left out, and nobody has told of the same tensor: why? */
+static int fail_left_out(as_planner *p, const as_state *s, size_t piece, const as_row *rows,
+                         size_t count, as_error *e)
 {
-    size_t piece = (size_t)piece_of(p, row);
-    as_box box = as_state_box(p->state, piece);
-    const char *name = as_state_name(p->state, piece);
-    as_buffer *to = &out[as_plan_builder(item->shard, file_count, p->size)];
-    int64_t head[NAMED_HEAD] = {[NAMED_FILE] = item->shard,
-                                [NAMED_PLACE] = item->place,
-                                [NAMED_HASH] = (int64_t)row->name[0],
-                                [NAMED_HASH + 1] = (int64_t)row->name[1],
-                                [NAMED_BYTES] = row->bytes,
-                                [NAMED_DTYPE] = row->dtype,
-                                [NAMED_NDIM] = box.ndim};
+    const as_piece *own = as_state_piece(s, piece);
+    p->fault.rank[0] = p->rank;
+    p->fault.label[0] = (int64_t)piece;
+    for (size_t i = 0; i < count; i++) {
+        if (rows[i].name == own->name.low && rows[i].order != own->order) {
+            return as_fail(e, AS_MISMATCH, 0,
+                           "tensor " AS_NAME_1
+                           ": rank %d declares order key %lld, rank %d declares "
+                           "%lld",
+                           p->rank, (long long)own->order, rows[i].teller,
+                           (long long)(as_row_keyed(&rows[i]) ? rows[i].order : 0));
+        }
+        if (rows[i].name == own->name.low) {
+            return as_fail(
+                e, AS_MISMATCH, 0,
+                "tensor " AS_NAME_1 ": rank %d declares a dtype and shape of %lld bytes, "
+                "rank %d of %lld",
+                p->rank, (long long)own->bytes, rows[i].teller, (long long)as_row_bytes(&rows[i]));
+        }
+    }
+    return as_fail(e, AS_COVERAGE, 0,
+                   "tensor " AS_NAME_1
+                   ": no rank declares its bytes from 0 on (of %lld); what rank "
+                   "%d declares is empty",
+                   (long long)own->bytes, p->rank);
+}
+
+/* The tensors of empty pieces that were left out must be those that others have told of. A rank
+ * that declares all tensors sees it from a sum; else each is looked up. */
+static int check_left_out(as_planner *p, const as_row *rows, size_t count, as_error *e)
+{
+    if (p->left_out == 0) {
+        return AS_OK;
+    }
+    uint64_t mark = 0;
+    for (size_t i = 0; i < count; i++) {
+        mark += as_row_mark(rows[i].order, (as_hash){.low = rows[i].name}, as_row_bytes(&rows[i]));
+    }
+    if (p->declared == count && p->declared_mark == mark) {
+        return AS_OK;
+    }
+    const as_state *s;
+    int code = as_planner_state(p, &s, e);
+    for (size_t i = 0; code == AS_OK && i < as_state_count(s); i++) {
+        const as_piece *own = as_state_piece(s, i);
+        if (as_save_leaves_out(s, i) &&
+            !as_rows_find(rows, count, own->order, own->name, own->bytes)) {
+            code = fail_left_out(p, s, i, rows, count, e);
+        }
+    }
+    return code;
+}
+
+/* Tells the builder name and shape of a tensor. */
+static int put_named(const as_planner *p, const as_state *s, const as_row *row,
+                     const as_split_place *at, as_buffer *out, as_error *e)
+{
+    const as_piece *piece = as_state_piece(s, row->piece);
+    as_box box = as_state_box(s, row->piece);
+    const char *name = as_state_name(s, row->piece);
+    as_buffer *to = &out[as_plan_builder(at->shard, p->plan.file_count, p->size)];
+    int64_t head[NAMED_HEAD] = {[NAMED_PLACE] = (int64_t)at->shard << 32 | at->place,
+                                [NAMED_HASH] = (int64_t)piece->name.high,
+                                [NAMED_HASH + 1] = (int64_t)piece->name.low,
+                                [NAMED_BYTES] = piece->bytes,
+                                [NAMED_KIND] = piece->dtype | (int64_t)box.ndim << 8};
     int code = as_words_put(to, head, NAMED_HEAD, e);
     if (code == AS_OK) {
         code = as_words_put(to, box.shape, (size_t)box.ndim, e);
@@ -109,48 +163,58 @@ static int put_named(const as_planner *p, const as_row *row, const as_split_item
     return code == AS_OK ? as_words_put_bytes(to, name, strlen(name), e) : code;
 }
 
-/* The same on every rank; what it is the source of, a rank tells the builders. */
-static int split_rows(as_planner *p, const as_row *rows, size_t count, as_buffer *out, as_error *e)
+/* What this rank is the teller of, it tells the builders. */
+static int put_all_named(as_planner *p, const as_row *rows, const as_splitter *split,
+                         as_buffer *out, as_error *e)
 {
-    as_split_item *items = calloc(count ? count : 1, sizeof *items);
-    if (!items) {
-        return as_fail_nomem(e);
-    }
-    for (size_t i = 0; i < count; i++) {
-        items[i].bytes = rows[i].bytes;
-        items[i].storage = items[i].bytes == 0 ? EMPTY_STORAGE : 0;
-    }
-    as_split_result split;
-    int code = as_split(items, count, p->save->limit, &split, e);
-    p->plan.file_count = split.shard_count;
-    p->plan.total_size = split.total_size;
-    p->plan.tensor_count = (int64_t)count;
-    for (size_t i = 0; i < count && code == AS_OK; i++) {
-        if (rows[i].source == p->rank) {
-            code = put_named(p, &rows[i], &items[i], split.shard_count, out, e);
+    size_t at = 0; /* among the rows, dropped ones included, which the splitter has not seen */
+    size_t item = 0;
+    const as_state *s = NULL;
+    int code = as_splitter_count(split) ? as_planner_state(p, &s, e) : AS_OK;
+    for (size_t i = 0; i < as_splitter_count(split) && code == AS_OK; i++) {
+        const as_split_place *place = as_splitter_place(split, i);
+        for (; as_row_dropped(&rows[at]) || item < place->item; at++) {
+            item += !as_row_dropped(&rows[at]);
         }
+        code = put_named(p, s, &rows[at], place, out, e);
     }
-    free(items);
     return code;
 }
 
-/* In a simulation the rank before has sorted them. */
-static void sort_rows(as_row *rows, size_t count)
+/* The same on every rank, but for the places that it keeps. */
+static int split_rows(as_planner *p, const as_row *rows, size_t count, as_buffer *out, as_error *e)
 {
-    for (size_t i = 1; i < count; i++) {
-        if (compare_rows(&rows[i - 1], &rows[i]) > 0) {
-            qsort(rows, count, sizeof *rows, compare_rows);
-            return;
+    as_splitter split;
+    as_splitter_init(&split, p->save->limit);
+    int code = AS_OK;
+    for (size_t i = 0; i < count && code == AS_OK; i++) {
+        if (!as_row_dropped(&rows[i])) {
+            code = as_splitter_add(&split, as_row_bytes(&rows[i]), rows[i].teller == p->rank, e);
         }
     }
+    as_split_result result = {0};
+    if (code == AS_OK) {
+        code = as_splitter_end(&split, &result, e);
+    }
+    p->plan.file_count = result.shard_count;
+    p->plan.total_size = result.total_size;
+    p->plan.tensor_count = (int64_t)split.count;
+    if (code == AS_OK) {
+        code = put_all_named(p, rows, &split, out, e);
+    }
+    as_splitter_free(&split);
+    return code;
 }
 
 int as_save_split(as_planner *p, as_mail *mail, as_error *e)
 {
     as_row *rows = (as_row *)(void *)mail->in.data;
     size_t count = mail->in.size / sizeof *rows;
-    sort_rows(rows, count);
-    int code = check_order(p, rows, count, e);
+    as_rows_sort(rows, count); /* in a simulation the rank before has done so */
+    int code = check_left_out(p, rows, count, e);
+    if (code == AS_OK) {
+        code = check_order(p, rows, count, e);
+    }
     return code == AS_OK ? split_rows(p, rows, count, mail->out, e) : code;
 }
 
@@ -163,14 +227,19 @@ typedef struct named {
 
 static int compare_named(const void *a, const void *b)
 {
-    const int64_t *x = ((const named *)a)->head;
-    const int64_t *y = ((const named *)b)->head;
-    for (int k = NAMED_FILE; k <= NAMED_PLACE; k++) {
-        if (x[k] != y[k]) {
-            return x[k] < y[k] ? -1 : 1;
-        }
-    }
-    return 0;
+    int64_t x = ((const named *)a)->head[NAMED_PLACE];
+    int64_t y = ((const named *)b)->head[NAMED_PLACE];
+    return (x > y) - (x < y);
+}
+
+static int32_t named_file(const named *n)
+{
+    return (int32_t)(n->head[NAMED_PLACE] >> 32);
+}
+
+static size_t named_ndim(const int64_t *head)
+{
+    return (size_t)(head[NAMED_KIND] >> 8);
 }
 
 static int take_named(const as_mail *mail, as_buffer *out, as_error *e)
@@ -180,14 +249,12 @@ static int take_named(const as_mail *mail, as_buffer *out, as_error *e)
     int code = AS_OK;
     while (code == AS_OK && (head = as_words_take(&w, NAMED_HEAD))) {
         named n = {.head = head};
-        bool whole = as_words_take(&w, (size_t)head[NAMED_NDIM]) || head[NAMED_NDIM] == 0;
+        bool whole = as_words_take(&w, named_ndim(head)) || named_ndim(head) == 0;
         n.name = whole ? as_words_take_bytes(&w, &n.length) : NULL;
         code = n.name ? as_buffer_append(out, &n, sizeof n, e)
                       : as_fail(e, AS_INTERNAL, 0, "a message with a tensor name is cut off");
     }
-    if (out->size) {
-        qsort(out->data, out->size / sizeof(named), sizeof(named), compare_named);
-    }
+    as_sort(out->data, out->size / sizeof(named), sizeof(named), compare_named);
     return code;
 }
 
@@ -260,25 +327,28 @@ static int tell_places(const as_planner *p, int32_t file, const named *tensors,
 /* Lays out one file from its tensors in the order of the index. */
 static int build_file(as_planner *p, const named *tensors, size_t count, as_mail *mail, as_error *e)
 {
-    int32_t file = (int32_t)tensors[0].head[NAMED_FILE];
-    as_format_tensor *placed = calloc(count, sizeof *placed);
-    if (!placed) {
-        return as_fail_nomem(e);
+    int32_t file = named_file(&tensors[0]);
+    as_buffer room = AS_BUFFER_INIT;
+    void *place = NULL;
+    int code = as_buffer_extend(&room, count * sizeof(as_format_tensor), &place, e);
+    if (code != AS_OK) {
+        return code;
     }
+    as_format_tensor *placed = place;
     for (size_t i = 0; i < count; i++) {
         const int64_t *head = tensors[i].head;
         placed[i] = (as_format_tensor){
             .name = tensors[i].name,
             .name_length = tensors[i].length,
             .shape = (const uint64_t *)(const void *)(head + NAMED_HEAD),
-            .ndim = (int)head[NAMED_NDIM],
-            .dtype = (int)head[NAMED_DTYPE],
+            .ndim = (int)named_ndim(head),
+            .dtype = (int)(head[NAMED_KIND] & 0xff),
             .bytes = (uint64_t)head[NAMED_BYTES],
         };
     }
     as_pairs metadata = AS_PAIRS_INIT;
     as_file_layout layout = {0};
-    int code = header_metadata(p, &metadata, e);
+    code = header_metadata(p, &metadata, e);
     if (code == AS_OK) {
         code = p->save->format->layout(placed, count, &metadata, p->save->align, &layout, e);
     }
@@ -293,7 +363,7 @@ static int build_file(as_planner *p, const named *tensors, size_t count, as_mail
     }
     as_file_layout_free(&layout);
     as_pairs_free(&metadata);
-    free(placed);
+    as_buffer_free(&room);
     return code;
 }
 
@@ -305,7 +375,7 @@ int as_save_headers(as_planner *p, as_mail *mail, as_error *e)
     size_t count = all.size / sizeof *tensors;
     for (size_t first = 0; first < count && code == AS_OK;) {
         size_t last = first + 1;
-        while (last < count && tensors[last].head[NAMED_FILE] == tensors[first].head[NAMED_FILE]) {
+        while (last < count && named_file(&tensors[last]) == named_file(&tensors[first])) {
             last++;
         }
         code = build_file(p, tensors + first, last - first, mail, e);
@@ -341,7 +411,7 @@ int as_save_regions(as_planner *p, as_mail *mail, as_error *e)
     for (size_t i = 0; i < as_catalog_count(&p->catalog) && code == AS_OK; i++) {
         const as_owned *t = as_catalog_tensor(&p->catalog, i);
         if (!t->dropped) {
-            code = as_regions_add(&p->schedule.regions, &p->catalog, t, true, &p->fault, e);
+            code = as_regions_add(&p->schedule.regions, &p->catalog, i, true, &p->fault, e);
         }
     }
     return code == AS_OK ? as_schedule_ask(&p->schedule, mail, e) : code;

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plan/rows.h"
 #include "plan/save_steps.h"
+#include "plan/sort.h"
 #include "plan/ties.h"
 
 /* Owner → owner of a storage. */
@@ -26,10 +28,40 @@ enum { VERDICT_DROP = 0, VERDICT_RECORD = 1 };
 
 int as_save_describe(as_planner *p, as_mail *mail, as_error *e)
 {
-    int code = AS_OK;
-    for (size_t i = 0; i < as_state_count(p->state) && code == AS_OK; i++) {
-        int owner = as_hash_owner(as_state_piece(p->state, i)->name, p->size);
-        code = as_descriptor_put(&mail->out[owner], p->state, i, p->rank, false, e);
+    const as_state *s;
+    int code = as_planner_state(p, &s, e);
+    size_t count = code == AS_OK ? as_state_count(s) : 0;
+    if (count > AS_MOST_PIECES) {
+        return as_fail(e, AS_LIMIT, 0, "a rank declares more than %d pieces", AS_MOST_PIECES);
+    }
+    as_buffer room = AS_BUFFER_INIT;
+    void *place = NULL;
+    if (code == AS_OK) {
+        code = as_buffer_extend(&room, (size_t)p->size * sizeof(size_t), &place, e);
+    }
+    if (code != AS_OK) {
+        return code;
+    }
+    size_t *words = place; /* for each owner: so that no buffer grows beyond what it holds */
+    for (size_t i = 0; i < count; i++) {
+        const as_piece *piece = as_state_piece(s, i);
+        p->declared++;
+        p->declared_mark += as_row_mark(piece->order, piece->name, piece->bytes);
+        if (as_save_leaves_out(s, i)) {
+            p->left_out++;
+        } else {
+            words[as_hash_owner(piece->name, p->size)] += as_descriptor_length(s, i, false);
+        }
+    }
+    for (int owner = 0; owner < p->size && code == AS_OK; owner++) {
+        code = as_buffer_reserve(&mail->out[owner], words[owner] * sizeof(int64_t), e);
+    }
+    as_buffer_free(&room);
+    for (size_t i = 0; i < count && code == AS_OK; i++) {
+        if (!as_save_leaves_out(s, i)) {
+            int owner = as_hash_owner(as_state_piece(s, i)->name, p->size);
+            code = as_descriptor_put(&mail->out[owner], s, i, p->rank, false, e);
+        }
     }
     return code;
 }
@@ -40,19 +72,19 @@ static int put_tie(const as_planner *p, const as_owned *t, as_buffer *out, as_er
     if (t->bytes == 0 || as_hash_is_zero(t->storage)) {
         return AS_OK;
     }
-    const int64_t *d = as_catalog_descriptor(&p->catalog, t->first)->words;
-    bool stored = d[AS_D_KIND] & AS_D_STORED;
+    const as_descriptor *d = as_catalog_descriptor(&p->catalog, t->first);
+    bool stored = d->words[AS_D_KIND] & AS_D_STORED;
     int64_t words[TIE_WORDS] = {
         [TIE_STORAGE] = (int64_t)t->storage.high,
         [TIE_STORAGE + 1] = (int64_t)t->storage.low,
         [TIE_NAME] = (int64_t)t->name.high,
         [TIE_NAME + 1] = (int64_t)t->name.low,
         [TIE_ORDER] = t->order,
-        [TIE_BEGIN] = stored ? d[AS_D_STORAGE_OFFSET] : 0,
+        [TIE_BEGIN] = stored ? as_descriptor_extent(d)[1] : 0,
         [TIE_BYTES] = t->bytes,
-        [TIE_STORAGE_BYTES] = stored ? d[AS_D_STORAGE_BYTES] : t->bytes,
+        [TIE_STORAGE_BYTES] = stored ? as_descriptor_extent(d)[0] : t->bytes,
         [TIE_SOURCE] = t->source,
-        [TIE_PIECE] = d[AS_D_PIECE],
+        [TIE_PIECE] = as_descriptor_piece(d),
     };
     return as_words_put(&out[as_hash_owner(t->storage, p->size)], words, TIE_WORDS, e);
 }
@@ -114,9 +146,7 @@ int as_save_ask_names(as_planner *p, as_mail *mail, as_error *e)
 {
     p->ties = mail->in;
     mail->in = AS_BUFFER_INIT;
-    if (p->ties.size) {
-        qsort(p->ties.data, tie_count(p), TIE_WORDS * sizeof(int64_t), compare_ties);
-    }
+    as_sort(p->ties.data, tie_count(p), TIE_WORDS * sizeof(int64_t), compare_ties);
     int code = AS_OK;
     for (size_t first = 0; first < tie_count(p) && code == AS_OK;) {
         size_t last = storage_end(p, first);
@@ -135,13 +165,17 @@ int as_save_ask_names(as_planner *p, as_mail *mail, as_error *e)
 
 int as_save_tell_names(as_planner *p, as_mail *mail, as_error *e)
 {
-    int code = AS_OK;
+    if (mail->in.size == 0) {
+        return AS_OK;
+    }
+    const as_state *s;
+    int code = as_planner_state(p, &s, e);
     for (int rank = 0; rank < p->size; rank++) {
         as_words w = as_words_of(mail->in.data + mail->in_at[rank],
                                  mail->in_at[rank + 1] - mail->in_at[rank]);
         const int64_t *ask;
         while (code == AS_OK && (ask = as_words_take(&w, 2))) {
-            const char *name = as_state_name(p->state, (size_t)ask[1]);
+            const char *name = as_state_name(s, (size_t)ask[1]);
             code = as_words_put(&mail->out[rank], ask, 1, e);
             if (code == AS_OK) {
                 code = as_words_put_bytes(&mail->out[rank], name, strlen(name) + 1, e);
@@ -253,9 +287,7 @@ static int keep_records(as_planner *p, as_buffer *records, as_error *e)
 {
     record *r = (record *)(void *)records->data;
     size_t count = records->size / sizeof *r;
-    if (count) {
-        qsort(r, count, sizeof *r, compare_records);
-    }
+    as_sort(r, count, sizeof *r, compare_records);
     for (size_t i = 0; i < count; i++) {
         as_dropped d = {.name = strdup(r[i].name), .kept = strdup(r[i].kept)};
         if (!d.name || !d.kept || as_buffer_append(&p->plan.dropped, &d, sizeof d, e) != AS_OK) {
@@ -267,15 +299,18 @@ static int keep_records(as_planner *p, as_buffer *records, as_error *e)
     return AS_OK;
 }
 
+/* Which of the declarers tells the name is left to chance: a rank that declares something of
+ * every tensor is not to tell all names. */
 static int put_row(as_planner *p, const as_owned *t, as_mail *mail, as_error *e)
 {
-    const as_descriptor *d = as_catalog_descriptor(&p->catalog, t->first);
+    const as_descriptor *teller =
+        as_catalog_descriptor(&p->catalog, t->first + (size_t)(t->name.high % t->count));
     as_row row = {.order = t->order,
-                  .name = {t->name.high, t->name.low},
-                  .bytes = t->bytes,
-                  .source = t->source,
-                  .dtype = (uint8_t)as_descriptor_dtype(d),
-                  .keyed = t->keyed};
+                  .name = t->name.low,
+                  .size = (uint64_t)t->bytes << 2 | (t->keyed ? AS_ROW_KEYED : 0) |
+                          (t->dropped ? AS_ROW_DROPPED : 0),
+                  .teller = teller->rank,
+                  .piece = (uint32_t)as_descriptor_piece(teller)};
     return as_buffer_append(&mail->share, &row, sizeof row, e);
 }
 
@@ -307,11 +342,11 @@ int as_save_rows(as_planner *p, as_mail *mail, as_error *e)
         code = keep_records(p, &records, e);
     }
     as_buffer_free(&records);
+    if (code == AS_OK) {
+        code = as_buffer_reserve(&mail->share, as_catalog_count(&p->catalog) * sizeof(as_row), e);
+    }
     for (size_t i = 0; i < as_catalog_count(&p->catalog) && code == AS_OK; i++) {
-        const as_owned *t = as_catalog_tensor(&p->catalog, i);
-        if (!t->dropped) {
-            code = put_row(p, t, mail, e);
-        }
+        code = put_row(p, as_catalog_tensor(&p->catalog, i), mail, e);
     }
     return code;
 }

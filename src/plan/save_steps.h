@@ -6,18 +6,12 @@
 
 #include "plan/planner.h"
 
-/* What every rank learns of every tensor that is saved. */
-typedef struct as_row {
-    int64_t order;
-    uint64_t name[2]; /* high, low */
-    int64_t bytes;
-    int32_t source; /* lowest rank that declares it */
-    uint8_t dtype;
-    uint8_t keyed; /* order is the caller's key */
-    uint8_t unused[2];
-} as_row;
+/* Is piece i one that is not described? */
+bool as_save_leaves_out(const as_state *s, size_t i);
 
-/* Every rank → owners: descriptors of its pieces. */
+/* Every rank → owners: descriptors of its pieces, but not of empty ones of tensors that have bytes
+ * and an order key: there are far more of those than of others, and as_save_split looks after
+ * them. */
 int as_save_describe(as_planner *p, as_mail *mail, as_error *e);
 /* Owners → owners of storages: tensors by storage. */
 int as_save_merge(as_planner *p, as_mail *mail, as_error *e);
@@ -29,7 +23,8 @@ int as_save_tell_names(as_planner *p, as_mail *mail, as_error *e);
 int as_save_resolve(as_planner *p, as_mail *mail, as_error *e);
 /* Owners → all: a row per tensor. */
 int as_save_rows(as_planner *p, as_mail *mail, as_error *e);
-/* Every rank splits; sources → builders: names and shapes. */
+/* Every rank splits, and finds its empty pieces among the rows; tellers → builders: names and
+ * shapes. */
 int as_save_split(as_planner *p, as_mail *mail, as_error *e);
 /* Builders lay out their files; builders → owners: places. */
 int as_save_headers(as_planner *p, as_mail *mail, as_error *e);

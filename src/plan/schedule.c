@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "plan/schedule.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/checked.h"
 #include "plan/part_message.h"
+#include "plan/sort.h"
 
 /* Owner → coordinator, and how the coordinator sorts. */
 enum { ASK_GROUP = 0, ASK_FILE = 2, ASK_LOW = 3, ASK_BYTES = 4, ASK_REGION = 5, ASK_WORDS = 6 };
@@ -16,16 +16,21 @@ int as_schedule_ask(as_schedule *s, as_mail *mail, as_error *e)
 {
     int code = AS_OK;
     for (size_t i = 0; i < as_regions_count(&s->regions) && code == AS_OK; i++) {
-        const as_region *r = as_regions_at(&s->regions, i);
+        as_region *r = as_regions_at(&s->regions, i);
+        if (r->rank_count == 1) { /* nothing to share out: nobody need be asked */
+            r->total = r->high - r->low;
+            continue;
+        }
+        as_hash group = as_region_group(&s->regions, r);
         int64_t words[ASK_WORDS] = {
-            [ASK_GROUP] = (int64_t)r->group.high,
-            [ASK_GROUP + 1] = (int64_t)r->group.low,
+            [ASK_GROUP] = (int64_t)group.high,
+            [ASK_GROUP + 1] = (int64_t)group.low,
             [ASK_FILE] = r->file,
             [ASK_LOW] = r->low,
             [ASK_BYTES] = r->high - r->low,
             [ASK_REGION] = (int64_t)i,
         };
-        code = as_words_put(&mail->out[as_hash_owner(r->group, s->size)], words, ASK_WORDS, e);
+        code = as_words_put(&mail->out[as_hash_owner(group, s->size)], words, ASK_WORDS, e);
     }
     return code;
 }
@@ -69,10 +74,13 @@ static int answer_group(const asked *asks, size_t first, size_t last, as_buffer 
 int as_schedule_answer(as_schedule *s, as_mail *mail, as_error *e)
 {
     size_t count = mail->in.size / sizeof(int64_t) / ASK_WORDS;
-    asked *asks = malloc((count ? count : 1) * sizeof *asks);
-    if (!asks) {
-        return as_fail_nomem(e);
+    as_buffer room = AS_BUFFER_INIT;
+    void *place = NULL;
+    int code = as_buffer_extend(&room, count * sizeof(asked), &place, e);
+    if (code != AS_OK) {
+        return code;
     }
+    asked *asks = place;
     size_t n = 0;
     for (int rank = 0; rank < s->size; rank++) {
         as_words w = as_words_of(mail->in.data + mail->in_at[rank],
@@ -82,8 +90,7 @@ int as_schedule_answer(as_schedule *s, as_mail *mail, as_error *e)
             asks[n++] = (asked){.words = words, .rank = rank};
         }
     }
-    qsort(asks, n, sizeof *asks, compare_asked);
-    int code = AS_OK;
+    as_sort(asks, n, sizeof *asks, compare_asked);
     size_t first = 0;
     for (size_t i = 1; i <= n && code == AS_OK; i++) {
         if (i == n || memcmp(asks[i].words, asks[first].words, 2 * sizeof(int64_t)) != 0) {
@@ -91,7 +98,7 @@ int as_schedule_answer(as_schedule *s, as_mail *mail, as_error *e)
             first = i;
         }
     }
-    free(asks);
+    as_buffer_free(&room);
     return code;
 }
 
@@ -168,16 +175,17 @@ static int compare_parts(const void *a, const void *b)
     return (x->low > y->low) - (x->low < y->low);
 }
 
-int as_schedule_finish(const as_mail *mail, as_plan *plan, as_error *e)
+int as_schedule_finish(as_schedule *s, as_mail *mail, as_plan *plan, as_error *e)
 {
     as_words w = as_words_of(mail->in.data, mail->in.size);
     const int64_t *message;
     int code = AS_OK;
     while (code == AS_OK && (message = as_part_message_take(&w))) {
-        code = as_part_message_keep(message, plan, e);
+        code = as_part_message_keep(message, plan, &s->choice, e);
     }
-    if (code == AS_OK && plan->parts.size) {
-        qsort(plan->parts.data, as_plan_part_count(plan), sizeof(as_part), compare_parts);
+    as_buffer_free(&mail->in);
+    if (code == AS_OK) {
+        as_sort(plan->parts.data, as_plan_part_count(plan), sizeof(as_part), compare_parts);
     }
     return code;
 }

@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 
+#include "plan/catalog.h"
 #include "plan/mail.h"
 #include "plan/plan.h"
 #include "plan/regions.h"
@@ -27,9 +28,11 @@ typedef struct as_schedule {
     int size;
     bool load; /* parts go to all holders of a box, not from one */
     int64_t block_bytes;
-    const int64_t *file_size; /* bytes of each file; borrowed */
-    const int32_t *writers;   /* [size]: who writes in place of each; NULL: itself. Borrowed */
-    as_regions regions;       /* of the tensors that this rank owns */
+    const int64_t *file_size;  /* bytes of each file; borrowed */
+    const int32_t *writers;    /* [size]: who writes in place of each; NULL: itself. Borrowed */
+    const as_catalog *catalog; /* the tensors that this rank owns; borrowed */
+    as_regions regions;        /* of them, and of its literals */
+    bool choice;               /* some box that this rank writes has several holders */
     as_seams seams;
 } as_schedule;
 
@@ -43,6 +46,6 @@ int as_schedule_ask(as_schedule *s, as_mail *mail, as_error *e);
 int as_schedule_answer(as_schedule *s, as_mail *mail, as_error *e);
 int as_schedule_cut(as_schedule *s, as_mail *mail, as_error *e);
 /* Takes the settled parts into `plan` and sorts all parts. */
-int as_schedule_finish(const as_mail *mail, as_plan *plan, as_error *e);
+int as_schedule_finish(as_schedule *s, as_mail *mail, as_plan *plan, as_error *e);
 
 #endif

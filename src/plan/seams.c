@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "plan/seams.h"
 
-#include <stdlib.h>
-
 #include "base/checked.h"
 #include "plan/level.h"
 #include "plan/part_message.h"
 #include "plan/schedule.h"
+#include "plan/sort.h"
 
 /* Planner → writer. */
 enum { OFFER_BLOCK = 0, OFFER_BYTES = 1, OFFER_HELD = 2, OFFER_WORDS = 3 };
@@ -42,9 +41,9 @@ static int compare_parts(const void *a, const void *b, void *block_bytes)
     const int64_t *x = *(const int64_t *const *)a;
     const int64_t *y = *(const int64_t *const *)b;
     int64_t unit = *(const int64_t *)block_bytes;
-    int64_t keys[3][2] = {{x[AS_P_FILE], y[AS_P_FILE]},
+    int64_t keys[3][2] = {{as_part_message_file(x), as_part_message_file(y)},
                           {x[AS_P_LOW] / unit, y[AS_P_LOW] / unit},
-                          {x[AS_P_WRITER], y[AS_P_WRITER]}};
+                          {as_part_message_writer(x), as_part_message_writer(y)}};
     for (int k = 0; k < 3; k++) {
         if (keys[k][0] != keys[k][1]) {
             return keys[k][0] < keys[k][1] ? -1 : 1;
@@ -57,8 +56,9 @@ static int compare_parts(const void *a, const void *b, void *block_bytes)
 static int64_t writer_share(const int64_t *const *parts, size_t i, size_t last, size_t *next)
 {
     int64_t bytes = 0;
+    int writer = as_part_message_writer(parts[i]);
     size_t k = i;
-    for (; k < last && parts[k][AS_P_WRITER] == parts[i][AS_P_WRITER]; k++) {
+    for (; k < last && as_part_message_writer(parts[k]) == writer; k++) {
         bytes += parts[k][AS_P_HIGH] - parts[k][AS_P_LOW];
     }
     *next = k;
@@ -86,14 +86,15 @@ static int propose(const as_schedule *s, const int64_t *const *parts, size_t fir
         equals = share > *most ? 1 : equals + (share == *most);
         *most = as_max_i64(*most, share);
     }
-    uint64_t number = spread(parts[first][AS_P_FILE], parts[first][AS_P_LOW] / s->block_bytes);
+    uint64_t number =
+        spread(as_part_message_file(parts[first]), parts[first][AS_P_LOW] / s->block_bytes);
     uint64_t pick = (uint64_t)(((unsigned __int128)number * equals) >> 64);
     for (size_t i = first; i < last; i = next) {
         if (writer_share(parts, i, last, &next) == *most && pick-- == 0) {
-            return (int)parts[i][AS_P_WRITER];
+            return as_part_message_writer(parts[i]);
         }
     }
-    return (int)parts[first][AS_P_WRITER];
+    return as_part_message_writer(parts[first]);
 }
 
 static int offer_block(as_schedule *s, size_t first, size_t last, as_buffer *out, as_error *e)
@@ -123,11 +124,12 @@ static int offer_blocks(as_schedule *s, as_buffer *out, as_error *e)
     if (!parts) {
         return AS_OK;
     }
-    qsort_r(parts, count, sizeof *parts, compare_parts, &unit);
+    as_sort_with(parts, count, sizeof *parts, compare_parts, &unit);
     int code = AS_OK;
     for (size_t first = 0; first < count && code == AS_OK;) {
         size_t last = first + 1;
-        while (last < count && parts[last][AS_P_FILE] == parts[first][AS_P_FILE] &&
+        while (last < count &&
+               as_part_message_file(parts[last]) == as_part_message_file(parts[first]) &&
                parts[last][AS_P_LOW] / unit == parts[first][AS_P_LOW] / unit) {
             last++;
         }
@@ -145,11 +147,11 @@ int as_seams_settle(as_schedule *s, as_mail *mail, as_plan *plan, as_error *e)
     const int64_t *message;
     int code = AS_OK;
     while (code == AS_OK && (message = as_part_message_take(&w))) {
-        if (message[AS_P_SEAM]) {
+        if (as_part_message_seam(message)) {
             code = as_buffer_append(&s->seams.parts, &message, sizeof message, e);
         } else {
             s->seams.fixed += message[AS_P_HIGH] - message[AS_P_LOW];
-            code = as_part_message_keep(message, plan, e);
+            code = as_part_message_keep(message, plan, &s->choice, e);
         }
     }
     return code == AS_OK ? offer_blocks(s, mail->out, e) : code;
@@ -201,7 +203,7 @@ static int give_away(as_schedule *s, const as_level_rank *ranks, as_buffer *out,
     if (surplus <= 0) {
         return AS_OK;
     }
-    qsort(mine, s->seams.mine.size / sizeof *mine, sizeof *mine, compare_offers);
+    as_sort(mine, s->seams.mine.size / sizeof *mine, sizeof *mine, compare_offers);
     as_level_walk takers = as_level_walk_begin(ranks, s->size, s->rank);
     int code = AS_OK;
     for (int64_t i = 0; i < surplus && code == AS_OK; i++) {
@@ -248,7 +250,7 @@ int as_seams_hand(as_schedule *s, as_mail *mail, as_error *e)
     for (size_t b = 0; b < count; b++) {
         as_buffer *out = &mail->out[blocks[b].writer];
         for (size_t i = blocks[b].first; i < blocks[b].last && code == AS_OK; i++) {
-            code = as_words_put(out, parts[i], (size_t)parts[i][AS_P_LENGTH], e);
+            code = as_words_put(out, parts[i], as_part_message_size(parts[i]), e);
         }
     }
     as_seams_free(&s->seams);

@@ -3,7 +3,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/checked.h"
 #include "format/pattern.h"
 
 /* Messages of one step on their way to one rank; most ranks send nothing. */
@@ -17,6 +19,15 @@ typedef struct sender {
     size_t bytes;
 } sender;
 
+/* The state of the rank that was asked for last. */
+typedef struct state_maker {
+    as_declare declare;
+    void *user;
+    as_state state;
+    int rank;       /* −1: none */
+    int64_t paused; /* nanoseconds that making states took */
+} state_maker;
+
 typedef struct simulator {
     int ranks;
     as_planner *planners; /* borrowed */
@@ -26,7 +37,41 @@ typedef struct simulator {
     size_t *share_at;     /* [ranks + 1]: where each rank's bytes begin in it */
     size_t *next_at;      /* the same of what they share in this step */
     as_mail mail;         /* of the rank that runs */
+    as_plan_cost *cost;   /* [ranks] */
+    int64_t *held;        /* [ranks]: bytes that a planner keeps between steps */
+    state_maker *maker;   /* NULL: the planners have their states */
+    int (*finished)(void *user, int rank, as_planner *p, as_error *e); /* NULL: nothing to do */
+    void *user;
 } simulator;
+
+static int64_t cpu_time(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* as_state_source: neither time nor memory of this are the plan's. */
+static int make_state(void *user, int rank, const as_state **out, as_error *e)
+{
+    state_maker *m = user;
+    *out = &m->state;
+    if (m->rank == rank) {
+        return AS_OK;
+    }
+    as_buffer_meter *meter = as_buffer_meter_set(NULL);
+    int64_t begin = cpu_time();
+    as_state_free(&m->state);
+    m->rank = -1;
+    int code = as_state_init(&m->state, "model", e);
+    if (code == AS_OK) {
+        code = m->declare(m->user, rank, &m->state, e);
+    }
+    m->rank = code == AS_OK ? rank : -1;
+    m->paused += cpu_time() - begin;
+    (void)as_buffer_meter_set(meter);
+    return code;
+}
 
 static void free_inboxes(inbox *boxes, int ranks)
 {
@@ -43,6 +88,8 @@ static void free_simulator(simulator *s)
     free_inboxes(s->next, s->ranks);
     free(s->share_at);
     free(s->next_at);
+    free(s->cost);
+    free(s->held);
     as_buffer_free(&s->share);
     as_mail_free(&s->mail);
 }
@@ -54,19 +101,32 @@ static int init_simulator(simulator *s, as_error *e)
     s->next = calloc(n, sizeof *s->next);
     s->share_at = calloc(n + 1, sizeof *s->share_at);
     s->next_at = calloc(n + 1, sizeof *s->next_at);
-    if (!s->now || !s->next || !s->share_at || !s->next_at) {
+    s->cost = calloc(n, sizeof *s->cost);
+    s->held = calloc(n, sizeof *s->held);
+    if (!s->now || !s->next || !s->share_at || !s->next_at || !s->cost || !s->held) {
         return as_fail_nomem(e);
     }
     return as_mail_init(&s->mail, s->ranks, e);
 }
 
-/* Gives the rank its messages as an exchange would. */
+/* What is received fits its buffer. */
+static void fit(as_buffer *b)
+{
+    char *fitted = b->size ? realloc(b->data, b->size) : NULL;
+    if (fitted) {
+        b->data = fitted;
+        b->capacity = b->size;
+    }
+}
+
+/* Gives the rank its messages as an exchange would, in a buffer of just their size. */
 static void deliver(simulator *s, int rank)
 {
     inbox *box = &s->now[rank];
     as_buffer_free(&s->mail.in);
     s->mail.in = box->bytes;
     box->bytes = AS_BUFFER_INIT;
+    fit(&s->mail.in);
     const sender *from = (const sender *)(const void *)box->senders.data;
     size_t count = box->senders.size / sizeof *from;
     size_t at = 0;
@@ -78,7 +138,7 @@ static void deliver(simulator *s, int rank)
         }
     }
     s->mail.in_at[s->ranks] = at;
-    box->senders.size = 0;
+    as_buffer_free(&box->senders);
 }
 
 /* All ranks get the same bytes, so one buffer goes from rank to rank: lent before the step and
@@ -97,16 +157,52 @@ static int collect(simulator *s, int rank, as_error *e)
     int code = AS_OK;
     for (int to = 0; to < s->ranks && code == AS_OK; to++) {
         as_buffer *out = &s->mail.out[to];
-        if (out->size == 0) {
+        if (out->capacity == 0) {
             continue;
         }
         sender from = {.rank = rank, .bytes = out->size};
-        code = as_buffer_append(&s->next[to].bytes, out->data, out->size, e);
-        if (code == AS_OK) {
+        if (out->size) {
+            code = as_buffer_append(&s->next[to].bytes, out->data, out->size, e);
+        }
+        if (code == AS_OK && out->size) {
             code = as_buffer_append(&s->next[to].senders, &from, sizeof from, e);
         }
-        out->size = 0;
+        if (to != rank) {
+            s->cost[rank].messages += out->size > 0;
+            s->cost[rank].bytes += (int64_t)out->size;
+        }
+        as_buffer_free(out);
     }
+    return code;
+}
+
+/* What the buffers hold that the step leaves to the exchange. */
+static int64_t outgoing(const as_mail *m)
+{
+    int64_t bytes = (int64_t)m->share.capacity;
+    for (int r = 0; r < m->size; r++) {
+        bytes += (int64_t)m->out[r].capacity;
+    }
+    return bytes;
+}
+
+/* Runs the step under the meter and the clock. */
+static int run_measured(simulator *s, int rank, enum as_planner_move *move, as_error *e)
+{
+    as_buffer_meter meter = {0};
+    int64_t in = (int64_t)s->mail.in.capacity;
+    int64_t own = (int64_t)s->ranks * (int64_t)(sizeof *s->mail.out + sizeof *s->mail.in_at);
+    int64_t paused = s->maker ? s->maker->paused : 0;
+    int64_t begin = cpu_time();
+    (void)as_buffer_meter_set(&meter);
+    int code = as_planner_next(&s->planners[rank], &s->mail, move, e);
+    (void)as_buffer_meter_set(NULL);
+    paused = s->maker ? s->maker->paused - paused : 0;
+    as_plan_cost *cost = &s->cost[rank];
+    cost->nanoseconds += cpu_time() - begin - paused;
+    cost->memory = as_max_i64(cost->memory, own + s->held[rank] + in + meter.most);
+    bool moved = s->mail.in.data == NULL; /* the planner has it now, or has freed it */
+    s->held[rank] += meter.now - outgoing(&s->mail) + (moved ? in : 0);
     return code;
 }
 
@@ -118,17 +214,24 @@ static int step_rank(simulator *s, int rank, bool shared, as_buffer *share,
     } else {
         deliver(s, rank);
     }
-    int code = as_planner_next(&s->planners[rank], &s->mail, move, e);
+    int code = run_measured(s, rank, move, e);
     if (shared) {
         swap_share(s);
+    } else {
+        as_buffer_free(&s->mail.in);
     }
     if (code == AS_OK) {
         code = collect(s, rank, e);
     }
     s->next_at[rank] = share->size;
     if (code == AS_OK && *move == AS_MOVE_SHARE) {
+        s->cost[rank].messages++;
+        s->cost[rank].bytes += (int64_t)s->mail.share.size;
         code = as_buffer_append(share, s->mail.share.data, s->mail.share.size, e);
-        s->mail.share.size = 0;
+        as_buffer_free(&s->mail.share);
+    }
+    if (code == AS_OK && *move == AS_MOVE_DONE && s->finished) {
+        code = s->finished(s->user, rank, &s->planners[rank], e);
     }
     return code;
 }
@@ -155,6 +258,7 @@ static int run(simulator *s, as_error *e)
         s->share_at = s->next_at;
         s->next_at = at;
         as_buffer_free(&s->share);
+        fit(&share);
         s->share = share;
         shared = move == AS_MOVE_SHARE;
         inbox *boxes = s->now;
@@ -179,76 +283,84 @@ int as_simulate_planners(as_planner *planners, int ranks, as_error *e)
     return code;
 }
 
-static int sum_up(const as_planner *planners, int ranks, const as_save_request *request,
-                  as_simulation *out, as_error *e)
+/* ------------------------------------------------------------------------------- the summary */
+
+typedef struct summary {
+    const as_save_request *request;
+    as_simulation *out;
+} summary;
+
+static int sum_up_files(const as_plan *first, summary *s, as_error *e)
 {
-    const as_plan *first = &planners[0].plan;
+    as_simulation *out = s->out;
     size_t files = (size_t)first->file_count;
-    out->ranks = ranks;
     out->shard_count = first->file_count;
     out->total_size = first->total_size;
     out->tensor_count = first->tensor_count;
     out->file_bytes = calloc(files, sizeof *out->file_bytes);
     out->file_tensors = calloc(files, sizeof *out->file_tensors);
     out->file_names = calloc(files, sizeof *out->file_names);
-    out->writer_bytes = calloc((size_t)ranks, sizeof *out->writer_bytes);
-    if (!out->file_bytes || !out->file_tensors || !out->file_names || !out->writer_bytes) {
+    if (!out->file_bytes || !out->file_tensors || !out->file_names) {
         return as_fail_nomem(e);
     }
     int code = AS_OK;
     for (size_t f = 0; f < files && code == AS_OK; f++) {
         out->file_bytes[f] = first->file_size[f];
-        code = as_pattern_name(request->pattern, f + 1, files, &out->file_names[f], e);
-    }
-    for (int r = 0; r < ranks; r++) {
-        const as_plan *plan = &planners[r].plan;
-        out->writer_bytes[r] = plan->own_bytes;
-        out->exchanged_bytes += plan->moved_bytes;
-        for (size_t i = 0; i < as_plan_built_count(plan); i++) {
-            const as_built_file *b = as_plan_built(plan, i);
-            out->file_tensors[b->file] = (int64_t)b->tensor_count;
-        }
+        code = as_pattern_name(s->request->pattern, f + 1, files, &out->file_names[f], e);
     }
     return code;
 }
 
-/* All ranks' states and planners. */
-static int prepare(as_state *states, as_planner *planners, int ranks, as_declare declare,
-                   void *user, const as_save_request *request, as_error *e)
+/* Keeps of a plan what is told, and frees it: those of all ranks are too much at once. */
+static int sum_up_rank(void *user, int rank, as_planner *p, as_error *e)
 {
-    int code = AS_OK;
-    for (int r = 0; r < ranks && code == AS_OK; r++) {
-        code = as_state_init(&states[r], "model", e);
-        if (code == AS_OK) {
-            code = declare(user, r, &states[r], e);
-        }
-        if (code == AS_OK) {
-            code = as_planner_save(&planners[r], r, ranks, &states[r], request, e);
+    summary *s = user;
+    const as_plan *plan = &p->plan;
+    int code = rank == 0 ? sum_up_files(plan, s, e) : AS_OK;
+    if (code == AS_OK) {
+        s->out->writer_bytes[rank] = plan->own_bytes;
+        s->out->exchanged_bytes += plan->moved_bytes;
+        s->out->described += (int64_t)(p->declared - p->left_out);
+        s->out->left_out += (int64_t)p->left_out;
+        for (size_t i = 0; i < as_plan_built_count(plan); i++) {
+            const as_built_file *b = as_plan_built(plan, i);
+            s->out->file_tensors[b->file] = (int64_t)b->tensor_count;
         }
     }
+    as_planner_free(p);
+    *p = (as_planner){0};
     return code;
+}
+
+static int simulate(simulator *s, int ranks, const as_save_request *request, as_error *e)
+{
+    as_state_source source = {.get = make_state, .user = s->maker};
+    int code = init_simulator(s, e);
+    for (int r = 0; r < ranks && code == AS_OK; r++) {
+        code = as_planner_save(&s->planners[r], r, ranks, NULL, request, e);
+        s->planners[r].source = &source;
+    }
+    return code == AS_OK ? run(s, e) : code;
 }
 
 int as_simulate_save(int ranks, as_declare declare, void *user, const as_save_request *request,
                      as_simulation *out, as_error *e)
 {
-    *out = (as_simulation){0};
-    as_state *states = calloc((size_t)ranks, sizeof *states);
-    as_planner *planners = calloc((size_t)ranks, sizeof *planners);
-    int code = states && planners ? prepare(states, planners, ranks, declare, user, request, e)
-                                  : as_fail_nomem(e);
-    if (code == AS_OK) {
-        code = as_simulate_planners(planners, ranks, e);
+    *out = (as_simulation){.ranks = ranks};
+    summary sum = {.request = request, .out = out};
+    state_maker maker = {.declare = declare, .user = user, .rank = -1};
+    simulator s = {.ranks = ranks, .maker = &maker, .finished = sum_up_rank, .user = &sum};
+    s.planners = calloc((size_t)ranks, sizeof *s.planners);
+    out->writer_bytes = calloc((size_t)ranks, sizeof *out->writer_bytes);
+    int code = s.planners && out->writer_bytes ? simulate(&s, ranks, request, e) : as_fail_nomem(e);
+    for (int r = 0; s.planners && r < ranks; r++) {
+        as_planner_free(&s.planners[r]);
     }
-    if (code == AS_OK) {
-        code = sum_up(planners, ranks, request, out, e);
-    }
-    for (int r = 0; states && planners && r < ranks; r++) {
-        as_planner_free(&planners[r]);
-        as_state_free(&states[r]);
-    }
-    free(planners);
-    free(states);
+    free(s.planners);
+    out->cost = s.cost;
+    s.cost = NULL;
+    free_simulator(&s);
+    as_state_free(&maker.state);
     if (code != AS_OK) {
         as_simulation_free(out);
     }
@@ -264,5 +376,6 @@ void as_simulation_free(as_simulation *s)
     free(s->file_bytes);
     free(s->file_tensors);
     free(s->writer_bytes);
+    free(s->cost);
     *s = (as_simulation){0};
 }

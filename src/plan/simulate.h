@@ -11,8 +11,17 @@
 #include "plan/request.h"
 #include "plan/state.h"
 
-/* Adds the pieces that `rank` would declare; data pointers NULL. */
+/* Adds the pieces that `rank` would declare; data pointers NULL. Called whenever the plan needs to
+ * look at what the rank declares: states are not kept, of which all ranks together have too many. */
 typedef int (*as_declare)(void *user, int rank, as_state *state, as_error *e);
+
+/* What a plan costs one rank. */
+typedef struct as_plan_cost {
+    int64_t nanoseconds; /* CPU time of all steps; to declare the state is not the plan's */
+    int64_t memory;      /* bytes at the peak, mail and shared rows included, the state not */
+    int64_t messages;    /* to other ranks */
+    int64_t bytes;       /* of them, and of what it shares with all */
+} as_plan_cost;
 
 typedef struct as_simulation {
     int ranks;
@@ -24,6 +33,9 @@ typedef struct as_simulation {
     char **file_names;       /* [shard_count] */
     int64_t *writer_bytes;   /* [ranks]: what each writes */
     int64_t exchanged_bytes; /* what crosses between ranks, over all */
+    int64_t described;       /* pieces that travel, over all ranks */
+    int64_t left_out;        /* empty ones that need not */
+    as_plan_cost *cost;      /* [ranks] */
 } as_simulation;
 
 /* Runs the planners of all ranks, each fresh from as_planner_save or as_planner_load, to the end,
