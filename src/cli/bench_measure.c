@@ -16,6 +16,10 @@ typedef struct as_timing {
     double call; /* seconds of the call */
 } as_timing;
 
+/* A rank may sleep when the last one comes to an agreement, and leave it a millisecond later. Each
+ * further one shortens that to a part. */
+enum { AGREEMENTS = 4 };
+
 /* All ranks leave this at about the same time, and nothing of before is left to be done. */
 static int start(as_bench *b, as_timing *t, as_error *e)
 {
@@ -24,7 +28,9 @@ static int start(as_bench *b, as_timing *t, as_error *e)
         return code;
     }
     as_usage_begin(&t->usage);
-    code = as_world_agree(&b->tool->world, e);
+    for (int i = 0; i < AGREEMENTS && code == AS_OK; i++) {
+        code = as_world_agree(&b->tool->world, e);
+    }
     t->begin = as_seconds();
     return code;
 }

@@ -84,15 +84,14 @@ int as_plain_write(const as_plain *p, as_bench_folder *f, as_world *w, int64_t b
     (void)snprintf(name, sizeof name, "plain.%d", w->rank);
     int64_t pages = as_ceil_div(as_ceil_div(bytes, w->size), AS_PLAIN_ALIGN);
     int64_t share = pages * AS_PLAIN_ALIGN;
-    int code = as_world_agree(w, e);
-    if (code != AS_OK) {
-        return code;
+    if (as_world_agree(w, e) != AS_OK) {
+        return e->code;
     }
     double begin = as_seconds();
     int failed = write_file(p, f->fd, name, share, direct);
     double seconds = as_seconds() - begin;
-    code =
-        settle_result(w, failed, direct, "a plain file cannot be written", share, seconds, out, e);
+    (void)settle_result(w, failed, direct, "a plain file cannot be written", share, seconds, out,
+                        e);
     if (as_sys_table.unlinkat(f->fd, name, 0) < 0 && errno != ENOENT) {
         (void)as_fail(e, AS_SYSTEM, errno, "%s/%s: cannot be removed", f->path, name);
     }

@@ -16,18 +16,18 @@
 
 /* Numbers of statfs(2), linux/magic.h and the file systems' own headers. */
 static const struct {
-    uint32_t number;
     const char *name;
+    uint32_t number;
     bool in_memory;
 } kinds[] = {
-    {0xef53, "ext4", false},       {0x58465342, "xfs", false},
-    {0x9123683e, "btrfs", false},  {0x01021994, "tmpfs", true},
-    {0x858458f6, "ramfs", true},   {0x794c7630, "overlayfs", false},
-    {0x0bd00bd0, "Lustre", false}, {0x47504653, "GPFS", false},
-    {0x6969, "NFS", false},        {0x19830326, "BeeGFS", false},
-    {0x00c36400, "CephFS", false}, {0x65735546, "FUSE", false},
-    {0xf2f52010, "f2fs", false},   {0x2fc12fc1, "ZFS", false},
-    {0xff534d42, "CIFS", false},   {0xca451a4e, "bcachefs", false},
+    {"ext4", 0xef53, false},       {"xfs", 0x58465342, false},
+    {"btrfs", 0x9123683e, false},  {"tmpfs", 0x01021994, true},
+    {"ramfs", 0x858458f6, true},   {"overlayfs", 0x794c7630, false},
+    {"Lustre", 0x0bd00bd0, false}, {"GPFS", 0x47504653, false},
+    {"NFS", 0x6969, false},        {"BeeGFS", 0x19830326, false},
+    {"CephFS", 0x00c36400, false}, {"FUSE", 0x65735546, false},
+    {"f2fs", 0xf2f52010, false},   {"ZFS", 0x2fc12fc1, false},
+    {"CIFS", 0xff534d42, false},   {"bcachefs", 0xca451a4e, false},
 };
 
 int as_file_system_look(int fd, const char *path, as_file_system *out, as_error *e)

@@ -13,8 +13,8 @@
 
 volatile sig_atomic_t as_bench_stopped;
 
-static const double GIB = 1024.0 * 1024.0 * 1024.0;
-static const double GB = 1e9;
+static const double gib = 1024.0 * 1024.0 * 1024.0;
+static const double gb = 1e9;
 
 /* Between two things that are measured. */
 static int step(as_bench *b, as_error *e)
@@ -34,11 +34,11 @@ static void rate(as_bench_layout *l, as_sample *s)
 {
     double *v = s->value;
     double bytes = (double)l->bytes;
-    v[AS_M_SAVE_GIB_S] = bytes / GIB / v[AS_M_SAVE_DURABLE_S];
-    v[AS_M_SAVE_CPU_S_PER_GB] = v[AS_M_SAVE_CPU_S] / (bytes / GB);
+    v[AS_M_SAVE_GIB_S] = bytes / gib / v[AS_M_SAVE_DURABLE_S];
+    v[AS_M_SAVE_CPU_S_PER_GB] = v[AS_M_SAVE_CPU_S] / (bytes / gb);
     v[AS_M_SAVE_WRITTEN_RATIO] = v[AS_M_SAVE_WRITTEN] / bytes;
-    v[AS_M_LOAD_GIB_S] = bytes / GIB / v[AS_M_LOAD_S];
-    v[AS_M_LOAD_CPU_S_PER_GB] = v[AS_M_LOAD_CPU_S] / (bytes / GB);
+    v[AS_M_LOAD_GIB_S] = bytes / gib / v[AS_M_LOAD_S];
+    v[AS_M_LOAD_CPU_S_PER_GB] = v[AS_M_LOAD_CPU_S] / (bytes / gb);
     v[AS_M_LOAD_READ_RATIO] = v[AS_M_LOAD_READ] / bytes;
 }
 
@@ -95,7 +95,7 @@ static void put_plain(as_sample *s, enum as_metric rate, enum as_metric seconds,
                       const as_plain_result *r)
 {
     if (!r->refused) {
-        s->value[rate] = (double)r->bytes / GIB / r->seconds;
+        s->value[rate] = (double)r->bytes / gib / r->seconds;
         s->value[seconds] = r->seconds;
     }
 }

@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 600
+"""allshard bench: its figures follow from its samples, it writes what it says, it refuses what it
+cannot do, and it leaves its folder as it was. No test looks at how fast anything is."""
+
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import time
+import unittest
+
+from tool_support import TOOL, WITH_MPI, Case
+
+SAVE = {"write_gib_s", "durable_s", "blocking_s", "counts_s", "plan_s", "plan_cached", "begin_s",
+        "transfer_s", "copy_s", "checksum_s", "io_s", "sync_s", "wait_s", "commit_s", "clean_s",
+        "cpu_s", "cpu_s_per_gb", "bytes_written", "written_ratio", "bytes_read", "peak_bytes",
+        "bytes_sent", "bytes_shared", "bytes_uncopied"}
+LOAD = {"read_gib_s", "load_s", "cpu_s", "cpu_s_per_gb", "bytes_read", "read_ratio", "peak_bytes",
+        "plan_s", "transfer_s"}
+GIB = 2**30
+
+
+def rate(count, seconds):
+    return count / GIB / seconds
+
+
+class Bench(Case):
+    def bench(self, *arguments, ranks=0):
+        """Runs it in a new folder that must be gone afterwards."""
+        folder = self.dir / "new" / "data"
+        result = self.run_json("bench", folder, *arguments, ranks=ranks)
+        self.assertFalse((self.dir / "new").exists())
+        return result
+
+    def check_metric(self, metric, repeat):
+        samples = metric["samples"]
+        self.assertEqual(len(samples), repeat)
+        known = sorted(x for x in samples if x is not None)
+        if not known:
+            self.assertIsNone(metric["median"])
+            return
+        self.assertAlmostEqual(metric["median"], statistics.median(known))
+        self.assertEqual((metric["min"], metric["max"]), (known[0], known[-1]))
+        if len(known) > 1:
+            low, _, high = statistics.quantiles(known, n=4, method="inclusive")
+            self.assertAlmostEqual(metric["q1"], low)
+            self.assertAlmostEqual(metric["q3"], high)
+
+    def check_layout(self, layout, repeat, baseline):
+        groups = ["save", "load"] + (["plain_direct", "plain_buffered", "plain_read", "ratios"]
+                                     if baseline else [])
+        for group in groups:
+            for metric in layout[group].values():
+                self.check_metric(metric, repeat)
+        for group in ("plain_direct", "plain_buffered", "plain_read", "ratios"):
+            self.assertEqual(group in layout, baseline)
+        self.assertEqual(layout["save"].keys(), SAVE)
+        self.assertLessEqual(LOAD, layout["load"].keys())
+        self.assertEqual(layout["first"]["save"].keys(), SAVE)
+        self.assertEqual(layout["verified_loads"], repeat + 1)
+        size = layout["checkpoint_bytes"]
+        for r in range(repeat):
+            def at(group, key):
+                return layout[group][key]["samples"][r]
+            self.assertGreater(at("save", "durable_s"), 0)
+            self.assertGreaterEqual(at("save", "blocking_s") + 1e-6, at("save", "durable_s"))
+            self.assertAlmostEqual(at("save", "write_gib_s"), rate(size, at("save", "durable_s")))
+            self.assertAlmostEqual(at("load", "read_gib_s"), rate(size, at("load", "load_s")))
+            self.assertAlmostEqual(at("save", "cpu_s_per_gb"),
+                                   at("save", "cpu_s") / (size / 1e9))
+            if baseline:
+                self.check_ratios(layout, r)
+
+    def check_ratios(self, layout, r):
+        plain = [layout[g]["write_gib_s"]["samples"][r] for g in ("plain_direct", "plain_buffered")]
+        if layout["plain_direct_refused"]:
+            self.assertIsNone(plain[0])
+        ours = layout["save"]["write_gib_s"]["samples"][r]
+        self.assertAlmostEqual(layout["ratios"]["write"]["samples"][r],
+                               ours / max(x for x in plain if x is not None))
+        self.assertAlmostEqual(layout["ratios"]["read"]["samples"][r],
+                               layout["load"]["read_gib_s"]["samples"][r] /
+                               layout["plain_read"]["read_gib_s"]["samples"][r])
+
+    def test_figures_follow_from_samples(self):
+        for ranks in (0, 3):
+            result = self.bench("--size", "3MiB", "--repeat", "3", "--baseline", "--layout",
+                                "whole", "--layout=columns", "--layout", "replicated",
+                                "--max-shard-size", "1MB", ranks=ranks)
+            self.assertEqual(result["ranks"], ranks if ranks and WITH_MPI else 1)
+            self.assertEqual((result["hosts"], result["repeat"]), (1, 3))
+            self.assertEqual([x["layout"] for x in result["layouts"]],
+                             ["whole", "columns", "replicated"])
+            # Exactly as asked for, less a part of a row of the embedding.
+            self.assertLess(3 * 2**20 - result["tensor_bytes"], 2 * 128)
+            self.assertGreaterEqual(3 * 2**20, result["tensor_bytes"])
+            for layout in result["layouts"]:
+                self.check_layout(layout, 3, True)
+                self.assertGreater(layout["shards"], 2)
+                self.assertGreater(layout["checkpoint_bytes"], result["tensor_bytes"])
+
+    def test_without_plain_loops(self):
+        result = self.bench("--model", "mlperf:8b", "--scale", "1/8000", "--repeat", "1",
+                            "--layout", "fsdp", "--layout", "flat", "--checksum", "none",
+                            "--align", "4096", "--engine", "posix", ranks=3)
+        # 15 GiB of weights, and six times as much for the optimizer.
+        self.assertAlmostEqual(result["tensor_bytes"] / (7 * 15 * 2**30 / 8000), 1, delta=0.01)
+        self.assertEqual(result["options"]["checksum"], "none")
+        self.assertEqual(result["options"]["align"], 4096)
+        for layout in result["layouts"]:
+            self.check_layout(layout, 1, False)
+
+    def test_bytes_of_a_save(self):
+        """What the kernel counts is what a checkpoint holds: nothing is written twice, and
+        nothing of it is read (blocks of the file system and pages of the program may be, if
+        somebody on the machine drops its caches meanwhile)."""
+        before = self.kernel_counted()
+        (self.dir / "probe").write_bytes(os.urandom(1 << 20))
+        if self.kernel_counted() == before:
+            self.skipTest("the kernel counts no bytes for this file system")
+        for ranks in (0, 3):
+            for engine in ("direct", "posix"):
+                result = self.bench("--size", "48MiB", "--repeat", "2", "--engine", engine,
+                                    "--layout", "whole", "--layout", "replicated", ranks=ranks)
+                for layout in result["layouts"]:
+                    for ratio in layout["save"]["written_ratio"]["samples"]:
+                        self.assertAlmostEqual(ratio, 1, delta=0.005,
+                                               msg=(ranks, engine, layout["layout"]))
+                    self.assertLess(layout["save"]["bytes_read"]["min"],
+                                    layout["checkpoint_bytes"] / 100)
+
+    @staticmethod
+    def kernel_counted():
+        with open("/proc/self/io", encoding="ascii") as file:
+            return int(dict(line.split(": ") for line in file)["write_bytes"])
+
+    def test_tables(self):
+        folder = self.dir / "data"
+        folder.mkdir()
+        text = self.run_tool("bench", folder, "--size", "64KiB", "--repeat", "2", "--baseline",
+                             "--layout", "whole", "--layout", "fsdp").stdout
+        for word in ("GiB/s", "durable", "O_DIRECT", "CPU s/GB", "whole", "fsdp", "equal"):
+            self.assertIn(word, text)
+        self.assertNotIn("\x1b", text)
+        text = self.run_tool("bench", folder, "--size", "64KiB", "--repeat", "1",
+                             "--markdown").stdout
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        self.assertEqual(len(rows), 4 * 3)
+        for i in range(0, len(rows), 3):
+            self.assertEqual(len({line.count("|") for line in rows[i:i + 3]}), 1, rows[i:i + 3])
+        self.assertEqual(list(folder.iterdir()), [])
+
+    def test_leaves_what_was_there(self):
+        folder = self.dir / "data"
+        (folder / "allshard-bench.1").mkdir(parents=True)
+        (folder / "allshard-bench.1" / "mine").write_text("mine")
+        (folder / "model.safetensors").write_text("mine, too")
+        self.run_json("bench", folder, "--size", "64KiB", "--repeat", "1", ranks=2)
+        self.assertEqual(sorted(p.name for p in folder.rglob("*")),
+                         ["allshard-bench.1", "mine", "model.safetensors"])
+        self.run_json("bench", folder, "--size", "64KiB", "--repeat", "1", "--baseline", "--keep",
+                      "--layout", "whole", "--layout", "flat", ranks=2)
+        kept = folder / "allshard-bench.2"
+        self.assertEqual(sorted(p.name for p in kept.iterdir()), ["1.whole", "2.flat"])
+        for one in kept.iterdir():
+            self.run_tool("verify", one)
+        self.run_tool("diff", kept / "1.whole", kept / "2.flat")
+        self.assertEqual((folder / "model.safetensors").read_text(), "mine, too")
+
+    def test_trace(self):
+        trace = self.dir / "trace.json"
+        self.bench("--size", "64KiB", "--repeat", "1", "--trace", trace, ranks=3)
+        events = json.loads(trace.read_text())
+        events = events["traceEvents"] if isinstance(events, dict) else events
+        self.assertEqual({x["pid"] for x in events}, {0, 1, 2} if WITH_MPI else {0})
+
+    def test_a_signal_ends_it(self):
+        folder = self.dir / "data"
+        folder.mkdir()
+        with subprocess.Popen([TOOL, "bench", folder, "--size", "1MiB", "--repeat", "1000"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            until = time.monotonic() + 60
+            while not any(folder.glob("*/*/model.safetensors")) and time.monotonic() < until:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, told = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 3)
+        self.assertIn("stopped by a signal", told)
+        self.assertEqual(list(folder.iterdir()), [])
+
+    def test_refuses(self):
+        folder = self.dir / "data"
+        for text, arguments in (
+                ("--size is", ["--size", "much"]),
+                ("too small", ["--size", "1000"]),
+                ("exclude each other", ["--size", "1MiB", "--model", "gpt2"]),
+                ("exclude each other", ["--json", "--markdown"]),
+                ("there is no model", ["--model", "gpt9"]),
+                ("--scale is 3", ["--model", "mlperf:8b", "--scale", "3"]),
+                ("--scale goes with", ["--size", "1MiB", "--scale", "1/2"]),
+                ("--repeat is 0", ["--repeat", "0"]),
+                ("--engine is", ["--engine", "fast"]),
+                ("--align is", ["--align", "3000"]),
+                ("--checksum is", ["--checksum", "md5"]),
+                ("--writers-per-node is", ["--writers-per-node", "0"]),
+                ("--creators is", ["--creators", "-1"]),
+                ("--stripe-size is", ["--stripe-size", "1000"]),
+                ("--block-size is", ["--block-size", "63"]),
+                ("--max-shard-size", ["--max-shard-size", "x"]),
+                ("layout", ["--layout", "whole", "--layout", "diagonal"])):
+            with self.subTest(arguments):
+                done = self.run_tool("bench", folder, *arguments, ranks=2, status=2)
+                self.assertIn(text.split()[0], done.stderr)
+                self.assertIn(text.split()[-1], done.stderr)
+        self.refuse(2, "one DIR", "bench")
+        self.assertFalse(folder.exists())
+        folder.write_text("a file")
+        self.refuse(3, str(folder), "bench", folder, "--size", "64KiB", ranks=2)
+
+    def test_refuses_what_has_no_room(self):
+        folder = self.dir / "new" / "data"
+        disk = os.statvfs(self.dir)
+        free = disk.f_bavail * disk.f_frsize
+        self.refuse(3, "on disk, but", "bench", folder, "--size", str(free * 2), ranks=2)
+        self.assertFalse((self.dir / "new").exists())
+        with open("/proc/meminfo", encoding="ascii") as file:
+            memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file}
+        size = math.ceil(memory["MemAvailable"] * 1.2)
+        if size * 1.1 > free:
+            self.skipTest("there is less disk than memory")
+        self.refuse(3, "of memory, but", "bench", folder, "--size", str(size), ranks=2)
+        self.assertFalse((self.dir / "new").exists())
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
