@@ -114,6 +114,16 @@ class Bench(Case):
         for layout in result["layouts"]:
             self.check_layout(layout, 1, False)
 
+    def test_casts(self):
+        for arguments, memory in ((["--size", "1MiB", "--dtype", "F32=BF16"], 2),
+                                  (["--size", "1MiB", "--dtype", "f64=f8_e4m3"], 8),
+                                  (["--size", "1MiB", "--dtype", "BF16=F32"], 0.5),
+                                  (["--size", "1MiB", "--dtype", "F16=F8_E5M2"], 2)):
+            result = self.bench(*arguments, "--repeat", "1", "--layout", "columns", ranks=2)
+            self.assertEqual(result["memory_bytes"], result["tensor_bytes"] * memory)
+            self.assertEqual(len(result["casts"]), 1)
+            self.check_layout(result["layouts"][0], 1, False)
+
     def test_bytes_of_a_save(self):
         """What the kernel counts is what a checkpoint holds: nothing is written twice, and
         nothing of it is read (blocks of the file system and pages of the program may be, if
@@ -202,6 +212,7 @@ class Bench(Case):
                 ("there is no model", ["--model", "gpt9"]),
                 ("--scale is 3", ["--model", "mlperf:8b", "--scale", "3"]),
                 ("--scale goes with", ["--size", "1MiB", "--scale", "1/2"]),
+                ("--dtype is", ["--dtype", "F32"]),
                 ("--repeat is 0", ["--repeat", "0"]),
                 ("--engine is", ["--engine", "fast"]),
                 ("--align is", ["--align", "3000"]),

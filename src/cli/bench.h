@@ -15,6 +15,7 @@
 #include "cli/bench_plain.h"
 #include "cli/bench_room.h"
 #include "cli/bench_samples.h"
+#include "cli/casts.h"
 #include "cli/command.h"
 #include "cli/layout.h"
 #include "cli/spread.h"
@@ -45,8 +46,8 @@ typedef struct as_bench {
     const char *model; /* "gpt2", "2GiB" */
     const as_workload *workload;
     as_tensors tensors;
-    int *stored; /* heap: per tensor the dtype in the file, 0: as in memory; NULL: all */
-    int64_t stored_bytes;
+    as_casts casts;
+    int64_t stored_bytes; /* of the tensors in the files */
 
     allshard_save_options save;
     int64_t memory;

@@ -130,6 +130,8 @@ int as_bench_json(const as_bench *b, as_error *e)
     put(&object, "model", text(b->model));
     put(&object, "tensors", json_integer((json_int_t)as_tensors_count(&b->tensors)));
     put(&object, "tensor_bytes", json_integer(b->stored_bytes));
+    put(&object, "memory_bytes", json_integer(b->tensors.bytes));
+    put(&object, "casts", as_casts_json(&b->casts, &b->tensors));
     put(&object, "ranks", json_integer(b->tool->world.size));
     put(&object, "hosts", json_integer(b->hosts));
     put(&object, "repeat", json_integer((json_int_t)b->repeat));

@@ -210,7 +210,7 @@ static int run_layout(as_bench *b, size_t number, as_error *e)
     as_bench_layout *l = &b->layouts[number];
     as_bench_state state = {.tensors = &b->tensors,
                             .layout = &l->layout,
-                            .stored = b->stored,
+                            .casts = &b->casts,
                             .rank = b->tool->world.rank};
     char name[256];
     (void)snprintf(name, sizeof name, "%zu.%.200s", number + 1, l->name);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/bench_state.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,20 +23,26 @@ int64_t as_bench_state_bytes(const as_tensors *t, const as_layout *l, int rank)
     return bytes;
 }
 
-/* Makes of random bits values that the type in the file can hold, so that they come back as they
- * were: there and back in steps of a buffer. */
+/* Makes of random bits elements that come back from the type in the file as they were. Where that
+ * type is the smaller one its bits are to be the random ones: random numbers of a type of larger
+ * range would nearly all be infinite or zero in it. */
 static void round_to(int dtype, int stored, unsigned char *bytes, int64_t count)
 {
     enum { STEP = 1024 };
     unsigned char there[STEP * sizeof(double)];
     unsigned char back[STEP * sizeof(double)];
-    int64_t size = as_dtype_bits(dtype) / 8;
+    size_t size = (size_t)as_dtype_bits(dtype) / 8;
+    bool smaller = as_dtype_bits(stored) < as_dtype_bits(dtype);
     while (count > 0) {
         int64_t n = count < STEP ? count : STEP;
+        if (smaller) {
+            as_cast(stored, dtype, bytes, back, n);
+            memcpy(bytes, back, (size_t)n * size);
+        }
         as_cast(dtype, stored, bytes, there, n);
         as_cast(stored, dtype, there, back, n);
-        memcpy(bytes, back, (size_t)(n * size));
-        bytes += n * size;
+        memcpy(bytes, back, (size_t)n * size);
+        bytes += (size_t)n * size;
         count -= n;
     }
 }
@@ -49,7 +56,7 @@ static int make_piece(as_bench_state *s, size_t i, const as_layout_piece *piece,
                       as_error *e)
 {
     const as_tensor_row *row = as_tensors_row(s->tensors, i);
-    int stored = s->stored ? s->stored[i] : 0;
+    int stored = s->casts->to[row->dtype];
     if (piece->bytes > 0) {
         if (posix_memalign(&s->memory[i], align, (size_t)piece->bytes) != 0) {
             s->memory[i] = NULL;

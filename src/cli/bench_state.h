@@ -11,6 +11,7 @@
 #include <allshard.h>
 
 #include "base/error.h"
+#include "cli/casts.h"
 #include "cli/layout.h"
 #include "cli/tensors.h"
 #include "cli/world.h"
@@ -18,8 +19,7 @@
 typedef struct as_bench_state {
     const as_tensors *tensors;
     const as_layout *layout;
-    const int
-        *stored; /* per tensor, the dtype in the file; 0: as in memory. NULL: all as in memory */
+    const as_casts *casts;
     int rank;
     allshard_state *state;
     void **memory;  /* per tensor; NULL: no piece, or an empty one */
@@ -31,7 +31,7 @@ int64_t as_bench_state_bytes(const as_tensors *t, const as_layout *l, int rank);
 
 /* Declares the pieces of this rank, each at a multiple of `align` bytes (a power of two; 64 at
  * least, as allocators of tensors do), fills them and takes their hashes. `s` has tensors, layout,
- * stored and rank set, else zeros. Local; the codes of allshard_state_tensor, AS_NOMEM. To be freed
+ * casts and rank set, else zeros. Local; the codes of allshard_state_tensor, AS_NOMEM. To be freed
  * also after a failure. */
 int as_bench_state_make(as_bench_state *s, allshard *context, int64_t align, as_error *e);
 

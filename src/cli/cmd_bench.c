@@ -18,6 +18,7 @@ static struct {
     const char *size;
     const char *scale;
     as_arg_list layouts;
+    as_arg_list dtypes;
     as_save_arguments save;
     const char *repeat;
     const char *trace;
@@ -48,6 +49,12 @@ static const as_arg_option table[] = {
              "May be given several times; default whole, for a\n"
              "workload its own",
      .list = &options.layouts},
+    {.name = "dtype",
+     .value = "FROM=TO",
+     .help = "save tensors of type FROM as TO, such as F32=BF16; may\n"
+             "be given several times. A model of a --size is in the\n"
+             "first FROM, else in BF16",
+     .list = &options.dtypes},
     {.name = "repeat",
      .value = "N",
      .help = "repetitions, after a first save and load that do not\n"
@@ -100,8 +107,10 @@ static struct {
     int64_t repeat;
     int64_t size;
     int64_t scale;
+    as_casts casts;
+    int dtype; /* of a model of a size */
     const as_workload *workload;
-} values = {.save = {.size = sizeof(allshard_save_options)}};
+} values = {.save = {.size = sizeof(allshard_save_options)}, .dtype = AS_BF16};
 
 static int read_scale(as_error *e)
 {
@@ -138,6 +147,15 @@ static int check(const as_arg_result *args, as_error *e)
     code = code == AS_OK
                ? as_args_number(options.repeat, "--repeat", 1, MOST_REPEAT, &values.repeat, e)
                : code;
+    code = code == AS_OK ? as_casts_read(&values.casts, &options.dtypes, e) : code;
+    if (code == AS_OK && options.dtypes.count > 0) {
+        as_casts first = {0};
+        as_arg_list one = {.items = options.dtypes.items, .count = 1};
+        code = as_casts_read(&first, &one, e);
+        for (int from = 1; from < AS_DTYPE_END; from++) {
+            values.dtype = first.to[from] ? from : values.dtype;
+        }
+    }
     if (code == AS_OK && !options.model) {
         code =
             as_args_memory(options.size ? options.size : default_size, "--size", &values.size, e);
@@ -159,7 +177,7 @@ static int make_model(as_bench *b, as_error *e)
         return as_models_make(options.model, 0, &b->tensors, e);
     }
     b->model = options.size ? options.size : default_size;
-    return as_sized_make(values.size, AS_BF16, &b->tensors, e);
+    return as_sized_make(values.size, values.dtype, &b->tensors, e);
 }
 
 static int make_layouts(as_bench *b, as_error *e)
@@ -205,9 +223,9 @@ static void free_all(as_bench *b)
         free(b->layouts[i].samples);
     }
     free(b->layouts);
-    free(b->stored);
     as_tensors_free(&b->tensors);
     as_arg_list_free(&options.layouts);
+    as_arg_list_free(&options.dtypes);
 }
 
 /* --------------------------------------------------------------------- command */
@@ -235,6 +253,7 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
         .directory = args->operands[0],
         .tensors = AS_TENSORS_INIT,
         .save = values.save,
+        .casts = values.casts,
         .memory = values.memory,
         .repeat = (size_t)values.repeat,
         .baseline = options.baseline,
@@ -244,10 +263,10 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
     };
     int code = as_tool_usage(tool, make_layouts(&b, e));
     code = code == AS_OK ? as_tool_usage(tool, make_model(&b, e)) : code;
+    code = code == AS_OK ? as_casts_bytes(&b.casts, &b.tensors, &b.stored_bytes, e) : code;
     if (code == AS_OK) {
         (void)fit_layouts(&b, e);
     }
-    b.stored_bytes = b.tensors.bytes;
     code = as_world_agree(&tool->world, e);
     if (code == AS_OK) {
         watch_signals(true);
