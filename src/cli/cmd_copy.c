@@ -13,31 +13,26 @@
 #include "cli/command.h"
 #include "cli/companions.h"
 #include "cli/layout.h"
+#include "cli/options.h"
 #include "cli/read_checkpoint.h"
 #include "cli/spread.h"
 #include "commit/view.h"
 #include "format/checkpoint.h"
 
 static struct {
-    const char *max_shard_size;
+    as_save_arguments save;
     const char *pattern;
     const char *source_pattern;
     const char *layout;
     as_arg_list metadata;
     as_arg_list dtypes;
     const char *mode;
-    const char *block_size;
-    const char *memory;
+    const char *trace;
     bool weights_only;
     bool json;
 } options = {.layout = "whole"};
 
 static const as_arg_option table[] = {
-    {.name = "max-shard-size",
-     .value = "SIZE",
-     .help = "largest shard: 5GB (default), 500MB, 10KB, or bytes;\n"
-             "decimal units, read as huggingface_hub reads them",
-     .text = &options.max_shard_size},
     {.name = "layout",
      .value = "L",
      .help = "how the ranks hold the model meanwhile: whole (default),\n"
@@ -72,15 +67,12 @@ static const as_arg_option table[] = {
     {.name = "weights-only",
      .help = "leave config, tokenizer and other small files behind",
      .flag = &options.weights_only},
-    {.name = "block-size",
-     .value = "SIZE",
-     .help = "unit of reading and writing; default 4MiB",
-     .text = &options.block_size},
-    {.name = "memory",
-     .value = "SIZE",
-     .help = "transfer buffers of each rank, beside the tensors that\n"
-             "it holds; default 64MiB",
-     .text = &options.memory},
+    AS_SAVE_ROWS(options.save),
+    {.name = "trace",
+     .value = "FILE",
+     .help = "what every rank did when, in Chrome's trace format:\n"
+             "look at it at ui.perfetto.dev",
+     .text = &options.trace},
     {.name = "json", .help = "print one JSON object", .flag = &options.json},
     {.name = NULL},
 };
@@ -109,7 +101,7 @@ static const as_arg_command arguments = {
 /* Values of options, read. */
 static struct {
     int mode;
-    int64_t block_size;
+    allshard_save_options save;
     int64_t memory;
     as_casts casts;
 } values;
@@ -117,7 +109,7 @@ static struct {
 static int check(const as_arg_result *args, as_error *e)
 {
     (void)args;
-    int code = as_save_options_check(options.max_shard_size, options.pattern, e);
+    int code = as_save_options_check(options.save.max_shard_size, options.pattern, e);
     if (code == AS_OK && options.source_pattern) {
         code = as_pattern_check(options.source_pattern, e);
     }
@@ -126,8 +118,8 @@ static int check(const as_arg_result *args, as_error *e)
     if (code == AS_OK && options.mode) {
         code = as_args_mode(options.mode, &values.mode, e);
     }
-    code = code == AS_OK ? as_block_size_read(options.block_size, &values.block_size, e) : code;
-    return code == AS_OK ? as_memory_read(options.memory, &values.memory, e) : code;
+    return code == AS_OK ? as_save_arguments_read(&options.save, &values.save, &values.memory, e)
+                         : code;
 }
 
 /* -------------------------------------------------------------- SRC is not DST */
@@ -211,7 +203,7 @@ static int find_pattern(const as_contents *c, char **out, as_error *e)
 static int read_source(as_copy *c, as_tool *tool, as_error *e)
 {
     const char *pattern = options.pattern ? options.pattern : AS_DEFAULT_PATTERN;
-    int code = as_spread_open(&c->spread, tool, pattern, values.memory, e);
+    int code = as_spread_open(&c->spread, tool, pattern, values.memory, options.trace, e);
     code =
         code == AS_OK ? as_spread_declare(&c->spread, &c->contents.tensors, &c->layout, e) : code;
     char *found = NULL;
@@ -227,7 +219,8 @@ static int read_source(as_copy *c, as_tool *tool, as_error *e)
         .size = sizeof load,
         .pattern = options.source_pattern ? options.source_pattern : found,
         .allow_unexpected = 1, /* what the index does not name was told already */
-        .block_bytes = values.block_size,
+        .block_bytes = values.save.block_bytes,
+        .engine = values.save.engine,
     };
     double begin = as_seconds();
     as_progress_begin(&c->spread.progress, &tool->out, "reading");
@@ -252,6 +245,16 @@ static int apply_casts(as_copy *c, as_tool *tool, as_error *e)
                               &c->contents.tensors, &c->layout, &values.casts, e);
 }
 
+/* Before the statistics of the save are gone, which a trace does not change. */
+static int write_trace(const as_copy *c, as_error *e)
+{
+    if (!options.trace) {
+        return e->code;
+    }
+    int code = allshard_trace_write(c->spread.context, options.trace);
+    return code == AS_OK ? e->code : as_spread_error(&c->spread, code, e);
+}
+
 static int write_target(as_copy *c, as_tool *tool, as_error *e)
 {
     if (values.casts.any) {
@@ -270,19 +273,19 @@ static int write_target(as_copy *c, as_tool *tool, as_error *e)
     if (code != AS_OK) {
         return code;
     }
-    allshard_save_options save = {
-        .size = sizeof save,
-        .max_shard_size = options.max_shard_size,
-        .pattern = options.pattern,
-        .mode = values.mode,
-        .block_bytes = values.block_size,
-    };
+    allshard_save_options save = values.save;
+    save.size = sizeof save;
+    save.pattern = options.pattern;
+    save.mode = values.mode;
     double begin = as_seconds();
     as_progress_begin(&c->spread.progress, &tool->out, "writing");
     code = allshard_save(c->spread.state, c->target, &save);
     as_progress_end(&c->spread.progress);
     c->writing = as_seconds() - begin;
-    return code == AS_OK ? AS_OK : as_spread_error(&c->spread, code, e);
+    if (code != AS_OK) {
+        (void)as_spread_error(&c->spread, code, e);
+    }
+    return code == AS_OK || code == AS_PENDING ? write_trace(c, e) : code;
 }
 
 /* How many shards the index of the new checkpoint names; 0 if it cannot be read any more. */
@@ -303,6 +306,19 @@ static size_t count_shards(const char *target)
     return count;
 }
 
+/* What did the work, and where the main process's time went. */
+static void set_stats(const as_copy *c, as_tool *tool)
+{
+    allshard_stats s = {.size = sizeof s};
+    if (allshard_get_stats(c->spread.context, tool->world.rank, &s) == ALLSHARD_OK) {
+        as_tool_set(tool, "engine", as_json_text(s.engine, strlen(s.engine)));
+        as_tool_set(tool, "engine_reason", as_json_text(s.engine_reason, strlen(s.engine_reason)));
+        as_tool_set(tool, "plan_seconds", json_real(s.plan_s));
+        as_tool_set(tool, "transfer_seconds", json_real(s.transfer_s));
+        as_tool_set(tool, "durable_seconds", json_real(s.durable_s));
+    }
+}
+
 static void tell(const as_copy *c, as_tool *tool)
 {
     const as_tensors *t = &c->contents.tensors;
@@ -319,6 +335,7 @@ static void tell(const as_copy *c, as_tool *tool)
         as_tool_set(tool, "ranks", json_integer(tool->world.size));
         as_tool_set(tool, "read_seconds", json_real(c->reading));
         as_tool_set(tool, "write_seconds", json_real(c->writing));
+        set_stats(c, tool);
         return;
     }
     as_print(&tool->out,

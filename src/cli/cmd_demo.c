@@ -159,7 +159,7 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
     }
     code = as_world_agree(&tool->world, e);
     const char *pattern = options.pattern ? options.pattern : AS_DEFAULT_PATTERN;
-    code = code == AS_OK ? as_spread_open(&spread, tool, pattern, 0, e) : code;
+    code = code == AS_OK ? as_spread_open(&spread, tool, pattern, 0, false, e) : code;
     code = code == AS_OK ? as_spread_declare(&spread, &tensors, &layout, e) : code;
     if (code == AS_OK) {
         fill(&spread, &tensors, &layout);

@@ -70,7 +70,8 @@ int as_spread_start(as_spread *s, as_tool *tool, const allshard_options *options
                                    "the library could not be started: %s", as_code_text(code));
 }
 
-int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t memory, as_error *e)
+int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t memory, bool trace,
+                   as_error *e)
 {
     allshard_options options = {
         .size = sizeof options,
@@ -79,6 +80,7 @@ int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t mem
         .progress = as_progress_update,
         .progress_user = &s->progress,
         .memory = memory,
+        .trace = trace,
     };
     int code = as_spread_start(s, tool, &options, e);
     if (code != AS_OK) {

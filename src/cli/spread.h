@@ -27,9 +27,10 @@ typedef struct as_spread {
     size_t count;  /* of tensors */
 } as_spread;
 
-/* Opens a context on all ranks, with an empty state. `memory` as in allshard_options. `pattern`
+/* Opens a context on all ranks, with an empty state. `memory` and `trace` as in allshard_options. `pattern`
  * tells the part's name: "model" for "model{suffix}.safetensors". Collective. */
-int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t memory, as_error *e);
+int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t memory, bool trace,
+                   as_error *e);
 
 /* Opens a context alone, as the options say. Collective. */
 int as_spread_start(as_spread *s, as_tool *tool, const allshard_options *options, as_error *e);
