@@ -145,17 +145,17 @@ static void test_table(void **state)
     (void)state;
     static const struct {
         uint32_t magic;
-        const char *name;
         bool direct;
+        const char *name;
         int64_t align;
     } rows[] = {
-        {0xEF53, "ext4", true, 512},        {0x58465342, "xfs", true, 512},
-        {0x9123683E, "btrfs", false, 0},    {0x01021994, "tmpfs", false, 0},
-        {0x6969, "nfs", false, 0},          {0x0BD00BD0, "lustre", true, 4 << 20},
-        {0x47504653, "gpfs", false, 0},     {0x19830326, "beegfs", false, 0},
-        {0x794C7630, "overlay", true, 512}, {0x65735546, "fuse", false, 0},
-        {0x2FC12FC1, "zfs", false, 0},      {0xFF534D42, "cifs", false, 0},
-        {12345, "unknown", true, 512},
+        {0xEF53, true, "ext4", 512},        {0x58465342, true, "xfs", 512},
+        {0x9123683E, false, "btrfs", 0},    {0x01021994, false, "tmpfs", 0},
+        {0x6969, false, "nfs", 0},          {0x0BD00BD0, true, "lustre", 4 << 20},
+        {0x47504653, false, "gpfs", 0},     {0x19830326, false, "beegfs", 0},
+        {0x794C7630, true, "overlay", 512}, {0x65735546, false, "fuse", 0},
+        {0x2FC12FC1, false, "zfs", 0},      {0xFF534D42, false, "cifs", 0},
+        {12345, true, "unknown", 512},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         play(rows[i].magic);

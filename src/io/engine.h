@@ -24,11 +24,11 @@ enum as_io_kind { AS_IO_READ, AS_IO_WRITE, AS_IO_SYNC };
 
 typedef struct as_io {
     enum as_io_kind kind;
+    int code; /* out: AS_OK or what went wrong; its text is in the error of `reap` */
     as_io_file *file;
     char *bytes;   /* not written to by a write; stays put until the operation is done */
     int64_t count; /* ≤ 1 GiB */
     int64_t offset;
-    int code;            /* out: AS_OK or what went wrong; its text is in the error of `reap` */
     int64_t nanoseconds; /* out: from submit to its end */
     void *owner;         /* the caller's */
     struct as_io *next;  /* the engine's */
