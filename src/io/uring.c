@@ -18,7 +18,8 @@
 #include "io/workers.h"
 
 enum {
-    DEFAULT_DEPTH = 8,
+    /* As fast as 8 on a local disk, for writes and reads, with half the memory under way. */
+    DEFAULT_DEPTH = 4,
     DEPTH_MOST = 1024,
     /* The kernel takes at most 1 GiB as one registered buffer. */
     ARENA_PART = 1 << 30,
