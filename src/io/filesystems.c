@@ -45,8 +45,8 @@ static const as_file_system table[] = {
     {0xFF534D42, "cifs", false, 0, "the cache keeps many requests under way"},
     {0xFE534D42, "smb2", false, 0, "the cache keeps many requests under way"},
     {0x01021997, "9p", false, 0, "whether O_DIRECT reaches the disk is the host's affair"},
-    /* Takes O_DIRECT or not as its program likes: a trial shows that it is accepted, and not that
-     * bytes that are aligned tomorrow are. virtiofs counts as FUSE as well. */
+    /* Its program takes O_DIRECT as it likes: a trial shows that one call was accepted, and neither
+     * that others are nor that anything is gained. virtiofs counts as FUSE as well. */
     {0x65735546, "fuse", false, 0, "a trial says little about a program's file system"},
 };
 
