@@ -272,7 +272,7 @@ static const char *shift_data(const char *bytes, size_t size, size_t begin, size
 /* One storage, saved as two types, is two tensors; of one type it is one. */
 static void check_ties(allshard *as, uint64_t storage)
 {
-    static float memory[6];
+    static float memory[6] = {0};
     static const int32_t stored[3][2] = {
         {ALLSHARD_BF16, ALLSHARD_F16}, {ALLSHARD_BF16, 0}, {ALLSHARD_BF16, ALLSHARD_BF16}};
     for (int i = 0; i < 3; i++) {
@@ -303,7 +303,7 @@ static void check_ties(allshard *as, uint64_t storage)
 static void check_mismatch(allshard *as, const char *source)
 {
     allshard_state *s = NULL;
-    static float memory[61 * 47];
+    static float memory[61 * 47] = {0};
     GOOD(as, allshard_state_create(&s, as, "model"));
     allshard_tensor t = {.size = sizeof t,
                          .name = "e.master",
@@ -353,7 +353,8 @@ int main(int argc, char **argv)
         if (world_rank() == 0) {
             size_t other_size;
             char *other = read_file(target, &other_size);
-            CHECK_TEXT(other_size == size && memcmp(other, bytes, size) == 0, "layout %d", layout);
+            CHECK_TEXT(bytes && other_size == size && memcmp(other, bytes, size) == 0, "layout %d",
+                       layout);
             free(other);
         }
         run(as, world_rank(), world_size(), (enum layout)layout, NULL, target, 64);

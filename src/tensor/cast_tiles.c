@@ -29,7 +29,7 @@ typedef struct movement {
     bool packed; /* else in a window */
 } movement;
 
-static movement begin(const as_geometry *g, int64_t low, int64_t high, bool packed)
+static movement movement_of(const as_geometry *g, int64_t low, int64_t high, bool packed)
 {
     movement m = {.elements = *g,
                   .geometry = g,
@@ -104,12 +104,12 @@ static void parts_out(const movement *m, const char *memory, char *out)
 
 /* An element of which a part has come in. */
 typedef struct seam {
-    char *memory;
+    const char *memory;
     unsigned have; /* bit i: byte i. Of pieces that share memory the same byte may come twice */
     char bytes[WIDEST];
 } seam;
 
-static int find_seam(const movement *m, char *memory, seam **out, as_error *e)
+static int find_seam(const movement *m, const char *memory, seam **out, as_error *e)
 {
     as_buffer *list = m->geometry->seams;
     seam *all = (seam *)(void *)list->data;
@@ -142,7 +142,8 @@ static int parts_in(const movement *m, char *memory, const char *in, as_error *e
         s->have |= (1U << p->end) - (1U << p->begin);
         if (s->have == (1U << m->file_size) - 1) {
             as_buffer *list = m->geometry->seams;
-            as_cast(m->geometry->file_dtype, m->geometry->memory_dtype, s->bytes, s->memory, 1);
+            as_cast(m->geometry->file_dtype, m->geometry->memory_dtype, s->bytes,
+                    memory + p->memory, 1);
             *s = ((seam *)(void *)(list->data + list->size))[-1];
             list->size -= sizeof *s;
         }
@@ -188,13 +189,13 @@ static void runs_out(const movement *m, const runs *r, const char *memory, char 
             continue;
         }
         char gathered[BATCH * WIDEST];
-        char cast[BATCH * WIDEST];
         int64_t file_run = r->length * m->file_size;
         int64_t memory_run = r->length * m->memory_size;
         as_tile_copy(gathered, memory_run, x, r->memory_step, memory_run, n);
         if (r->file_step == file_run) {
             as_cast(from, to, gathered, y, n * r->length);
         } else {
+            char cast[BATCH * WIDEST];
             as_cast(from, to, gathered, cast, n * r->length);
             as_tile_copy(y, r->file_step, cast, file_run, file_run, n);
         }
@@ -214,13 +215,13 @@ static void runs_in(const movement *m, const runs *r, char *memory, const char *
             as_cast(from, to, x, y, r->length);
             continue;
         }
-        char gathered[BATCH * WIDEST];
         char cast[BATCH * WIDEST];
         int64_t file_run = r->length * m->file_size;
         int64_t memory_run = r->length * m->memory_size;
         if (r->file_step == file_run) {
             as_cast(from, to, x, cast, n * r->length);
         } else {
+            char gathered[BATCH * WIDEST];
             as_tile_copy(gathered, file_run, x, r->file_step, file_run, n);
             as_cast(from, to, gathered, cast, n * r->length);
         }
@@ -265,27 +266,27 @@ static int move_in(const movement *m, char *memory, const char *in, as_error *e)
 
 void as_cast_pack(const as_geometry *g, const char *memory, int64_t low, int64_t high, char *packed)
 {
-    movement m = begin(g, low, high, true);
+    movement m = movement_of(g, low, high, true);
     move_out(&m, memory, packed);
 }
 
 void as_cast_to_window(const as_geometry *g, const char *memory, int64_t low, int64_t high,
                        char *window)
 {
-    movement m = begin(g, low, high, false);
+    movement m = movement_of(g, low, high, false);
     move_out(&m, memory, window);
 }
 
 int as_cast_unpack(const as_geometry *g, char *memory, int64_t low, int64_t high,
                    const char *packed, as_error *e)
 {
-    movement m = begin(g, low, high, true);
+    movement m = movement_of(g, low, high, true);
     return move_in(&m, memory, packed, e);
 }
 
 int as_cast_from_window(const as_geometry *g, char *memory, int64_t low, int64_t high,
                         const char *window, as_error *e)
 {
-    movement m = begin(g, low, high, false);
+    movement m = movement_of(g, low, high, false);
     return move_in(&m, memory, window, e);
 }
