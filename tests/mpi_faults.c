@@ -3,6 +3,7 @@
  * way: all ranks return, with one error; the old checkpoint is whole, staging is gone, and the
  * next save or load is good. (ALLSHARD_NO_MPI: also as one process.)
  */
+/* unshared: 4 */
 /* ranks: 1 2 4 */
 /* timeout: 240 */
 #include <errno.h>

@@ -3,6 +3,7 @@
  * text, nothing changes on disk, and the context goes on working. (ALLSHARD_NO_MPI: also as one
  * process.)
  */
+/* unshared: 3 */
 /* ranks: 1 2 3 4 */
 /* timeout: 180 */
 #include <errno.h>

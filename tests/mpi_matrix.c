@@ -4,6 +4,7 @@
  * four buffers make seams, exchanges and full pools of every save. Left out are three in four of
  * the loads that have to do with tiles and, with ALLSHARD_SANITIZE=1, all loads but a sample.
  */
+/* unshared: 4 */
 /* ranks: 4 8 */
 /* timeout: 300 */
 #include <dirent.h>

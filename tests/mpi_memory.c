@@ -4,6 +4,7 @@
  * peak be set back the test is stricter: the declared memory has been touched before, and does not
  * count. Sanitizers use memory of their own: skipped there, and without 3 GiB of disk.
  */
+/* unshared: 4 */
 /* ranks: 4 */
 /* timeout: 400 */
 #include <stdio.h>

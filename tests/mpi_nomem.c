@@ -2,6 +2,7 @@
  * Memory that cannot be had on one rank, at one allocation of the library after the other: all
  * ranks return, with one error, the old checkpoint is whole, and the next save and load are good.
  */
+/* unshared: 3 */
 /* ranks: 1 3 */
 /* timeout: 240 */
 #include <errno.h>

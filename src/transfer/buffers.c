@@ -7,9 +7,9 @@
 
 enum {
     FEWEST_BUFFERS = 4,
-    FEWEST_SLOTS = 8,
+    FEWEST_SLOTS = 4,
     MOST_SLOTS = 64,
-    FLIGHT = 32 << 20,  /* bytes that keep any storage busy from one rank */
+    FLIGHT = 24 << 20,  /* bytes that keep any storage busy from one rank */
     BUFFERS_OF_SLOT = 4 /* window, packed answers, and as much for those that ask */
 };
 
@@ -38,6 +38,29 @@ int as_transfer_arena(as_arena **arena, int64_t *largest, as_comm *c, int64_t me
     int code = as_arena_open(arena, c, as_transfer_arena_bytes(memory, block_bytes), e);
     if (code == AS_OK) {
         *largest = block_bytes;
+    }
+    return code;
+}
+
+int as_transfer_with_arena(const as_transfer *t, int (*run)(const as_transfer *t, as_error *e),
+                           as_error *e)
+{
+    as_transfer with = *t;
+    int64_t largest = 0;
+    int code = AS_OK;
+    if (!t->arena) {
+        code =
+            as_transfer_arena(&with.arena, &largest, t->comm, t->memory, t->plan->block_bytes, e);
+    } else if (as_arena_abandoned(t->arena)) {
+        /* On all ranks or on some: MPI is of no more use either way. */
+        return as_fail(e, AS_MPI, 0,
+                       "MPI failed in an earlier call: this context can only be closed");
+    }
+    if (code == AS_OK) {
+        code = run(&with, e);
+    }
+    if (!t->arena) {
+        as_arena_close(with.arena);
     }
     return code;
 }

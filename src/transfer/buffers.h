@@ -18,6 +18,10 @@ size_t as_transfer_arena_bytes(int64_t memory, int64_t block_bytes);
 int as_transfer_arena(as_arena **arena, int64_t *largest, as_comm *c, int64_t memory,
                       int64_t block_bytes, as_error *e);
 
+/* Calls `run` with t->arena, or with one made for this call. */
+int as_transfer_with_arena(const as_transfer *t, int (*run)(const as_transfer *t, as_error *e),
+                           as_error *e);
+
 /* Blocks of that size that one rank has in its hands at a time, at the most. */
 int as_transfer_slots(int64_t block_bytes);
 

@@ -3,7 +3,6 @@
  * are taken, until every rank is through.
  */
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/checked.h"
@@ -59,7 +58,6 @@ typedef struct loader {
     parcel *in;
     int parcel_count; /* of each direction */
     int64_t done;     /* bytes read */
-    int64_t since;    /* when the rank began to wait; 0: it does not */
     as_message barrier;
     bool at_barrier;
 } loader;
@@ -132,11 +130,7 @@ static void close_loader(loader *l)
     }
     as_open_files_free(&l->files);
     if (l->engine) {
-        const char *reason = NULL;
-        as_meter *m = l->transfer->meter;
-        (void)snprintf(m->engine, sizeof m->engine, "%s",
-                       l->transfer->engine->used(l->engine, &reason));
-        (void)snprintf(m->engine_reason, sizeof m->engine_reason, "%s", reason ? reason : "");
+        as_meter_engine(l->transfer->meter, l->transfer->engine, l->engine);
         l->transfer->engine->close(l->engine);
     }
     as_pool_free(&l->windows);
@@ -433,8 +427,7 @@ static int step(loader *l, bool *all, bool *moved, as_error *e)
 
 static int run(loader *l, as_error *e)
 {
-    as_meter *m = l->transfer->meter;
-    int idle = 0;
+    as_wait wait = {0};
     bool all = false;
     while (!all) {
         bool moved = false;
@@ -442,15 +435,10 @@ static int run(loader *l, as_error *e)
         if (code == AS_MPI || e->code == AS_MPI) {
             return AS_MPI;
         }
-        if (!moved && !all) {
-            l->since = l->since ? l->since : as_clock();
-            as_comm_rest(&idle, REST);
-            continue;
-        }
-        idle = 0;
-        if (l->since) {
-            (void)as_meter_end(m, "wait", l->since, 0, &m->tally.wait);
-            l->since = 0;
+        if (moved || all) {
+            as_wait_end(&wait, l->transfer->meter);
+        } else {
+            as_wait_rest(&wait, REST);
         }
     }
     return AS_OK;
@@ -490,18 +478,5 @@ static int load(const as_transfer *t, as_error *e)
 
 int as_transfer_load(const as_transfer *t, as_error *e)
 {
-    as_transfer with = *t;
-    int64_t largest = 0;
-    int code = AS_OK;
-    if (!t->arena) {
-        code =
-            as_transfer_arena(&with.arena, &largest, t->comm, t->memory, t->plan->block_bytes, e);
-    }
-    if (code == AS_OK) {
-        code = load(&with, e);
-    }
-    if (!t->arena) {
-        as_arena_close(with.arena);
-    }
-    return code;
+    return as_transfer_with_arena(t, load, e);
 }

@@ -10,6 +10,8 @@
 
 #include "base/clock.h"
 #include "base/trace.h"
+#include "comm/comm.h"
+#include "io/engine.h"
 
 /* Nanoseconds, bytes and counts; see allshard_stats in allshard.h for their meaning. */
 typedef struct as_tally {
@@ -36,5 +38,20 @@ static inline int64_t as_meter_end(as_meter *m, const char *name, int64_t begin,
     as_trace_add(m->trace, &(as_span){.name = name, .begin = begin, .end = now, .bytes = bytes});
     return now;
 }
+
+/* What the engine says did the work. */
+void as_meter_engine(as_meter *m, const as_engine_type *type, const as_engine *engine);
+
+/* A loop that looks for news: rests while there is none, and counts it as waiting. Zero at first. */
+typedef struct as_wait {
+    int idle;
+    int64_t since;
+} as_wait;
+
+/* Nothing has moved: sleeps a little, `longest` nanoseconds at the most. */
+void as_wait_rest(as_wait *w, int64_t longest);
+
+/* Something has. */
+void as_wait_end(as_wait *w, as_meter *m);
 
 #endif

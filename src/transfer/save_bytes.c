@@ -2,7 +2,6 @@
  * The loop of a save: blocks are begun, answered, written and synced, and other
  * ranks are served, until every rank is through.
  */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/checked.h"
@@ -26,9 +25,8 @@ typedef struct saver {
     as_slot *slots;
     int slot_count;
     int busy;
-    int asking;    /* slots that wait for other ranks */
-    int64_t done;  /* bytes written */
-    int64_t since; /* when the rank began to wait; 0: it does not */
+    int asking;   /* slots that wait for other ranks */
+    int64_t done; /* bytes written */
     as_message barrier;
     bool at_barrier;
 } saver;
@@ -97,11 +95,7 @@ static void close_saver(saver *s)
     as_open_files_free(&s->files);
     as_server_close(s->server);
     if (s->engine) {
-        const char *reason = NULL;
-        as_meter *m = s->transfer->meter;
-        (void)snprintf(m->engine, sizeof m->engine, "%s",
-                       s->transfer->engine->used(s->engine, &reason));
-        (void)snprintf(m->engine_reason, sizeof m->engine_reason, "%s", reason ? reason : "");
+        as_meter_engine(s->transfer->meter, s->transfer->engine, s->engine);
         s->transfer->engine->close(s->engine);
     }
     as_pool_free(&s->filler.pool);
@@ -233,28 +227,9 @@ static int meet(saver *s, bool *all, bool *moved, as_error *e)
     return code;
 }
 
-static void rest(saver *s, int *idle)
-{
-    if (s->since == 0) {
-        s->since = as_clock();
-    }
-    bool asked = s->asking > 0 || !as_server_idle(s->server);
-    as_comm_rest(idle, asked ? REST_ASKED : REST_ALONE);
-}
-
-static void go_on(saver *s, int *idle)
-{
-    *idle = 0;
-    if (s->since) {
-        as_meter *m = s->transfer->meter;
-        (void)as_meter_end(m, "wait", s->since, 0, &m->tally.wait);
-        s->since = 0;
-    }
-}
-
 static int run(saver *s, as_error *e)
 {
-    int idle = 0;
+    as_wait wait = {0};
     bool all = false;
     while (!all) {
         bool moved = false;
@@ -274,9 +249,10 @@ static int run(saver *s, as_error *e)
             return AS_MPI; /* no agreement can be had any more */
         }
         if (moved || all) {
-            go_on(s, &idle);
+            as_wait_end(&wait, s->transfer->meter);
         } else {
-            rest(s, &idle);
+            bool asked = s->asking > 0 || !as_server_idle(s->server);
+            as_wait_rest(&wait, asked ? REST_ASKED : REST_ALONE);
         }
     }
     return AS_OK;
@@ -319,18 +295,5 @@ static int save(const as_transfer *t, as_error *e)
 
 int as_transfer_save(const as_transfer *t, as_error *e)
 {
-    as_transfer with = *t;
-    int64_t largest = 0;
-    int code = AS_OK;
-    if (!t->arena) {
-        code =
-            as_transfer_arena(&with.arena, &largest, t->comm, t->memory, t->plan->block_bytes, e);
-    }
-    if (code == AS_OK) {
-        code = save(&with, e);
-    }
-    if (!t->arena) {
-        as_arena_close(with.arena);
-    }
-    return code;
+    return as_transfer_with_arena(t, save, e);
 }
