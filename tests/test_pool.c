@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Buffers carved from given memory, and checksums that are taken in pieces.
+ * Buffers carved from given memory, and checksums that are taken in pieces, and
+ * when the caller's memory is as good as a buffer.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 #include <string.h>
 
 #include "io/pool.h"
+#include "transfer/buffers.h"
 #include "transfer/sums.h"
 
 #include <cmocka.h>
@@ -89,12 +91,30 @@ static void test_sums(void **state)
     assert_true(as_sum_of(NULL, 0) == UINT64_C(0x2d06800538d394c2));
 }
 
+/* Memory that an engine with O_DIRECT would have to copy is not written from, nor read into. */
+static void test_congruent(void **state)
+{
+    (void)state;
+    char *page = (char *)(uintptr_t)(1 << 20);
+    as_transfer t = {.engine_options = {.direct = true}};
+    assert_true(as_transfer_congruent(&t, page, 0));
+    assert_true(as_transfer_congruent(&t, page + 72, 3 * 4096 + 72));
+    assert_false(as_transfer_congruent(&t, page + 72, 0));
+    assert_false(as_transfer_congruent(&t, page, 512));
+    t.engine_options.memory_align = 512;
+    assert_true(as_transfer_congruent(&t, page, 512));
+    assert_false(as_transfer_congruent(&t, page, 8));
+    t.engine_options.direct = false;
+    assert_true(as_transfer_congruent(&t, page, 8));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_sums),
+        cmocka_unit_test(test_congruent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,7 +79,7 @@ void as_comm_pause(int *idle);
 
 /* The same inside a transfer, where a test is a walk over all that is under way: few tests at
  * once, since a rank that looks for news takes the core from one that makes it, and sleeps up to
- * `longest` nanoseconds. */
+ * `longest` nanoseconds; up to a millisecond if nothing comes for a while. */
 void as_comm_rest(int *idle, int64_t longest);
 
 #endif

@@ -2,9 +2,16 @@
 #include <sched.h>
 #include <time.h>
 
+#include "base/checked.h"
 #include "comm/comm.h"
 
-enum { YIELDS = 64, LONGEST_NANOSECONDS = 1000000, REST_YIELDS = 2, SHORTEST_REST = 20000 };
+enum {
+    YIELDS = 64,
+    LONGEST_NANOSECONDS = 1000000,
+    REST_YIELDS = 2,
+    SHORTEST_REST = 20000,
+    PATIENCE = 40
+};
 
 void as_comm_pause(int *idle)
 {
@@ -24,15 +31,19 @@ void as_comm_pause(int *idle)
 
 void as_comm_rest(int *idle, int64_t longest)
 {
-    if ((*idle)++ < REST_YIELDS) {
+    int rests = (*idle)++ - REST_YIELDS;
+    if (rests < 0) {
         (void)sched_yield();
         return;
     }
-    int doublings = *idle - REST_YIELDS - 1;
-    int64_t nanoseconds = doublings < 16 ? (int64_t)SHORTEST_REST << doublings : longest;
-    if (nanoseconds >= longest) {
-        nanoseconds = longest;
-        (*idle)--; /* it stays that long */
+    int64_t nanoseconds = (int64_t)SHORTEST_REST << (rests < 16 ? rests : 16);
+    if (nanoseconds > longest) {
+        /* Who has waited that long is not what others wait for: on a crowded node the looks
+         * themselves would fill the cores. */
+        nanoseconds = rests < PATIENCE ? longest : as_max_i64(longest, LONGEST_NANOSECONDS);
+    }
+    if (rests > PATIENCE) {
+        (*idle)--;
     }
     struct timespec t = {.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
     (void)nanosleep(&t, NULL);
