@@ -16,7 +16,7 @@
 #include "support_ranks.h"
 #include "transfer/buffers.h"
 #include "transfer/save.h"
-#include "transfer/sums.h"
+#include "base/checksum.h"
 
 enum { BLOCK = 1024, MOST_FILES = 64, MOST_BLOCKS = 4096 };
 
@@ -66,14 +66,14 @@ static void check_sums(const as_plan *plan, const as_buffer *sums)
             for (size_t i = 0; i < count; i++) {
                 if (all[i].file == f && all[i].block == block) {
                     found[blocks]++;
-                    CHECK(all[i].sum == as_sum_of(bytes, (size_t)n));
+                    CHECK(all[i].sum == as_checksum(bytes, (size_t)n));
                 }
             }
         }
         CHECK(close(fd) == 0);
     }
     as_error e = AS_ERROR_INIT;
-    CHECK(as_comm_sum(as->comm, found, blocks, &e) == AS_OK);
+    CHECK(as_comm_sum(as->session.comm, found, blocks, &e) == AS_OK);
     for (int i = 0; i < blocks; i++) {
         CHECK_TEXT(found[i] == 1, "block %d: %lld sums", i, (long long)found[i]);
     }
@@ -101,23 +101,21 @@ static void save(const holding *h, allshard_state *s, enum sharing sharing, bool
     as_error e = AS_ERROR_INIT;
     as_plan plan = {0};
     char *pattern = NULL;
-    as_save_call call = {.comm = as->comm,
+    as_save_call call = {.session = &as->session,
                          .state = &s->state,
                          .directory = scratch_path("none"),
                          .max_shard_size = "12KB",
-                         .block_bytes = BLOCK,
-                         .memory = 64 << 10,
-                         .log = &as->log};
+                         .block_bytes = BLOCK};
     CHECK(as_save_plan(&call, &plan, &pattern, &e) == AS_OK);
     make_files(&plan);
     as_meter meter = {0};
     as_buffer sums = AS_BUFFER_INIT;
-    as_transfer t = {.comm = as->comm,
+    as_transfer t = {.comm = as->session.comm,
                      .state = &s->state,
                      .plan = &plan,
                      .engine = &as_engine_posix,
                      .engine_options = {.direct = direct},
-                     .memory = call.memory,
+                     .memory = 64 << 10,
                      .meter = &meter,
                      .checksums = &sums,
                      .open_file = open_file};

@@ -63,8 +63,9 @@ def by_gguf(path):
 def by_tinygrad(path):
     os.environ.setdefault("DEV", "CPU")
     os.environ.setdefault("CACHEDB", str(path.parent / "tinygrad.db"))
+    from tinygrad import dtypes
     from tinygrad.nn.state import safe_load
-    return {name: bytes(t.to("PYTHON").data()) for name, t in safe_load(str(path)).items()}
+    return {name: bytes(t.bitcast(dtypes.uint8).data()) for name, t in safe_load(str(path)).items()}
 
 
 def by_allshard(path):

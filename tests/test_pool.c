@@ -11,7 +11,7 @@
 
 #include "io/pool.h"
 #include "transfer/buffers.h"
-#include "transfer/sums.h"
+#include "base/checksum.h"
 
 #include <cmocka.h>
 
@@ -75,20 +75,20 @@ static void test_sums(void **state)
     for (size_t i = 0; i < BYTES; i++) {
         bytes[i] = (unsigned char)(i * 2654435761U >> 13);
     }
-    as_sum *s = NULL;
+    as_checksum_stream *s = NULL;
     as_error e = AS_ERROR_INIT;
-    assert_int_equal(as_sum_open(&s, &e), AS_OK);
+    assert_int_equal(as_checksum_open(&s, &e), AS_OK);
     for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
-        as_sum_begin(s);
+        as_checksum_begin(s);
         for (size_t at = 0; at < BYTES; at += steps[k]) {
-            as_sum_add(s, bytes + at, BYTES - at < steps[k] ? BYTES - at : steps[k]);
+            as_checksum_add(s, bytes + at, BYTES - at < steps[k] ? BYTES - at : steps[k]);
         }
-        assert_true(as_sum_end(s) == as_sum_of(bytes, BYTES));
+        assert_true(as_checksum_end(s) == as_checksum(bytes, BYTES));
     }
-    as_sum_close(s);
-    as_sum_close(NULL);
+    as_checksum_close(s);
+    as_checksum_close(NULL);
     /* The published value of XXH3's 64 bits for no bytes at all. */
-    assert_true(as_sum_of(NULL, 0) == UINT64_C(0x2d06800538d394c2));
+    assert_true(as_checksum(NULL, 0) == UINT64_C(0x2d06800538d394c2));
 }
 
 /* Memory that an engine with O_DIRECT would have to copy is not written from, nor read into. */

@@ -210,7 +210,7 @@ static int copy_own(as_slot *slot, as_filler *f, const clip *c, void *user, as_e
         code = place.device->to_window(&place.geometry, place.memory, low, high, to, e);
         if (*hash) {
             int64_t begin = as_clock();
-            as_sum_add(f->sum, to, (size_t)(high - low));
+            as_checksum_add(f->sum, to, (size_t)(high - low));
             t->meter->tally.checksum += as_clock() - begin;
         }
     }
@@ -224,11 +224,11 @@ static int copy_all_own(as_slot *slot, as_filler *f, const make *found, as_error
     int64_t hashing = t->meter->tally.checksum;
     bool hash = f->sum && found->in_order && asked_count(slot) == 0;
     if (hash) {
-        as_sum_begin(f->sum);
+        as_checksum_begin(f->sum);
     }
     int code = for_clips(slot, f, copy_own, &hash, e);
     if (hash && code == AS_OK) {
-        slot->sum = as_sum_end(f->sum);
+        slot->sum = as_checksum_end(f->sum);
         slot->summed = true;
     }
     (void)as_meter_end(t->meter, "copy", begin, found->own_bytes, &t->meter->tally.copy);
@@ -337,7 +337,7 @@ int as_slot_finish(as_slot *slot, as_filler *f, as_error *e)
         begin = as_meter_end(m, "copy", begin, size, &m->tally.copy);
     }
     if (f->sum && !slot->summed && code == AS_OK) {
-        slot->sum = as_sum_of(slot->bytes, (size_t)size);
+        slot->sum = as_checksum(slot->bytes, (size_t)size);
         slot->summed = true;
         (void)as_meter_end(m, "hash", begin, size, &m->tally.checksum);
     }

@@ -5,11 +5,11 @@
 #ifndef ALLSHARD_TRANSFER_FILL_H
 #define ALLSHARD_TRANSFER_FILL_H
 
+#include "base/checksum.h"
 #include "io/pool.h"
 #include "transfer/blocks.h"
 #include "transfer/context.h"
 #include "transfer/files.h"
-#include "transfer/sums.h"
 
 /* One rank's share of a block: what is asked of it, and where the answer goes. */
 typedef struct as_asked {
@@ -42,9 +42,9 @@ typedef struct as_slot {
 /* What all slots of a rank use. */
 typedef struct as_filler {
     const as_transfer *transfer;
-    as_pool pool;   /* two buffers for each slot, or one if every rank is near */
-    as_buffer list; /* of what a block is made of, while it is looked at */
-    as_sum *sum;    /* NULL: no checksums */
+    as_pool pool;            /* two buffers for each slot, or one if every rank is near */
+    as_buffer list;          /* of what a block is made of, while it is looked at */
+    as_checksum_stream *sum; /* NULL: no checksums */
 } as_filler;
 
 /* Takes the block: finds who has its bytes, asks others for theirs, copies this rank's own. After

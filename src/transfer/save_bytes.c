@@ -73,7 +73,7 @@ static int open_saver(saver *s, const as_transfer *t, as_error *e)
         code = open_buffers(s, e);
     }
     if (code == AS_OK && t->checksums) {
-        code = as_sum_open(&s->filler.sum, e);
+        code = as_checksum_open(&s->filler.sum, e);
     }
     if (code == AS_OK) {
         s->slots = calloc((size_t)s->slot_count, sizeof *s->slots);
@@ -100,7 +100,7 @@ static void close_saver(saver *s)
     }
     as_pool_free(&s->filler.pool);
     as_buffer_free(&s->filler.list);
-    as_sum_close(s->filler.sum);
+    as_checksum_close(s->filler.sum);
     free(s->slots);
 }
 
