@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a save tells of itself: checksums in the manifest, statistics of every rank, traces, and
- * the limit on ranks that make files at the same time. (ALLSHARD_NO_MPI: also as one process.)
+ * the limits on ranks that write, and on those that make files at the same time. (ALLSHARD_NO_MPI: also as one process.)
  */
 /* ranks: 1 2 4 */
 #include <fcntl.h>
@@ -291,6 +291,40 @@ static void test_creators(const char *folder)
     (void)munmap(shared, sizeof *shared);
 }
 
+/* All ranks of the test are on one node: no more of them write than the limit says. */
+static void test_writers(const char *folder)
+{
+    static const enum layout layouts[] = {LAYOUT_WHOLE, LAYOUT_REPLICATED, LAYOUT_FSDP,
+                                          LAYOUT_COLUMNS, LAYOUT_PARALLEL};
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
+        holding h;
+        allshard_state *s;
+        holding_make(&h, &model_mixed, layouts[i], world_rank(), world_size(), false);
+        GOOD(as, allshard_state_create(&s, as, "model"));
+        holding_declare(&h, as, s);
+        holding_fill(&h);
+        for (int limit = 0; limit <= world_size(); limit++) {
+            allshard_save_options o = small_shards();
+            o.block_bytes = 256;
+            o.writers_per_node = limit;
+            GOOD(as, allshard_save(s, folder, &o));
+            allshard_stats stats = {.size = sizeof stats};
+            CHECK(allshard_get_stats(as, world_rank(), &stats) == ALLSHARD_OK);
+            int64_t writers = ranks_sum(world_comm(), stats.bytes_written > 0);
+            int64_t wanted = limit ? limit : world_size();
+            CHECK_TEXT(writers == wanted, "%s: %lld ranks write, the limit is %d",
+                       layout_name(layouts[i]), (long long)writers, limit);
+            GOOD(as, allshard_load(state, folder, NULL));
+            CHECK(!holding_wrong(&held));
+        }
+        (void)allshard_state_free(s);
+        holding_free(&h);
+    }
+    allshard_save_options o = small_shards();
+    o.writers_per_node = -1;
+    FAILS(as, allshard_save(state, folder, &o), ALLSHARD_INVALID, "-1 writers");
+}
+
 int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, 200);
@@ -304,6 +338,7 @@ int main(int argc, char **argv)
     test_statistics(folder);
     test_trace(folder);
     test_creators(folder);
+    test_writers(folder);
     CHECK(!holding_wrong(&held));
     free(folder);
     (void)allshard_state_free(state);
