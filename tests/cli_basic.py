@@ -332,11 +332,31 @@ class Plan(Case):
             self.assertEqual({x["name"]: x["bytes"] for x in result["shards"]},
                              {n: len(d) for n, d in files.items() if "index" not in n})
         self.assertIn("go from rank to rank", self.run_tool("plan", folder, ranks=2).stdout)
+        self.assertNotIn("CPU time", self.run_tool("plan", folder, ranks=2).stdout)
         self.refuse(2, "is for 2 ranks", "plan", folder, "--layout", "tp=2", "--ranks", "3")
         self.refuse(2, "give --ranks 2", "plan", folder, "--layout", "tp=2", ranks=3)
         for layout in ("fsdp", "replicated", "dp=1000000"):
             self.refuse(3, "are available", "plan", "--model", "deepseek-v3", "--layout", layout,
                         "--ranks", "1000000")
+
+    def test_what_the_plan_itself_costs(self):
+        arguments = ["plan", "--model", "synthetic:1000", "--layout", "fsdp", "--ranks", "64",
+                     "--simulate"]
+        result = self.run_json(*arguments)
+        cost = result["simulation"]
+        # 250 of each of four kinds, of 8, 16, 32 and 16 rows
+        self.assertEqual(cost["pieces_described"], 250 * (8 + 16 + 32 + 16))
+        self.assertEqual(cost["empty_pieces_left_out"],
+                         64 * 1000 - cost["pieces_described"])
+        for key in ("cpu_seconds", "memory_bytes", "messages", "message_bytes"):
+            self.assertGreater(cost["largest"][key], 0)
+            self.assertLessEqual(cost["mean"][key], cost["largest"][key])
+        self.assertGreater(cost["simulation_memory_bytes"], cost["largest"]["memory_bytes"])
+        # all blocks are of many pieces, and go round evenly
+        self.assertLessEqual(max(result["writer_bytes"]) - min(result["writer_bytes"]), 4 << 20)
+        text = self.run_tool(*arguments).stdout
+        for word in ("CPU time", "memory", "messages", "simulated in"):
+            self.assertIn(word, text)
 
 
 if __name__ == "__main__":

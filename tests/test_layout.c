@@ -97,6 +97,26 @@ static int64_t count_elements(const as_layout_piece *p, const int64_t *shape, in
     return numel;
 }
 
+/* Beyond its range a rank holds nothing; and so many pieces are not empty. */
+static void check_range(const as_layout *l, const as_tensors *t)
+{
+    int64_t held = 0;
+    for (int r = 0; r < l->ranks; r++) {
+        size_t first;
+        size_t last;
+        as_layout_range(l, t, r, &first, &last);
+        assert_true(first <= last && last <= as_tensors_count(t));
+        for (size_t i = 0; i < as_tensors_count(t); i++) {
+            as_layout_piece p;
+            bool holds = as_layout_get(l, t, i, r, &p);
+            assert_true(!holds || (i >= first && i < last));
+            held += holds && p.bytes > 0;
+        }
+    }
+    assert_true(held <= as_layout_held_count(l, t));
+    assert_true(as_layout_held_count(l, t) <= as_layout_piece_count(l, t));
+}
+
 /* Checks one tensor; replicas (equal boxes) are counted once. */
 static void check_tensor(const as_layout *l, const as_tensors *t, size_t i)
 {
@@ -153,6 +173,7 @@ static void check_layout(const char *text, int ranks, const as_tensors *t)
     for (size_t i = 0; i < as_tensors_count(t); i++) {
         check_tensor(&l, t, i);
     }
+    check_range(&l, t);
     as_layout_free(&l);
 }
 

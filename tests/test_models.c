@@ -143,12 +143,38 @@ static void an_unknown_model_is_answered_with_the_known_ones(void **state)
     as_error_clear(&e);
 }
 
+static void synthetic_models_have_any_number_of_tensors(void **state)
+{
+    (void)state;
+    as_tensors t;
+    assert_int_equal(as_models_make("synthetic:20000", 0, &t, NULL), AS_OK);
+    assert_int_equal(as_tensors_count(&t), 20000);
+    expect(&t, "model.layers.0.mlp.experts.0.gate_proj.weight", AS_BF16, 2, 8, 8192);
+    expect(&t, "model.layers.0.mlp.experts.4095.scale", AS_F32, 1, 16, 0);
+    expect(&t, "model.layers.1.mlp.experts.0.down_proj.weight", AS_BF16, 2, 32, 2048);
+    expect(&t, "model.layers.1.mlp.experts.903.scale", AS_F32, 1, 16, 0);
+    assert_int_equal(t.bytes, 5000 * (3 * 131072 + 64));
+    as_tensors_free(&t);
+    assert_int_equal(as_models_make("synthetic:3", AS_F32, &t, NULL), AS_OK);
+    assert_int_equal(t.bytes, 3 * 262144);
+    as_tensors_free(&t);
+    static const char *const bad[] = {"synthetic",    "synthetic:",   "synthetic:0",
+                                      "synthetic:-1", "synthetic:1x", "synthetic:100000001"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        as_error e = AS_ERROR_INIT;
+        assert_int_equal(as_models_make(bad[i], 0, &t, &e), AS_INVALID);
+        assert_non_null(strstr(as_error_text(&e), "synthetic:N"));
+        as_error_clear(&e);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(totals_are_those_of_the_releases),
         cmocka_unit_test(names_shapes_and_order),
         cmocka_unit_test(another_dtype_drops_the_scales),
+        cmocka_unit_test(synthetic_models_have_any_number_of_tensors),
         cmocka_unit_test(an_unknown_model_is_answered_with_the_known_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

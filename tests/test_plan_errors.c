@@ -127,6 +127,65 @@ static void gaps_and_overlaps(void **state)
     EXPECT(&world, AS_COVERAGE, WEIGHT, "two pieces of rank 1 hold the same elements");
 }
 
+/* Empty pieces with an order key are not described, but must fit what others declare. */
+static void empty_pieces_that_do_not_travel(void **state)
+{
+    (void)state;
+    open_world(&world, 4); /* the others' tensor */
+    declare_whole(&world, 1, &weight, 5);
+    declare_cut(&world, 2, &weight, 5, 0, 8, 8);
+    declare_flat(&world, 3, &weight, 5, 7, 7);
+    as_save_request request = plain_request();
+    as_error e = AS_ERROR_INIT;
+    ASSERT_CODE(AS_OK, plan_save(&world, &request, &e), &e);
+    assert_int_equal(world.planners[2].declared, 1);
+    assert_int_equal(world.planners[2].left_out, 1);
+    assert_int_equal(world.planners[1].left_out, 0);
+    close_world(&world);
+
+    open_world(&world, 4); /* nobody else's */
+    declare_whole(&world, 0, &other, 1);
+    declare_cut(&world, 3, &weight, 5, 0, 2, 2);
+    EXPECT(&world, AS_COVERAGE, WEIGHT, "rank 3", "from 0 on (of 192)", "empty");
+
+    open_world(&world, 4); /* under another key */
+    declare_whole(&world, 0, &weight, 5);
+    declare_whole(&world, 0, &other, 1);
+    declare_cut(&world, 3, &weight, 6, 0, 2, 2);
+    EXPECT(&world, AS_MISMATCH, WEIGHT, "rank 3 declares order key 6", "rank 0 declares 5");
+
+    open_world(&world, 4); /* of another size */
+    test_tensor longer = weight;
+    longer.shape[0] = 9;
+    declare_whole(&world, 0, &weight, 5);
+    declare_cut(&world, 3, &longer, 5, 0, 2, 2);
+    EXPECT(&world, AS_MISMATCH, WEIGHT, "rank 3", "216 bytes", "rank 0 of 192");
+
+    open_world(&world, 2); /* a tied tensor that is not saved is declared all the same */
+    test_tensor twin = weight;
+    memcpy(twin.name, "twin", 5);
+    const test_tensor *both[] = {&weight, &twin};
+    for (int k = 0; k < 2; k++) {
+        const int64_t zero[2] = {0};
+        const int64_t none[2] = {0, 6};
+        for (int r = 0; r < 2; r++) {
+            as_declaration d = {.name = both[k]->name,
+                                .order = k + 1,
+                                .storage = 77,
+                                .box = {.dtype = AS_F32,
+                                        .ndim = 2,
+                                        .shape = weight.shape,
+                                        .offset = zero,
+                                        .local = r ? none : weight.shape}};
+            declare(&world, r, &d);
+        }
+    }
+    ASSERT_CODE(AS_OK, plan_save(&world, &request, &e), &e);
+    assert_int_equal(world.planners[0].plan.tensor_count, 1);
+    assert_int_equal(world.planners[1].left_out, 2);
+    close_world(&world);
+}
+
 static void order_keys(void **state)
 {
     (void)state;
@@ -369,6 +428,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_that_disagree),
         cmocka_unit_test(gaps_and_overlaps),
+        cmocka_unit_test(empty_pieces_that_do_not_travel),
         cmocka_unit_test(order_keys),
         cmocka_unit_test(nothing_to_save),
         cmocka_unit_test(shared_storages),

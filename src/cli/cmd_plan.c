@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/checked.h"
 #include "base/quote.h"
@@ -26,13 +27,14 @@ static struct {
     const char *pattern;
     const char *dtype;
     const char *block_size;
+    bool simulate;
     bool json;
 } options = {.layout = "whole", .max_shard_size = "5GB"};
 
 static const as_arg_option table[] = {
     {.name = "model",
      .value = "NAME",
-     .help = "instead of a PATH, one of",
+     .help = "instead of a PATH, synthetic:N (N small tensors) or one of",
      .choice = as_models_name,
      .text = &options.model},
     {.name = "layout",
@@ -62,6 +64,10 @@ static const as_arg_option table[] = {
      .value = "SIZE",
      .help = "unit of writing and exchange; default 4MiB",
      .text = &options.block_size},
+    {.name = "simulate",
+     .help = "also tell what the plan itself costs each rank: CPU time,\n"
+             "memory, messages and bytes",
+     .flag = &options.simulate},
     {.name = "json", .help = "print one JSON object", .flag = &options.json},
     {.name = NULL},
 };
@@ -78,6 +84,7 @@ static const as_arg_command arguments = {
     .examples =
         "  allshard plan --model llama-3-70b --layout tp=8,pp=4 --ranks 32\n"
         "  allshard plan --model deepseek-v3 --layout ep=64 --ranks 64 --max-shard-size 10GB\n"
+        "  allshard plan --model llama-3-405b --layout fsdp --ranks 16384 --simulate\n"
         "  allshard plan mixtral/ --layout fsdp --ranks 16 --json | jq .exchanged_bytes\n",
     .least = 0,
     .most = 1,
@@ -126,31 +133,66 @@ static int check(const as_arg_result *args, as_error *e)
 typedef struct as_model {
     as_tensors tensors;
     as_layout layout;
+    as_buffer hashes; /* as_hash[]: of the names */
 } as_model;
 
+static as_declaration declaration(const as_model *m, size_t i, const as_layout_piece *piece)
+{
+    const as_tensors *t = &m->tensors;
+    return (as_declaration){
+        .name = as_tensors_name(t, i),
+        .box = {.dtype = as_tensors_row(t, i)->dtype,
+                .ndim = as_tensors_row(t, i)->ndim,
+                .shape = as_tensors_shape(t, i),
+                .offset = piece->offset,
+                .local = piece->shape,
+                .flat = piece->flat,
+                .flat_offset = piece->flat ? piece->flat_offset : 0,
+                .flat_count = piece->flat ? piece->flat_count : 0},
+        .order = (int64_t)i + 1,
+    };
+}
+
+/* Called many times for each rank; check_declarations has looked at the tensors. */
 static int declare(void *user, int rank, as_state *state, as_error *e)
 {
     const as_model *m = user;
     const as_tensors *t = &m->tensors;
+    const as_hash *hashes = (const as_hash *)(const void *)m->hashes.data;
+    size_t first;
+    size_t last;
+    as_layout_range(&m->layout, t, rank, &first, &last);
     int code = AS_OK;
+    for (size_t i = first; i < last && code == AS_OK; i++) {
+        as_layout_piece piece;
+        if (as_layout_get(&m->layout, t, i, rank, &piece)) {
+            as_declaration d = declaration(m, i, &piece);
+            code = as_state_add_known(state, &d, hashes[i], as_tensors_row(t, i)->bytes, e);
+        }
+    }
+    return code;
+}
+
+/* Can each tensor be declared? Each is, once, whole; and its name is hashed. */
+static int check_declarations(as_model *m, as_error *e)
+{
+    const as_tensors *t = &m->tensors;
+    as_layout whole = {.kind = AS_LAYOUT_REPLICATED, .ranks = 1};
+    int code = as_buffer_reserve(&m->hashes, as_tensors_count(t) * sizeof(as_hash), e);
     for (size_t i = 0; i < as_tensors_count(t) && code == AS_OK; i++) {
         as_layout_piece piece;
-        if (!as_layout_get(&m->layout, t, i, rank, &piece)) {
-            continue;
+        (void)as_layout_get(&whole, t, i, 0, &piece);
+        as_declaration d = declaration(m, i, &piece);
+        as_state one;
+        code = as_state_init(&one, "model", e);
+        if (code == AS_OK) {
+            code = as_state_add(&one, &d, e);
         }
-        as_declaration d = {
-            .name = as_tensors_name(t, i),
-            .box = {.dtype = as_tensors_row(t, i)->dtype,
-                    .ndim = as_tensors_row(t, i)->ndim,
-                    .shape = as_tensors_shape(t, i),
-                    .offset = piece.offset,
-                    .local = piece.shape,
-                    .flat = piece.flat,
-                    .flat_offset = piece.flat ? piece.flat_offset : 0,
-                    .flat_count = piece.flat ? piece.flat_count : 0},
-            .order = (int64_t)i + 1,
-        };
-        code = as_state_add(state, &d, e);
+        as_hash hash = code == AS_OK ? as_state_piece(&one, 0)->name : (as_hash){0};
+        as_state_free(&one);
+        if (code == AS_OK) {
+            code = as_buffer_append(&m->hashes, &hash, sizeof hash, e);
+        }
     }
     return code;
 }
@@ -173,14 +215,16 @@ static int make_model(as_tool *tool, const as_arg_result *args, as_model *m, as_
         as_contents_free(&c);
     }
     code = code == AS_OK ? as_tensors_check(&m->tensors, e) : code;
+    code = code == AS_OK ? check_declarations(m, e) : code;
     return code == AS_OK ? as_layout_fit(&m->layout, &m->tensors, e) : code;
 }
 
 /* --------------------------------------------------------------------- memory */
 
-/* What a simulation was measured to take, rounded up: gpt2, llama-3-8b and deepseek-v3 on 1 to
- * 8000 ranks in all layouts. */
-enum { PIECE_MEMORY = 850, TENSOR_MEMORY = 1200, RANK_MEMORY = 2048 };
+/* What a simulation was measured to take, rounded up: llama-3-405b and deepseek-v3 on 64 to 16384
+ * ranks, synthetic:1000000 on 1024, in all layouts. Pieces that are not empty count, and the state
+ * of one rank at a time. */
+enum { PIECE_MEMORY = 300, TENSOR_MEMORY = 900, RANK_MEMORY = 12288 };
 
 /* MemAvailable of Linux, in bytes; INT64_MAX if the kernel does not tell. */
 static int64_t available_memory(void)
@@ -201,10 +245,10 @@ static int64_t available_memory(void)
     return kilobytes > 0 && as_mul_i64(kilobytes, 1024, &bytes) ? bytes : INT64_MAX;
 }
 
-/* Every rank of the simulation holds its pieces at the same time: better an answer than a kill. */
+/* All that ranks hold of the plan is here at the same time: better an answer than a kill. */
 static int check_memory(const as_model *m, as_error *e)
 {
-    int64_t pieces = as_layout_piece_count(&m->layout, &m->tensors);
+    int64_t pieces = as_layout_held_count(&m->layout, &m->tensors);
     int64_t tensors = (int64_t)as_tensors_count(&m->tensors);
     int64_t available = available_memory();
     int64_t needed = 0;
@@ -223,6 +267,79 @@ static int check_memory(const as_model *m, as_error *e)
                    "a machine with more memory",
                    m->layout.ranks, as_grouped(pieces).text, as_grouped(tensors).text,
                    as_human_bytes(needed).text, as_human_bytes(available).text);
+}
+
+/* ---------------------------------------------------------------------- cost */
+
+/* What a plan costs the ranks: the most that any has, and the mean. */
+typedef struct as_costs {
+    as_plan_cost most;
+    as_plan_cost mean;
+    double seconds;  /* of the whole simulation, by the clock */
+    int64_t process; /* largest memory of this process */
+} as_costs;
+
+static void raise_to(int64_t *most, int64_t value)
+{
+    *most = as_max_i64(*most, value);
+}
+
+static as_costs sum_costs(const as_simulation *s, double seconds)
+{
+    as_costs c = {.seconds = seconds};
+    for (int r = 0; r < s->ranks; r++) {
+        const as_plan_cost *one = &s->cost[r];
+        raise_to(&c.most.nanoseconds, one->nanoseconds);
+        raise_to(&c.most.memory, one->memory);
+        raise_to(&c.most.messages, one->messages);
+        raise_to(&c.most.bytes, one->bytes);
+        c.mean.nanoseconds += one->nanoseconds;
+        c.mean.memory += one->memory;
+        c.mean.messages += one->messages;
+        c.mean.bytes += one->bytes;
+    }
+    c.mean.nanoseconds /= s->ranks;
+    c.mean.memory /= s->ranks;
+    c.mean.messages /= s->ranks;
+    c.mean.bytes /= s->ranks;
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) == 0) {
+        c.process = (int64_t)usage.ru_maxrss * 1024;
+    }
+    return c;
+}
+
+static json_t *cost_json(const as_plan_cost *c)
+{
+    return json_pack("{s:f, s:I, s:I, s:I}", "cpu_seconds", (double)c->nanoseconds / 1e9,
+                     "memory_bytes", (json_int_t)c->memory, "messages", (json_int_t)c->messages,
+                     "message_bytes", (json_int_t)c->bytes);
+}
+
+static void add_costs_json(as_tool *tool, const as_simulation *s, const as_costs *c)
+{
+    json_t *simulation =
+        json_pack("{s:I, s:I, s:o, s:o, s:f, s:I}", "pieces_described", (json_int_t)s->described,
+                  "empty_pieces_left_out", (json_int_t)s->left_out, "largest", cost_json(&c->most),
+                  "mean", cost_json(&c->mean), "simulation_seconds", c->seconds,
+                  "simulation_memory_bytes", (json_int_t)c->process);
+    as_tool_set(tool, "simulation", simulation);
+}
+
+static void print_costs(const as_output *o, const as_simulation *s, const as_costs *c)
+{
+    as_print(o, "the plan itself, over %s pieces and %s empty ones, costs a rank at most (mean)\n",
+             as_grouped(s->described).text, as_grouped(s->left_out).text);
+    as_print(o, "  CPU time  %.3f s (%.3f s)\n", (double)c->most.nanoseconds / 1e9,
+             (double)c->mean.nanoseconds / 1e9);
+    as_print(o, "  memory    %s (%s), besides what it declares\n",
+             as_human_bytes(c->most.memory).text, as_human_bytes(c->mean.memory).text);
+    as_print(o, "  messages  %s (%s)\n", as_grouped(c->most.messages).text,
+             as_grouped(c->mean.messages).text);
+    as_print(o, "  bytes     %s (%s)\n", as_human_bytes(c->most.bytes).text,
+             as_human_bytes(c->mean.bytes).text);
+    as_print(o, "simulated in %s with %s of memory\n", as_human_seconds(c->seconds).text,
+             as_human_bytes(c->process).text);
 }
 
 /* ---------------------------------------------------------------------- JSON */
@@ -320,6 +437,22 @@ static void print_text(const as_output *o, const char *name, const as_model *m,
 
 /* ------------------------------------------------------------------- command */
 
+static void report(as_tool *tool, const char *name, const as_model *m, const as_simulation *s,
+                   double seconds)
+{
+    as_costs costs = sum_costs(s, seconds);
+    if (options.json) {
+        make_json(tool, name, m, s);
+    } else {
+        print_text(&tool->out, name, m, s);
+    }
+    if (options.json && options.simulate) {
+        add_costs_json(tool, s, &costs);
+    } else if (options.simulate) {
+        print_costs(&tool->out, s, &costs);
+    }
+}
+
 static int plan(as_tool *tool, const as_arg_result *args, as_error *e)
 {
     as_model m = {.tensors = AS_TENSORS_INIT, .layout = AS_LAYOUT_INIT};
@@ -334,14 +467,14 @@ static int plan(as_tool *tool, const as_arg_result *args, as_error *e)
             .block_bytes = values.block_size,
         };
         as_simulation s = {0};
+        double begin = as_clock();
         code = as_simulate_save(m.layout.ranks, declare, &m, &request, &s, e);
-        if (code == AS_OK && options.json) {
-            make_json(tool, name, &m, &s);
-        } else if (code == AS_OK) {
-            print_text(&tool->out, name, &m, &s);
+        if (code == AS_OK) {
+            report(tool, name, &m, &s, as_clock() - begin);
         }
         as_simulation_free(&s);
     }
+    as_buffer_free(&m.hashes);
     as_layout_free(&m.layout);
     as_tensors_free(&m.tensors);
     return code;

@@ -209,6 +209,54 @@ int64_t as_layout_piece_count(const as_layout *l, const as_tensors *t)
     return pieces;
 }
 
+int64_t as_layout_held_count(const as_layout *l, const as_tensors *t)
+{
+    bool cut = l->kind == AS_LAYOUT_FSDP || l->kind == AS_LAYOUT_COLUMNS;
+    if (!cut && l->kind != AS_LAYOUT_FLAT) {
+        return as_layout_piece_count(l, t);
+    }
+    int64_t pieces = 0;
+    for (size_t i = 0; i < as_tensors_count(t); i++) {
+        const as_tensor_row *row = as_tensors_row(t, i);
+        const int64_t *shape = as_tensors_shape(t, i);
+        int64_t parts = row->numel; /* of which no rank has less than one */
+        if (cut && row->ndim > 0) {
+            parts = l->kind == AS_LAYOUT_FSDP ? shape[0] : shape[row->ndim - 1];
+        }
+        if (!as_add_i64(pieces, as_max_i64(1, as_min_i64(parts, l->ranks)), &pieces)) {
+            return INT64_MAX;
+        }
+    }
+    return pieces;
+}
+
+/* The first tensor of a group `group` or later: groups are contiguous. */
+static size_t group_begin(const as_layout *l, size_t count, int group)
+{
+    size_t low = 0;
+    size_t high = count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (mark_of(l, middle)->group < group) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+void as_layout_range(const as_layout *l, const as_tensors *t, int rank, size_t *first, size_t *last)
+{
+    *first = 0;
+    *last = as_tensors_count(t);
+    if (l->kind == AS_LAYOUT_WHOLE || l->kind == AS_LAYOUT_PARALLEL) {
+        int group = l->kind == AS_LAYOUT_WHOLE ? rank : rank / (l->dp * l->ep * l->tp);
+        *first = group_begin(l, *last, group);
+        *last = group_begin(l, *last, group + 1);
+    }
+}
+
 void as_layout_free(as_layout *l)
 {
     as_buffer_free(&l->marks);

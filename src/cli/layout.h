@@ -75,11 +75,18 @@ int as_layout_fit(as_layout *l, const as_tensors *t, as_error *e);
 bool as_layout_get(const as_layout *l, const as_tensors *t, size_t i, int rank,
                    as_layout_piece *out);
 
+/* The tensors [first, last) beyond which `rank` holds nothing. */
+void as_layout_range(const as_layout *l, const as_tensors *t, int rank, size_t *first,
+                     size_t *last);
+
 /* WHOLE: the rank that holds tensor i. Any number of dimensions. */
 int as_layout_owner(const as_layout *l, size_t i);
 
 /* How many pieces all ranks together declare, at most; INT64_MAX if that passes it. Fitted. */
 int64_t as_layout_piece_count(const as_layout *l, const as_tensors *t);
+
+/* The same without empty pieces. */
+int64_t as_layout_held_count(const as_layout *l, const as_tensors *t);
 
 void as_layout_free(as_layout *l);
 

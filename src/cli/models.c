@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/quote.h"
+#include "cli/synthetic.h"
 #include "tensor/dtype.h"
 
 /* A tensor, or one for each layer, or one for each expert of each layer. In its name # is the
@@ -309,7 +310,8 @@ static int no_such_model(const char *name, as_error *e)
         size_t at = strlen(all);
         (void)snprintf(all + at, sizeof all - at, "%s%s", i > 0 ? ", " : "", models[i].name);
     }
-    return as_fail(e, AS_INVALID, 0, "there is no model named %s in the table; it has %s",
+    return as_fail(e, AS_INVALID, 0,
+                   "there is no model named %s in the table; it has %s, and synthetic:N",
                    as_quote(name, strlen(name)).text, all);
 }
 
@@ -317,6 +319,14 @@ int as_models_make(const char *name, int dtype, as_tensors *out, as_error *e)
 {
     *out = AS_TENSORS_INIT;
     size_t m = 0;
+    int64_t count = 0;
+    if (as_synthetic_name(name, &count)) {
+        int made = as_synthetic_make(count, dtype, out, e);
+        if (made != AS_OK) {
+            as_tensors_free(out);
+        }
+        return made;
+    }
     while (m < as_models_count() && strcmp(models[m].name, name) != 0) {
         m++;
     }

@@ -159,22 +159,11 @@ int as_state_add_meta(as_state *s, const char *key, const char *value, as_error 
     return as_pairs_set(&s->metadata, key, strlen(key), value, strlen(value), e);
 }
 
-int as_state_add(as_state *s, const as_declaration *d, as_error *e)
+int as_state_add_known(as_state *s, const as_declaration *d, as_hash name, int64_t bytes,
+                       as_error *e)
 {
-    int64_t bytes = 0;
-    int code = check_name(d->name, e);
-    if (code == AS_OK) {
-        code = check(d, &bytes, e);
-        if (code != AS_OK) {
-            as_error_prefix(e, "tensor %s", as_quote(d->name, strlen(d->name)).text);
-        }
-    }
-    if (code != AS_OK) {
-        return code;
-    }
-    size_t length = strlen(d->name);
     as_piece p = {
-        .name = as_name_hash(d->name, length),
+        .name = name,
         .name_at = s->names.size,
         .dims_at = s->dims.size / sizeof(int64_t),
         .data = d->data,
@@ -198,7 +187,7 @@ int as_state_add(as_state *s, const as_declaration *d, as_error *e)
         uint64_t identity[3] = {d->storage, (uint64_t)p.storage_bytes, cast};
         p.storage = as_hash_seeded(identity, sizeof identity, STORAGE_SEED);
     }
-    code = as_buffer_append(&s->names, d->name, length + 1, e);
+    int code = as_buffer_append(&s->names, d->name, strlen(d->name) + 1, e);
     if (code == AS_OK) {
         code = add_dims(s, &d->box, e);
     }
@@ -208,11 +197,30 @@ int as_state_add(as_state *s, const as_declaration *d, as_error *e)
     if (code != AS_OK) {
         s->names.size = p.name_at;
         s->dims.size = p.dims_at * sizeof(int64_t);
+    }
+    return code;
+}
+
+int as_state_add(as_state *s, const as_declaration *d, as_error *e)
+{
+    int64_t bytes = 0;
+    int code = check_name(d->name, e);
+    if (code == AS_OK) {
+        code = check(d, &bytes, e);
+        if (code != AS_OK) {
+            as_error_prefix(e, "tensor %s", as_quote(d->name, strlen(d->name)).text);
+        }
+    }
+    if (code == AS_OK) {
+        code = as_state_add_known(s, d, as_name_hash(d->name, strlen(d->name)), bytes, e);
+    }
+    if (code != AS_OK) {
         return code;
     }
-    revise(s, s->dims.data ? s->dims.data + p.dims_at * sizeof(int64_t) : "",
-           s->dims.size - p.dims_at * sizeof(int64_t));
-    revise(s, &p, sizeof p); /* made by an initializer: what lies between its members is zero */
+    const as_piece *p = as_state_piece(s, as_state_count(s) - 1);
+    revise(s, s->dims.data ? s->dims.data + p->dims_at * sizeof(int64_t) : "",
+           s->dims.size - p->dims_at * sizeof(int64_t));
+    revise(s, p, sizeof *p); /* made by an initializer: what lies between its members is zero */
     return AS_OK;
 }
 

@@ -66,6 +66,12 @@ void as_state_free(as_state *s);
 /* Checks and copies a piece. AS_INVALID with a text that names the tensor. */
 int as_state_add(as_state *s, const as_declaration *d, as_error *e);
 
+/* The same without a look at it: what was checked when it was declared for another rank, with the
+ * hash of its name and the bytes of the whole tensor. For plans of ranks that are not there: the
+ * revision does not change. */
+int as_state_add_known(as_state *s, const as_declaration *d, as_hash name, int64_t bytes,
+                       as_error *e);
+
 /* Adds metadata; a key that is there gets the new value. AS_NOMEM. */
 int as_state_add_meta(as_state *s, const char *key, const char *value, as_error *e);
 
