@@ -64,8 +64,9 @@ typedef struct as_bench {
     as_file_system on;
     as_plain plain;
     int64_t hosts;
-    int chilled;     /* as_chill flags that were true each time */
-    bool peak_reset; /* peaks are those of the save or load alone, on all ranks */
+    bool first_of_host; /* this rank */
+    int chilled;        /* as_chill flags that were true each time */
+    bool peak_reset;    /* peaks are those of the save or load alone, on all ranks */
     as_progress progress;
     int64_t steps_done, steps;
 } as_bench;

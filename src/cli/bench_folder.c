@@ -188,14 +188,16 @@ static bool drop_system(void)
 }
 
 int as_bench_chill(as_bench_folder *f, as_world *w, const char *name, const as_buffer *files,
-                   bool system, int *done, as_error *e)
+                   int ways, int *done, as_error *e)
 {
     int code = as_bench_settle(f, w, e);
     if (code != AS_OK) {
         return code;
     }
-    /* Each rank for its node: the caches of all nodes are to be cold. */
-    int64_t failed[2] = {!drop_files(f, name, files), !system || !drop_system()};
+    int64_t failed[2] = {
+        (ways & AS_CHILL_FILES) && !drop_files(f, name, files),
+        (ways & AS_CHILL_SYSTEM) && !drop_system(),
+    };
     code = as_world_max(w, failed, 2, e);
     *done = (failed[0] ? 0 : AS_CHILL_FILES) | (failed[1] ? 0 : AS_CHILL_SYSTEM);
     return code;

@@ -41,14 +41,13 @@ typedef struct as_bench_file {
 int as_bench_folder_files(as_bench_folder *f, as_world *w, const char *name, as_buffer *out,
                           as_error *e);
 
-/* What as_bench_chill managed on all ranks. */
+/* Flags: with POSIX_FADV_DONTNEED; all that the kernel caches, with /proc/sys/vm/drop_caches. */
 enum as_chill { AS_CHILL_FILES = 1, AS_CHILL_SYSTEM = 2 };
 
-/* Makes the kernel forget the files of a checkpoint in this folder, with POSIX_FADV_DONTNEED, and,
- * if `system`, all that it caches, through /proc/sys/vm/drop_caches, where it may. *done: as_chill
- * flags. Collective. */
+/* Makes the kernel forget the files of a checkpoint in this folder in the ways that this rank is to
+ * take, an as_chill. *done: the ways in which no rank failed. Collective. */
 int as_bench_chill(as_bench_folder *f, as_world *w, const char *name, const as_buffer *files,
-                   bool system, int *done, as_error *e);
+                   int ways, int *done, as_error *e);
 
 /* Waits until nothing that was written before is on its way to the file system any more.
  * Collective. */

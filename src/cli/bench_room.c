@@ -75,7 +75,7 @@ static int share(as_world *w, int64_t mine, int64_t **out, as_error *e)
     return code;
 }
 
-int as_world_hosts(as_world *w, int64_t *out, as_error *e)
+int as_world_hosts(as_world *w, int64_t *out, bool *first, as_error *e)
 {
     int64_t *hosts = NULL;
     int64_t mine = host_number();
@@ -83,12 +83,12 @@ int as_world_hosts(as_world *w, int64_t *out, as_error *e)
     if (code != AS_OK) {
         return code;
     }
-    int64_t first = 1; /* this is the first rank of its host */
+    *first = true;
     for (int r = 0; r < w->rank; r++) {
-        first = hosts[r] == mine ? 0 : first;
+        *first = *first && hosts[r] != mine;
     }
     free(hosts);
-    *out = first;
+    *out = *first;
     return as_world_sum(w, out, 1, e);
 }
 

@@ -4,6 +4,7 @@
 #ifndef ALLSHARD_CLI_BENCH_ROOM_H
 #define ALLSHARD_CLI_BENCH_ROOM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -18,8 +19,8 @@ typedef struct as_file_system {
 
 int as_file_system_look(int fd, const char *path, as_file_system *out, as_error *e);
 
-/* How many hosts the ranks run on. Collective. */
-int as_world_hosts(as_world *w, int64_t *out, as_error *e);
+/* How many hosts the ranks run on, and is this rank the first one of its host? Collective. */
+int as_world_hosts(as_world *w, int64_t *out, bool *first, as_error *e);
 
 /* AS_LIMIT with the figures if `disk` bytes are not free on the file system, or the memory of the
  * ranks (`memory` bytes on this one) is not on one of the hosts. Collective. */

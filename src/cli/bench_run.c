@@ -71,8 +71,11 @@ static int save(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *
 static int chill(as_bench *b, const char *name, const as_buffer *files, bool system, as_error *e)
 {
     int done = 0;
-    int code = as_bench_chill(&b->folder, &b->tool->world, name, files, system, &done, e);
-    b->chilled &= system ? done : ~0;
+    /* The caches are those of a host. */
+    int ways = (b->first_of_host ? AS_CHILL_FILES : 0) |
+               (b->first_of_host && system ? AS_CHILL_SYSTEM : 0);
+    int code = as_bench_chill(&b->folder, &b->tool->world, name, files, ways, &done, e);
+    b->chilled &= done;
     return code;
 }
 
@@ -257,7 +260,7 @@ static int open_all(as_bench *b, as_error *e)
     (void)as_file_system_look(b->folder.fd, b->directory, &b->on, e);
     (void)as_plain_open(&b->plain, w->rank, e);
     code = as_world_agree(w, e);
-    code = code == AS_OK ? as_world_hosts(w, &b->hosts, e) : code;
+    code = code == AS_OK ? as_world_hosts(w, &b->hosts, &b->first_of_host, e) : code;
     code = code == AS_OK ? check_room(b, e) : code;
     allshard_options options = {
         .size = sizeof options,
