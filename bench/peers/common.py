@@ -205,7 +205,7 @@ def quiet_barrier(comm):
     """A barrier whose waiters sleep: ranks that wait take no core from those that work."""
     request = comm.Ibarrier()
     while not request.Test():
-        time.sleep(0.0002)
+        time.sleep(0.001)
 
 
 # --------------------------------------------------------------- the counters
@@ -241,9 +241,9 @@ class Counters:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         d = {k: io[k] - self.io[k] for k in io}
         return {
-            # write_bytes: pages of files made dirty and direct writes, io_uring's too, but not
-            # what goes into sockets. A file system without a device (tmpfs) has wchar alone.
-            "written": d["write_bytes"] or d["wchar"],
+            # Pages of files made dirty and direct writes, io_uring's too; not sockets.
+            "write_bytes": d["write_bytes"],
+            "wchar": d["wchar"],
             # A file read by mmap is in neither unless it had to come from the device.
             "read": max(d["rchar"], d["read_bytes"]),
             "read_device": d["read_bytes"],

@@ -7,7 +7,8 @@
     save(folder)   the save itself, on all ranks; returns {phase: seconds}. The clock runs.
     finals(folder) the files of the result, that would have to be fsynced
     check(folder)  list of faults: what was written against this rank's memory
-    TITLE, ONE_PROCESS (only rank 0 works), NOTE
+    ONE_PROCESS    only rank 0 works
+    TITLE, NOTE    for the table; run.py reads them from the records
 
 ctx: comm (mpi4py), model (common.Model), port, folder.
 """
@@ -22,6 +23,7 @@ from common import check_safetensors, now, same_bits
 class Peer:
     TITLE = ""
     ONE_PROCESS = False
+    KEEPS_PLANS = True  # False: fresh() before second saves too
     NOTE = ""
 
     def __init__(self, ctx):
@@ -282,11 +284,14 @@ class TorchCheckpointing(Peer):
             "consolidate_hf_safetensors_checkpoint on all ranks; never calls fsync. Two changes make "
             "it run here: its gather of metadata, which asks for CUDA, is replaced by torch's "
             "all_gather_object, and its O_DIRECT, which ext4 refuses for its unaligned writes, is "
-            "off.")
+            "off. Its synchronous saver writes no metadata with a second save, which then cannot be "
+            "consolidated: every save has a new manager.")
+    KEEPS_PLANS = False
 
     def __init__(self, ctx):
         super().__init__(ctx)
         self.state = dtensors(ctx)
+        self.dist = gloo(ctx)
         self.numbers = ctx.model.file_numbers()
         self.manager = None
         from torch_checkpointing.metadata_manager import DefaultMetadataManager
@@ -318,6 +323,7 @@ class TorchCheckpointing(Peer):
         begin = now()
         parts = os.path.join(folder, "parts")
         self.manager.save(parts, {"model": self.state})
+        self.dist.barrier()  # rank 0 publishes the folder after the others have returned
         middle = now()
         consolidate_hf_safetensors_checkpoint(parts, output_dir=folder,
                                               fqn_to_index_mapping=self.numbers,
