@@ -467,10 +467,10 @@ static int plan(as_tool *tool, const as_arg_result *args, as_error *e)
             .block_bytes = values.block_size,
         };
         as_simulation s = {0};
-        double begin = as_clock();
+        double begin = as_seconds();
         code = as_simulate_save(m.layout.ranks, declare, &m, &request, &s, e);
         if (code == AS_OK) {
-            report(tool, name, &m, &s, as_clock() - begin);
+            report(tool, name, &m, &s, as_seconds() - begin);
         }
         as_simulation_free(&s);
     }
