@@ -206,8 +206,10 @@ static int collect(as_bench *b, const as_timing *t, const as_places *p, as_sampl
     put(out, p->seconds, (double)most[0] * 1e-9);
     put(out, p->blocking, (double)most[1] * 1e-9);
     put(out, p->peak, known(most[2], !most[3]));
-    put(out, p->written, known(sums[1], !most[4]));
-    put(out, p->read, known(sums[2], !most[5]));
+    /* Of a save that wrote nothing the kernel counts nothing, such as on tmpfs. */
+    bool counts = p->written == AS_METRIC_COUNT || sums[1] > 0;
+    put(out, p->written, known(sums[1], !most[4] && counts));
+    put(out, p->read, known(sums[2], !most[5] && counts));
     put(out, p->processor, (double)sums[0] * 1e-9);
     b->peak_reset = b->peak_reset && !most[6];
     if (b->tool->world.rank == 0) {

@@ -191,6 +191,9 @@ static void print_head(const as_text *t)
              "saved: equal\n"
              "Caches dropped before each read: %s\n",
              b->repeat, b->repeat == 1 ? "" : "s", as_bench_chill_text(b));
+    if (b->on.in_memory) {
+        as_print(t->out, "Files lie in memory here: nothing is durable, and no read is cold\n");
+    }
     if (b->workload && b->workload->ranks != ranks) {
         as_print(t->out, "The workload is made for %d ranks (tp=%d, pp=%d, dp=%d), not for %d\n",
                  b->workload->ranks, b->workload->tp, b->workload->pp, b->workload->dp, ranks);
