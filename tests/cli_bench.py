@@ -67,6 +67,7 @@ class Bench(Case):
             def at(group, key):
                 return layout[group][key]["samples"][r]
             self.assertGreater(at("save", "durable_s"), 0)
+            self.assertGreaterEqual(at("save", "peak_bytes"), 0)
             self.assertGreaterEqual(at("save", "blocking_s") + 1e-6, at("save", "durable_s"))
             self.assertAlmostEqual(at("save", "write_gib_s"), rate(size, at("save", "durable_s")))
             self.assertAlmostEqual(at("load", "read_gib_s"), rate(size, at("load", "load_s")))

@@ -63,9 +63,10 @@ void as_usage_begin(as_usage *u)
     u->peak_reset = reset;
 }
 
+/* The kernel's counters of memory lag behind by some pages: what shrank a little has not grown. */
 static int64_t grown(int64_t before, int64_t after)
 {
-    return before >= 0 && after >= 0 ? after - before : -1;
+    return before >= 0 && after >= 0 ? as_max_i64(after - before, 0) : -1;
 }
 
 void as_usage_end(as_usage *u)
