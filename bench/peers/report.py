@@ -161,7 +161,7 @@ def counters(entries):
 
 # ---------------------------------------------------------------------------- the plot
 
-WIDTH, LEFT, BAR, ROW = 980, 310, 13, 46
+WIDTH, LEFT, BAR, ROW = 1000, 330, 13, 46
 OURS, THEIRS, FSYNC, INK = "#1b6e53", "#8a8f98", "#d3a24a", "#22262b"
 
 

@@ -113,8 +113,8 @@ def setup_h5py(python, pip):
     subprocess.run(pip + ["Cython==3.3.1", "pkgconfig==1.6.0", "setuptools", "wheel"])
     env = dict(os.environ, CC="mpicc", HDF5_MPI="ON", HDF5_LIBDIR=libraries,
                HDF5_INCLUDEDIR=headers, CFLAGS="-O1")
-    subprocess.run(pip + ["--no-build-isolation", "--no-binary=h5py", "--no-deps", "h5py==3.16.0"],
-                   env=env)
+    subprocess.run(pip + ["--no-build-isolation", "--no-binary=h5py", "--no-deps", "--no-cache-dir",
+                          "--force-reinstall", "h5py==3.16.0"], env=env)
 
 
 def environment():

@@ -222,7 +222,7 @@ def gather(dist, model):
 
 
 class Owner(Peer):
-    TITLE = "whole tensors to owner ranks, then safetensors"
+    TITLE = "whole tensors to owners, then safetensors"
     NOTE = ("mpi4py and safetensors.torch.save_file: file f is assembled and written by rank "
             "f modulo ranks, one file at a time on each; never calls fsync.")
 
