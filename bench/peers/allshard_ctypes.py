@@ -75,7 +75,7 @@ def longs(values):
 
 
 class Allshard:
-    """A context with one state that declares this rank's pieces, where they lie in torch's memory."""
+    """A context with one state that declares this rank's pieces in torch's memory."""
 
     def __init__(self, lib, comm, model):
         self.lib = lib

@@ -14,7 +14,7 @@ import torch
 
 CASES = {
     "rows": "every tensor cut along dimension 0, as FSDP does",
-    "columns": "matrices cut along dimension 1, as tensor parallelism does; vectors whole everywhere",
+    "columns": "matrices cut along dimension 1, as tensor parallelism does; vectors whole",
     "replicated": "every tensor whole on every rank, as data parallelism does",
     "many": "many small tensors (256 KiB), cut along dimension 0",
 }
@@ -78,7 +78,8 @@ def random_piece(index, part, shape):
     """Random bits (nothing that a file system or a device could compress), the same on every rank
     for the same tensor and part."""
     raw = np.random.SFC64([index, part]).random_raw(-(-2 * int(np.prod(shape)) // 8))
-    return torch.from_numpy(raw.view(np.int16)[:int(np.prod(shape))]).view(torch.bfloat16).view(shape)
+    bits = torch.from_numpy(raw.view(np.int16)[:int(np.prod(shape))])
+    return bits.view(torch.bfloat16).view(shape)
 
 
 class Model:
@@ -247,7 +248,8 @@ class Counters:
             # A file read by mmap is in neither unless it had to come from the device.
             "read": max(d["rchar"], d["read_bytes"]),
             "read_device": d["read_bytes"],
-            "cpu_s": (usage.ru_utime - self.usage.ru_utime) + (usage.ru_stime - self.usage.ru_stime),
+            "cpu_s": (usage.ru_utime - self.usage.ru_utime +
+                      usage.ru_stime - self.usage.ru_stime),
             "peak_above": max(0, self.status("VmHWM") - self.rss),
             "faults": usage.ru_minflt - self.usage.ru_minflt,
         }

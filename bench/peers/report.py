@@ -96,8 +96,8 @@ def markdown(results):
     m = results.get("machine", {})
     out = ["# allshard beside other writers", "",
            f"{results.get('date', '')}: {s['ranks']} ranks on one machine ({m.get('cpu', '')}, "
-           f"{m.get('cores', '?')} cores, {m.get('memory_gib', '?')} GiB, Linux {m.get('kernel', '')}, "
-           f"{m.get('file_system', '')}), {human(s['size'])} of random bf16, shards of at most "
+           f"{m.get('cores', '?')} cores, {m.get('memory_gib', '?')} GiB, Linux "
+           f"{m.get('kernel', '')}, {m.get('file_system', '')}), {human(s['size'])} of random bf16, shards of at most "
            f"{human(s['shard_size'])}, page cache {'dropped' if s['cache_dropped'] else 'kept'} "
            f"before each save. Versions: " +
            ", ".join(f"{k} {v}" for k, v in results.get("versions", {}).items()) + ".", ""]
@@ -111,13 +111,15 @@ def markdown(results):
         out += [f"## {case}", ""]
         if good:
             model = good[0]["model"]
-            out += [f"{model['tensors']} tensors, {human(model['bytes'])}, {model['files']} files.", "",
-                    "Seconds are medians; a ratio is ours ÷ theirs pair by pair: median (quartiles). "
-                    "Below 1, ours is faster. Ours is always durable at its end.", ""]
+            out += [f"{model['tensors']} tensors, {human(model['bytes'])}, {model['files']} files.",
+                    "",
+                    "Seconds are medians; a ratio is ours ÷ theirs pair by pair: median "
+                    "(quartiles). Below 1, ours is faster. Ours is always durable at its end.", ""]
             out += table(["peer", "theirs as shipped", "theirs + fsync", "ours", "ratio to + fsync",
                           "ratio to as shipped", "second save: ratio to + fsync", "pairs"],
                          [[title(e), seconds(of(e, "theirs"), "shipped_s"),
-                           seconds(of(e, "theirs"), "durable_s"), seconds(of(e, "ours"), "durable_s"),
+                           seconds(of(e, "theirs"), "durable_s"),
+                           seconds(of(e, "ours"), "durable_s"),
                            spread(ratios(e, "durable_s")), spread(ratios(e, "shipped_s")),
                            spread(ratios(e, "durable_s", "second")),
                            len(ratios(e, "durable_s"))] for e in good])
@@ -155,8 +157,8 @@ def counters(entries):
                      ", ".join(f"{k} {v:.2f}" for k, v in phases.items()) or "–"])
     return ["Counted in the processes during the save (÷ the bytes of the tensors), fsync not "
             "included:", ""] + \
-        table(["writer", "written", "read", "left on disk", "CPU s per GB", "memory above, worst rank",
-               "all ranks", "calls in a traced save", "phases, s"], rows)
+        table(["writer", "written", "read", "left on disk", "CPU s per GB",
+               "memory above, worst rank", "all ranks", "calls in a traced save", "phases, s"], rows)
 
 
 # ---------------------------------------------------------------------------- the plot

@@ -144,8 +144,9 @@ def machine(folder):
 
     fs = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", folder], capture_output=True,
                         text=True)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {"cpu": first("/proc/cpuinfo", "model name"), "cores": os.cpu_count(),
-            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "memory_gib": round(memory / 2**30, 1),
             "kernel": platform.release(), "file_system": fs.stdout.strip(),
             "python": platform.python_version()}
 

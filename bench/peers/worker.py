@@ -136,6 +136,9 @@ def main():
                     emit(spec, {"record": "save", "kind": kind, "pair": pair, **record})
                     shutil.rmtree(folder)
     quiet_barrier(comm)
+    for peer in sides.values():
+        peer.close()
+    quiet_barrier(comm)
 
 
 def emit(spec, record):

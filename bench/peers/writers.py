@@ -5,6 +5,7 @@
                    peer wants to know before
     fresh()        before a first save, outside the clock: forget plans and other memory of saves
     save(folder)   the save itself, on all ranks; returns {phase: seconds}. The clock runs.
+    close()        collective, at the end
     finals(folder) the files of the result, that would have to be fsynced
     check(folder)  list of faults: what was written against this rank's memory
     ONE_PROCESS    only rank 0 works
@@ -39,6 +40,9 @@ class Peer:
     def save(self, folder):
         raise NotImplementedError
 
+    def close(self):
+        pass
+
     def finals(self, folder):
         return sorted(os.path.join(folder, f) for f in os.listdir(folder)
                       if os.path.isfile(os.path.join(folder, f)))
@@ -57,9 +61,13 @@ class Ours(Peer):
         self.lib = allshard_ctypes.load(ctx.library)
         self.handle = None
 
-    def fresh(self):
+    def close(self):
         if self.handle is not None:
             self.handle.close()
+            self.handle = None
+
+    def fresh(self):
+        self.close()
         self.handle = self.module.Allshard(self.lib, self.comm, self.model)
 
     def save(self, folder):
@@ -281,11 +289,11 @@ class Owner(Peer):
 class TorchCheckpointing(Peer):
     TITLE = "torch_checkpointing, consolidated"
     NOTE = ("Synchronous saver with the safetensors layout, then "
-            "consolidate_hf_safetensors_checkpoint on all ranks; never calls fsync. Two changes make "
-            "it run here: its gather of metadata, which asks for CUDA, is replaced by torch's "
+            "consolidate_hf_safetensors_checkpoint on all ranks; never calls fsync. Two changes "
+            "make it run here: its gather of metadata, which asks for CUDA, is replaced by torch's "
             "all_gather_object, and its O_DIRECT, which ext4 refuses for its unaligned writes, is "
-            "off. Its synchronous saver writes no metadata with a second save, which then cannot be "
-            "consolidated: every save has a new manager.")
+            "off. Its synchronous saver writes no metadata with a second save, which then cannot "
+            "be consolidated: every save has a new manager.")
     KEEPS_PLANS = False
 
     def __init__(self, ctx):
@@ -299,6 +307,11 @@ class TorchCheckpointing(Peer):
         self.storage = LocalFileSystemStorageConfig(use_direct_io=False)
         DefaultMetadataManager._all_gather_pickled_data = self.all_gather
 
+    def close(self):
+        if self.manager is not None:
+            self.manager.close()
+            self.manager = None
+
     @staticmethod
     def all_gather(_manager, data, process_group=None):
         import torch.distributed as dist
@@ -311,8 +324,7 @@ class TorchCheckpointing(Peer):
         from torch_checkpointing.checkpoint_layout import LayoutInfo, SafetensorsSerialization
         from torch_checkpointing.config import SyncCheckpointSaverConfig
         from torch_checkpointing.default_resharder import DefaultResharder
-        if self.manager is not None:
-            self.manager.close()
+        self.close()
         layout = LayoutInfo("model_{rank}.safetensors", SafetensorsSerialization())
         self.manager = CheckpointManager(CheckpointManager.Config(
             items={"model": ItemSpec(layout=layout, resharder=DefaultResharder())},
