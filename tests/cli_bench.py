@@ -7,6 +7,7 @@ cannot do, and it leaves its folder as it was. No test looks at how fast anythin
 import json
 import math
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -202,6 +203,18 @@ class Bench(Case):
         self.assertEqual(process.returncode, 3)
         self.assertIn("stopped by a signal", told)
         self.assertEqual(list(folder.iterdir()), [])
+
+    def test_a_failure_leaves_nothing(self):
+        """A file may not pass 1 MiB: the first save fails in the middle."""
+        folder = self.dir / "new" / "data"
+        small = 1 << 20
+        done = subprocess.run(
+            [TOOL, "bench", folder, "--size", "8MiB"], capture_output=True, text=True, timeout=60,
+            check=False, stdin=subprocess.DEVNULL,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (small, small)))
+        self.assertEqual(done.returncode, 3, done.stderr)
+        self.assertIn("model.safetensors", done.stderr)
+        self.assertFalse((self.dir / "new").exists())
 
     def test_refuses(self):
         folder = self.dir / "data"

@@ -51,7 +51,7 @@ static bool is_plain(enum as_metric m)
     return m >= AS_M_DIRECT_GIB_S;
 }
 
-/* Groups of metrics; `count` 0: those of the first turn, as plain numbers. */
+/* All groups of metrics; of the first turn as plain numbers. */
 static void put_groups(json_t **object, const as_bench *b, const as_bench_layout *l,
                        bool first_turn, double *scratch)
 {
