@@ -125,7 +125,7 @@ def environment():
                        ("OMPI_MCA_rmaps_base_oversubscribe", "1"),
                        ("OMPI_MCA_hwloc_base_binding_policy", "none"),
                        ("OMPI_MCA_mpi_yield_when_idle", "1"), ("OMP_NUM_THREADS", "1"),
-                       ("HF_HUB_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false"),
+                       ("HF_HUB_OFFLINE", "1"), ("GLOO_SOCKET_IFNAME", "lo"),
                        ("PYTHONDONTWRITEBYTECODE", "1")):
         env.setdefault(key, value)
     return env
