@@ -7,20 +7,20 @@
 
 #include "base/checked.h"
 
-static _Thread_local as_buffer_meter *meter;
+static _Thread_local as_buffer_meter *current;
 
-as_buffer_meter *as_buffer_meter_set(as_buffer_meter *next)
+as_buffer_meter *as_buffer_meter_set(as_buffer_meter *meter)
 {
-    as_buffer_meter *before = meter;
-    meter = next;
+    as_buffer_meter *before = current;
+    current = meter;
     return before;
 }
 
 void as_buffer_meter_add(int64_t bytes)
 {
-    if (meter) {
-        meter->now += bytes;
-        meter->most = meter->now > meter->most ? meter->now : meter->most;
+    if (current) {
+        current->now += bytes;
+        current->most = current->now > current->most ? current->now : current->most;
     }
 }
 

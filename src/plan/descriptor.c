@@ -164,8 +164,9 @@ static const int64_t *dims_of(const as_descriptor *d, size_t *count)
 {
     int64_t kind = d->words[AS_D_KIND];
     size_t ndim = (size_t)as_descriptor_ndim(d);
-    size_t head = (size_t)AS_D_HEAD + (kind & AS_D_TIED ? 2U : 0U) + (kind & AS_D_STORED ? 2U : 0U);
-    size_t box = kind & (AS_D_FLAT | AS_D_CUT) ? 2 : kind & AS_D_WHOLE ? 0 : 2 * ndim;
+    size_t head =
+        (size_t)AS_D_HEAD + ((kind & AS_D_TIED) ? 2U : 0U) + ((kind & AS_D_STORED) ? 2U : 0U);
+    size_t box = (kind & (AS_D_FLAT | AS_D_CUT)) ? 2 : (kind & AS_D_WHOLE) ? 0 : 2 * ndim;
     *count = ndim + box;
     return d->words + head;
 }
@@ -175,7 +176,7 @@ size_t as_descriptor_size(const as_descriptor *d)
     size_t count;
     const int64_t *dims = dims_of(d, &count);
     return (size_t)(dims - d->words) +
-           (d->words[AS_D_KIND] & AS_D_NARROW ? (count + 1) / 2 : count);
+           ((d->words[AS_D_KIND] & AS_D_NARROW) ? (count + 1) / 2 : count);
 }
 
 bool as_descriptor_take(as_words *w, int rank, as_descriptor *out)

@@ -117,9 +117,10 @@ int as_part_message_put(as_buffer *out, const as_schedule *s, const as_region *r
 {
     size_t start = out->size;
     int64_t tensor = first_byte(s, region);
-    as_hash name = region->tensor == AS_REGION_LITERAL
-                       ? (as_hash){0}
-                       : as_catalog_tensor(s->catalog, region->tensor)->name;
+    as_hash name = {0};
+    if (region->tensor != AS_REGION_LITERAL) {
+        name = as_catalog_tensor(s->catalog, region->tensor)->name;
+    }
     int64_t head[AS_P_HEAD] = {
         [AS_P_SIZE] = (int64_t)((uint64_t)region->file << 32 | (uint64_t)seam << 63),
         [AS_P_TO] = writer,

@@ -352,10 +352,14 @@ int as_simulate_save(int ranks, as_declare declare, void *user, const as_save_re
     simulator s = {.ranks = ranks, .maker = &maker, .finished = sum_up_rank, .user = &sum};
     s.planners = calloc((size_t)ranks, sizeof *s.planners);
     out->writer_bytes = calloc((size_t)ranks, sizeof *out->writer_bytes);
-    int code = s.planners && out->writer_bytes ? as_state_init(&maker.state, "model", e)
-                                               : as_fail_nomem(e);
-    if (code == AS_OK) {
-        code = simulate(&s, ranks, request, e);
+    int code = AS_OK;
+    if (!s.planners || !out->writer_bytes) {
+        code = as_fail_nomem(e);
+    } else {
+        code = as_state_init(&maker.state, "model", e);
+        if (code == AS_OK) {
+            code = simulate(&s, ranks, request, e);
+        }
     }
     for (int r = 0; s.planners && r < ranks; r++) {
         as_planner_free(&s.planners[r]);
