@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/checked.h"
 #include "base/quote.h"
@@ -13,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/layout.h"
 #include "cli/models.h"
+#include "cli/plan_costs.h"
 #include "cli/read_checkpoint.h"
 #include "cli/spread.h"
 #include "format/format.h"
@@ -224,7 +224,7 @@ static int make_model(as_tool *tool, const as_arg_result *args, as_model *m, as_
 /* What a simulation was measured to take, rounded up: llama-3-405b and deepseek-v3 on 64 to 16384
  * ranks, synthetic:1000000 on 1024, in all layouts. Pieces that are not empty count, and the state
  * of one rank at a time. */
-enum { PIECE_MEMORY = 300, TENSOR_MEMORY = 900, RANK_MEMORY = 12288 };
+enum { PIECE_MEMORY = 300, BOX_MEMORY = 80, TENSOR_MEMORY = 900, RANK_MEMORY = 12288 };
 
 /* MemAvailable of Linux, in bytes; INT64_MAX if the kernel does not tell. */
 static int64_t available_memory(void)
@@ -245,6 +245,20 @@ static int64_t available_memory(void)
     return kilobytes > 0 && as_mul_i64(kilobytes, 1024, &bytes) ? bytes : INT64_MAX;
 }
 
+/* Where columns lie side by side each block has bytes of all ranks, and a box for each of them. */
+static bool add_boxes(const as_model *m, int64_t *needed)
+{
+    bool fits = true;
+    for (size_t i = 0; i < as_tensors_count(&m->tensors) && fits; i++) {
+        const as_tensor_row *row = as_tensors_row(&m->tensors, i);
+        int64_t last = row->ndim ? as_tensors_shape(&m->tensors, i)[row->ndim - 1] : 1;
+        int64_t boxes = row->bytes / values.block_size + 1;
+        fits = as_mul_i64(boxes, as_min_i64(last, m->layout.ranks) * BOX_MEMORY, &boxes) &&
+               as_add_i64(*needed, boxes, needed);
+    }
+    return fits;
+}
+
 /* All that ranks hold of the plan is here at the same time: better an answer than a kill. */
 static int check_memory(const as_model *m, as_error *e)
 {
@@ -256,7 +270,8 @@ static int check_memory(const as_model *m, as_error *e)
     bool fits = as_mul_i64(pieces, PIECE_MEMORY, &needed) &&
                 as_mul_i64(tensors, TENSOR_MEMORY, &fixed) && as_add_i64(needed, fixed, &needed) &&
                 as_mul_i64(m->layout.ranks, RANK_MEMORY, &fixed) &&
-                as_add_i64(needed, fixed, &needed);
+                as_add_i64(needed, fixed, &needed) &&
+                (m->layout.kind != AS_LAYOUT_COLUMNS || add_boxes(m, &needed));
     needed = fits ? needed : INT64_MAX;
     if (needed <= available) {
         return AS_OK;
@@ -267,79 +282,6 @@ static int check_memory(const as_model *m, as_error *e)
                    "a machine with more memory",
                    m->layout.ranks, as_grouped(pieces).text, as_grouped(tensors).text,
                    as_human_bytes(needed).text, as_human_bytes(available).text);
-}
-
-/* ---------------------------------------------------------------------- cost */
-
-/* What a plan costs the ranks: the most that any has, and the mean. */
-typedef struct as_costs {
-    as_plan_cost most;
-    as_plan_cost mean;
-    double seconds;  /* of the whole simulation, by the clock */
-    int64_t process; /* largest memory of this process */
-} as_costs;
-
-static void raise_to(int64_t *most, int64_t value)
-{
-    *most = as_max_i64(*most, value);
-}
-
-static as_costs sum_costs(const as_simulation *s, double seconds)
-{
-    as_costs c = {.seconds = seconds};
-    for (int r = 0; r < s->ranks; r++) {
-        const as_plan_cost *one = &s->cost[r];
-        raise_to(&c.most.nanoseconds, one->nanoseconds);
-        raise_to(&c.most.memory, one->memory);
-        raise_to(&c.most.messages, one->messages);
-        raise_to(&c.most.bytes, one->bytes);
-        c.mean.nanoseconds += one->nanoseconds;
-        c.mean.memory += one->memory;
-        c.mean.messages += one->messages;
-        c.mean.bytes += one->bytes;
-    }
-    c.mean.nanoseconds /= s->ranks;
-    c.mean.memory /= s->ranks;
-    c.mean.messages /= s->ranks;
-    c.mean.bytes /= s->ranks;
-    struct rusage usage;
-    if (getrusage(RUSAGE_SELF, &usage) == 0) {
-        c.process = (int64_t)usage.ru_maxrss * 1024;
-    }
-    return c;
-}
-
-static json_t *cost_json(const as_plan_cost *c)
-{
-    return json_pack("{s:f, s:I, s:I, s:I}", "cpu_seconds", (double)c->nanoseconds / 1e9,
-                     "memory_bytes", (json_int_t)c->memory, "messages", (json_int_t)c->messages,
-                     "message_bytes", (json_int_t)c->bytes);
-}
-
-static void add_costs_json(as_tool *tool, const as_simulation *s, const as_costs *c)
-{
-    json_t *simulation =
-        json_pack("{s:I, s:I, s:o, s:o, s:f, s:I}", "pieces_described", (json_int_t)s->described,
-                  "empty_pieces_left_out", (json_int_t)s->left_out, "largest", cost_json(&c->most),
-                  "mean", cost_json(&c->mean), "simulation_seconds", c->seconds,
-                  "simulation_memory_bytes", (json_int_t)c->process);
-    as_tool_set(tool, "simulation", simulation);
-}
-
-static void print_costs(const as_output *o, const as_simulation *s, const as_costs *c)
-{
-    as_print(o, "the plan itself, over %s pieces and %s empty ones, costs a rank at most (mean)\n",
-             as_grouped(s->described).text, as_grouped(s->left_out).text);
-    as_print(o, "  CPU time  %.3f s (%.3f s)\n", (double)c->most.nanoseconds / 1e9,
-             (double)c->mean.nanoseconds / 1e9);
-    as_print(o, "  memory    %s (%s), besides what it declares\n",
-             as_human_bytes(c->most.memory).text, as_human_bytes(c->mean.memory).text);
-    as_print(o, "  messages  %s (%s)\n", as_grouped(c->most.messages).text,
-             as_grouped(c->mean.messages).text);
-    as_print(o, "  bytes     %s (%s)\n", as_human_bytes(c->most.bytes).text,
-             as_human_bytes(c->mean.bytes).text);
-    as_print(o, "simulated in %s with %s of memory\n", as_human_seconds(c->seconds).text,
-             as_human_bytes(c->process).text);
 }
 
 /* ---------------------------------------------------------------------- JSON */
@@ -440,16 +382,16 @@ static void print_text(const as_output *o, const char *name, const as_model *m,
 static void report(as_tool *tool, const char *name, const as_model *m, const as_simulation *s,
                    double seconds)
 {
-    as_costs costs = sum_costs(s, seconds);
+    as_plan_costs costs = as_plan_costs_of(s, seconds);
     if (options.json) {
         make_json(tool, name, m, s);
     } else {
         print_text(&tool->out, name, m, s);
     }
     if (options.json && options.simulate) {
-        add_costs_json(tool, s, &costs);
+        as_plan_costs_json(tool, s, &costs);
     } else if (options.simulate) {
-        print_costs(&tool->out, s, &costs);
+        as_plan_costs_print(&tool->out, s, &costs);
     }
 }
 
