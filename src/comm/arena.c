@@ -204,11 +204,11 @@ static int share(as_arena *a, as_comm *c, as_error *e)
     }
     (void)as_mail_init(&mail, a->size, e);
     int code = as_comm_agree(c, e);
-    if (code == AS_OK) {
+    if (code == AS_OK && node_of) { /* agreement says that it is there */
         code = as_comm_nodes(c, node_of, e);
-    }
-    if (code == AS_OK) {
-        code = meet_peers(a, c, node_of, &mail, e);
+        if (code == AS_OK) {
+            code = meet_peers(a, c, node_of, &mail, e);
+        }
     }
     if (code == AS_OK) {
         code = tell_peers(a, c, &mail, e);

@@ -14,7 +14,7 @@
 
 enum {
     LARGEST_GAP = 64 << 10, /* bytes that nobody wants, read along rather than skipped */
-    REST = 200000           /* longest sleep between two looks, nanoseconds: parcels may wait */
+    REST = 100000           /* longest sleep between two looks, nanoseconds: parcels may wait */
 };
 
 /* A block from the read to the last parcel. */
@@ -70,13 +70,13 @@ static int open_buffers(loader *l, as_error *e)
     bool far = !as_arena_reaches_all(t->arena);
     int64_t block = t->plan->block_bytes;
     int64_t parcel_bytes = AS_PARCEL_HEAD + (far ? block : 0);
-    size_t step = as_pool_step((size_t)parcel_bytes);
+    size_t each = as_pool_step((size_t)parcel_bytes);
     l->parcel_count = AS_PARCELS;
     if (far) {
         int buffers = as_transfer_buffers(t, parcel_bytes, 0);
         l->parcel_count = (int)as_max_i64(1, buffers / 4);
     }
-    size_t parcels = 2 * (size_t)l->parcel_count * step;
+    size_t parcels = 2 * (size_t)l->parcel_count * each;
     l->reading_count =
         (int)as_min_i64(as_transfer_buffers(t, block, parcels), as_transfer_slots(block));
     if (l->reading_count < 1) {

@@ -11,7 +11,7 @@
 
 /* Longest sleeps between two looks, nanoseconds: while another rank may wait for this one's
  * answer, and while there is only storage to wait for, which has more to do in the meantime. */
-enum { REST_ASKED = 200000, REST_ALONE = 1000000 };
+enum { REST_ASKED = 100000, REST_ALONE = 1000000 };
 
 typedef struct saver {
     const as_transfer *transfer;
