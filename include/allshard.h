@@ -133,6 +133,8 @@ typedef struct allshard_options {
 
 /* Makes a context on a private duplicate of `comm`. Collective. `options` may be NULL.
  * *out is NULL after a failure, whose text goes to options->log. Close before MPI_Finalize.
+ * Threads that the library starts for input and output make no MPI call: MPI_THREAD_FUNNELED will do,
+ * and so will MPI_Init wherever that allows a process to have threads at all.
  * ALLSHARD_INVALID, ALLSHARD_NOMEM, ALLSHARD_MPI. */
 ALLSHARD_API int allshard_open(allshard **out, allshard_comm comm, const allshard_options *options);
 
