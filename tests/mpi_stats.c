@@ -30,13 +30,14 @@ static allshard_save_options small_shards(void)
 static char *read_whole(const char *folder, const char *name, size_t *size)
 {
     char path[1024];
-    struct stat status;
+    struct stat status = {0};
     (void)snprintf(path, sizeof path, "%s/%s", folder, name);
     int fd = open(path, O_RDONLY);
-    must(fd >= 0 && fstat(fd, &status) == 0, path);
+    CHECK_TEXT(fd >= 0 && fstat(fd, &status) == 0, "%s", path);
     *size = (size_t)status.st_size;
     char *bytes = malloc(*size + 1);
-    must(bytes && read(fd, bytes, *size) == (ssize_t)*size && close(fd) == 0, path);
+    CHECK(bytes);
+    CHECK_TEXT(read(fd, bytes, *size) == (ssize_t)*size && close(fd) == 0, "%s", path);
     bytes[*size] = '\0';
     return bytes;
 }

@@ -55,7 +55,7 @@ static void quotas_follow_the_plain_rule(void **state)
             ranks[r].blocks = ranks[r].writes ? between(&seed, 0, 9) : 0;
         }
         int64_t expected[MOST];
-        int64_t found[MOST];
+        int64_t found[MOST] = {0};
         plain_level(ranks, count, unit, expected);
         as_level(ranks, count, unit);
         int64_t surplus = 0;

@@ -4,7 +4,6 @@
 #include "plan_support.h"
 
 typedef struct many_rows {
-    int ranks;
     int tensors;
     int calls;
 } many_rows;
@@ -33,7 +32,7 @@ static int declare_rows(void *user, int rank, as_state *state, as_error *e)
 /* The most bytes that a rank holds. */
 static int64_t peak_of(int ranks, int tensors)
 {
-    many_rows m = {.ranks = ranks, .tensors = tensors};
+    many_rows m = {.tensors = tensors};
     as_save_request request = save_request(100000, 4096);
     as_simulation s;
     as_error e = AS_ERROR_INIT;

@@ -116,10 +116,10 @@ static int split(as_splitter *s, const int64_t *items, size_t count, int64_t lim
 
 static void compare(const int64_t *items, int64_t count, int64_t limit)
 {
-    as_split_result result;
-    as_splitter s;
-    as_splitter some;
-    model m;
+    as_split_result result = {0};
+    as_splitter s = {0};
+    as_splitter some = {0};
+    model m = {0};
     assert_int_equal(split(&s, items, (size_t)count, limit, 1, &result, NULL), AS_OK);
     model_split(items, count, limit, &m);
     assert_int_equal(result.shard_count, m.count);
@@ -176,8 +176,8 @@ static void random_splits_are_the_references(void **state)
 static void expect(const char *shards, int64_t total, int64_t limit, const int64_t *items,
                    size_t count)
 {
-    as_split_result result;
-    as_splitter s;
+    as_split_result result = {0};
+    as_splitter s = {0};
     char text[256] = "";
     size_t at = 0;
     assert_int_equal(split(&s, items, count, limit, 1, &result, NULL), AS_OK);
@@ -219,8 +219,8 @@ static void sums_past_all_bounds_are_refused(void **state)
 {
     (void)state;
     const int64_t items[] = {INT64_MAX, 1};
-    as_split_result result;
-    as_splitter s;
+    as_split_result result = {0};
+    as_splitter s = {0};
     as_error e = AS_ERROR_INIT;
     assert_int_equal(split(&s, items, 2, INT64_MAX, 1, &result, &e), AS_LIMIT);
     assert_non_null(strstr(as_error_text(&e), "2^63"));
@@ -235,8 +235,8 @@ static void many_tensors(void **state)
 {
     (void)state;
     const int64_t count = 1000000;
-    as_split_result result;
-    as_splitter s;
+    as_split_result result = {0};
+    as_splitter s = {0};
     as_splitter_init(&s, 10);
     for (int64_t i = 0; i < count; i++) {
         assert_int_equal(as_splitter_add(&s, 3, i == count - 1, NULL), AS_OK);

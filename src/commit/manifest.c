@@ -368,12 +368,15 @@ static int adjust_part(json_t *object, const as_manifest_part *new_part, const a
         const as_manifest_file *now = file_of(new_part, name);
         *lost = !now || strcmp(role, role_names[AS_ROLE_EXTRA]) != 0;
         /* Its blocks are those of the other part, whose size may not be the same. */
-        as_manifest_file plain = *lost ? (as_manifest_file){0} : *now;
-        if (!*lost && !same_blocks(object, new_part)) {
+        if (*lost) {
+            continue;
+        }
+        as_manifest_file plain = *now;
+        if (!same_blocks(object, new_part)) {
             plain.sums = NULL;
         }
-        if (!*lost && (json_object_set_new(entry, "size", json_integer(now->size)) < 0 ||
-                       set_sums(entry, &plain) < 0)) {
+        if (json_object_set_new(entry, "size", json_integer(now->size)) < 0 ||
+            set_sums(entry, &plain) < 0) {
             return as_fail_nomem(e);
         }
     }

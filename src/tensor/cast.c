@@ -22,12 +22,15 @@ enum { GROUP = 64, WIDEST = 8 };
     X(F8_E5M2, F64) X(F8_E5M2, F32) X(F8_E5M2, BF16) X(F8_E5M2, F16) X(F8_E5M2, F8_E4M3)
 #define PAIRS(X) FROM_F64(X) FROM_F32(X) FROM_BF16(X) FROM_F16(X) FROM_E4M3(X) FROM_E5M2(X)
 
+/* Made by macros from the dtypes' names.
+ * NOLINTBEGIN(readability-identifier-naming) */
 typedef as_bits64 element_F64;
 typedef as_bits32 element_F32;
 typedef as_bits16 element_BF16;
 typedef as_bits16 element_F16;
 typedef as_bits8 element_F8_E4M3;
 typedef as_bits8 element_F8_E5M2;
+/* NOLINTEND(readability-identifier-naming) */
 
 /* The loop of a pair for one set of instructions. */
 #define KERNEL(set, attribute, from, to, cast)                                                     \
@@ -48,7 +51,7 @@ typedef kernel *kernel_table[AS_DTYPE_END][AS_DTYPE_END];
 
 #define PLAIN_KERNEL(from, to) KERNEL(plain, , from, to, as_to_##to(as_from_##from(x[i])))
 PAIRS(PLAIN_KERNEL)
-KERNEL(plain, , F64, F32, as_F64_to_F32(x[i]))
+KERNEL(plain, , F64, F32, as_f64_to_f32(x[i]))
 
 #define PLAIN_ENTRY(from, to) [AS_##from][AS_##to] = plain_##from##_##to,
 static const kernel_table plain = {PAIRS(PLAIN_ENTRY) PLAIN_ENTRY(F64, F32)};
@@ -61,7 +64,7 @@ static const kernel_table plain = {PAIRS(PLAIN_ENTRY) PLAIN_ENTRY(F64, F32)};
 #define AVX2 __attribute__((target("avx2")))
 #define AVX2_KERNEL(from, to) KERNEL(avx2, AVX2, from, to, as_to_##to(as_from_##from(x[i])))
 PAIRS(AVX2_KERNEL)
-KERNEL(avx2, AVX2, F64, F32, as_F64_to_F32(x[i]))
+KERNEL(avx2, AVX2, F64, F32, as_f64_to_f32(x[i]))
 
 #define AVX2_ENTRY(from, to) [AS_##from][AS_##to] = avx2_##from##_##to,
 static const kernel_table avx2 = {PAIRS(AVX2_ENTRY) AVX2_ENTRY(F64, F32)};

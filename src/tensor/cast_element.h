@@ -119,7 +119,7 @@ typedef struct as_halves {
     int64_t base; /* to be added to what is left of the value */
 } as_halves;
 
-AS_CAST_INLINE as_halves as_split_F64(uint64_t x)
+AS_CAST_INLINE as_halves as_split_f64(uint64_t x)
 {
     as_halves h = {.a = (int64_t)(x & (AS_F64_INFINITY | (AS_F64_ONE - 1)))};
     int64_t low = 897 - (h.a >> 52);
@@ -132,7 +132,7 @@ AS_CAST_INLINE as_halves as_split_F64(uint64_t x)
 }
 
 /* Puts infinity, NaN and the sign to a code. */
-AS_CAST_INLINE uint32_t as_join_F32(uint64_t x, const as_halves *h, int64_t code)
+AS_CAST_INLINE uint32_t as_join_f32(uint64_t x, const as_halves *h, int64_t code)
 {
     uint64_t nan = AS_F32_INFINITY | AS_F32_QUIET | ((uint64_t)h->a >> 29 & (AS_F32_QUIET - 1));
     uint64_t bits = as_choose64(h->a >= (int64_t)AS_F64_INFINITY, AS_F32_INFINITY, (uint64_t)code);
@@ -143,12 +143,12 @@ AS_CAST_INLINE uint32_t as_join_F32(uint64_t x, const as_halves *h, int64_t code
 /* Rounded to odd; the odd bit that is left of zero is one that no narrower type sees. */
 AS_CAST_INLINE uint32_t as_from_F64(uint64_t x)
 {
-    as_halves h = as_split_F64(x);
+    as_halves h = as_split_f64(x);
     int64_t rest = h.whole & (int64_t)((UINT64_C(1) << h.shift) - 1);
     int64_t odd = h.base + (int64_t)((uint64_t)h.whole >> h.shift);
     odd |= rest != 0;
     odd = odd < (int64_t)AS_F32_INFINITY ? odd : (int64_t)AS_F32_INFINITY - 1; /* which is odd */
-    return as_join_F32(x, &h, odd);
+    return as_join_f32(x, &h, odd);
 }
 
 /* ---- from the bits of an F32 ---- */
@@ -211,12 +211,12 @@ AS_CAST_INLINE uint64_t as_to_F64(uint32_t x)
 
 /* ---- the one pair that does not go by way of F32 with room to spare ---- */
 
-AS_CAST_INLINE uint32_t as_F64_to_F32(uint64_t x)
+AS_CAST_INLINE uint32_t as_f64_to_f32(uint64_t x)
 {
-    as_halves h = as_split_F64(x);
+    as_halves h = as_split_f64(x);
     int64_t code = h.base + (int64_t)as_round64((uint64_t)h.whole, (uint64_t)h.shift);
     code = code < (int64_t)AS_F32_INFINITY ? code : (int64_t)AS_F32_INFINITY;
-    return as_join_F32(x, &h, code);
+    return as_join_f32(x, &h, code);
 }
 
 #endif

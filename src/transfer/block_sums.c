@@ -24,7 +24,7 @@ void as_block_sums_free(as_block_sums *s)
 typedef struct collector {
     const as_block_files *files;
     as_block_sums *sums;
-    bool *known; /* [blocks] */
+    char *known; /* [blocks]: 1 where a sum has come */
 } collector;
 
 static size_t total(const collector *k)
@@ -62,7 +62,7 @@ static int take(void *user, int from, const char *bytes, size_t count, as_error 
                            "or was written twice",
                            from, (long long)b.block, (long long)b.file);
         }
-        k->known[at] = true;
+        k->known[at] = 1;
         k->sums->sums[at] = b.sum;
     }
     return AS_OK;
@@ -79,7 +79,7 @@ int as_block_sums_collect(as_block_sums *out, as_comm *c, const as_block_files *
     }
     int code = as_comm_collect(c, mine, take, &k, e);
     if (code == AS_OK && is_main) {
-        const bool *hole = memchr(k.known, false, total(&k));
+        const char *hole = memchr(k.known, 0, total(&k));
         if (hole) {
             (void)as_fail(e, AS_INTERNAL, 0, "block %zu of all has no checksum",
                           (size_t)(hole - k.known));

@@ -59,14 +59,14 @@ static int transfer_bytes(saving *s, as_error *e)
         .progress = s->session->progress,
         .progress_user = s->session->progress_user,
     };
-    int64_t begin = as_clock();
+    int64_t from = as_clock();
     as_probe_options(&s->storage, &t.engine_options);
     int code = as_transfer_save(&t, e);
     as_storage_explain(&s->session->meter, &s->storage);
     if (code == AS_OK) {
         code = as_stage_settle(&s->stage, e);
     }
-    (void)as_meter_end(&s->session->meter, "transfer", begin, t.plan->own_bytes,
+    (void)as_meter_end(&s->session->meter, "transfer", from, t.plan->own_bytes,
                        &tally(s)->transfer);
     return code;
 }
@@ -74,7 +74,7 @@ static int transfer_bytes(saving *s, as_error *e)
 /* The lock, and the new files. */
 static int begin(saving *s, as_error *e)
 {
-    int64_t begin = as_clock();
+    int64_t from = as_clock();
     if (is_main(s)) {
         as_txn_options options = {.mode = (mode_t)s->call->mode};
         (void)as_txn_begin(&s->txn, s->call->directory, &options, &s->session->log, e);
@@ -89,14 +89,14 @@ static int begin(saving *s, as_error *e)
     if (code == AS_OK) {
         code = as_session_buffers(s->session, s->stage.prepared->plan.block_bytes, e);
     }
-    (void)as_meter_end(&s->session->meter, "begin", begin, 0, &tally(s)->begin);
+    (void)as_meter_end(&s->session->meter, "begin", from, 0, &tally(s)->begin);
     return code;
 }
 
 /* Index, manifest and journal: the main process makes the save count. */
 static int commit(saving *s, as_error *e)
 {
-    int64_t begin = as_clock();
+    int64_t from = as_clock();
     as_session_gather(s->session); /* the manifest tells which engines did the work */
     as_publication p = {.session = s->session,
                         .state = s->call->state,
@@ -112,7 +112,7 @@ static int commit(saving *s, as_error *e)
     as_publication_free(&p);
     code = code == AS_OK ? as_comm_agree(s->session->comm, e) : code;
     tally(s)->durable =
-        as_meter_end(&s->session->meter, "commit", begin, 0, &tally(s)->commit) - s->start;
+        as_meter_end(&s->session->meter, "commit", from, 0, &tally(s)->commit) - s->start;
     return code;
 }
 
@@ -120,7 +120,7 @@ static int commit(saving *s, as_error *e)
  * whatever happens here, so a fault is told, not returned: all ranks return the same code. */
 static void finish(saving *s)
 {
-    int64_t begin = as_clock();
+    int64_t from = as_clock();
     as_error e = AS_ERROR_INIT;
     if (as_txn_finish(s->txn, &e) != AS_OK) {
         as_log_say(&s->session->log, AS_LOG_WARNING,
@@ -129,15 +129,15 @@ static void finish(saving *s)
     }
     s->txn = NULL;
     as_error_clear(&e);
-    (void)as_meter_end(&s->session->meter, "clean", begin, 0, &tally(s)->clean);
+    (void)as_meter_end(&s->session->meter, "clean", from, 0, &tally(s)->clean);
 }
 
 static int prepare(saving *s, as_error *e)
 {
-    int64_t begin = as_clock();
+    int64_t from = as_clock();
     int code = as_prepare(s->call, e);
     s->stage = (as_stage){.call = s->call, .prepared = &s->call->cache->prepared};
-    (void)as_meter_end(&s->session->meter, "plan", begin, 0, &tally(s)->plan);
+    (void)as_meter_end(&s->session->meter, "plan", from, 0, &tally(s)->plan);
     return code;
 }
 

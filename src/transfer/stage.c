@@ -124,7 +124,9 @@ static int list_creators(const as_stage *s, as_buffer *ranks, as_error *e)
     }
     int *list = (int *)(void *)ranks->data;
     size_t count = ranks->size / sizeof *list;
-    qsort(list, count, sizeof *list, compare_ranks);
+    if (count) {
+        qsort(list, count, sizeof *list, compare_ranks);
+    }
     size_t kept = 0;
     for (size_t i = 0; i < count; i++) {
         if (kept == 0 || list[kept - 1] != list[i]) {
