@@ -25,19 +25,23 @@ int64_t as_bench_state_bytes(const as_tensors *t, const as_layout *l, int rank)
 
 /* Makes of random bits elements that come back from the type in the file as they were. Where that
  * type is the smaller one its bits are to be the random ones: random numbers of a type of larger
- * range would nearly all be infinite or zero in it. */
+ * range would nearly all be infinite or zero in it. Each element is made of its own bits alone, so
+ * that it is the same in every layout. */
 static void round_to(int dtype, int stored, unsigned char *bytes, int64_t count)
 {
     enum { STEP = 1024 };
     unsigned char there[STEP * sizeof(double)];
     unsigned char back[STEP * sizeof(double)];
     size_t size = (size_t)as_dtype_bits(dtype) / 8;
+    size_t small = (size_t)as_dtype_bits(stored) / 8;
     bool smaller = as_dtype_bits(stored) < as_dtype_bits(dtype);
     while (count > 0) {
         int64_t n = count < STEP ? count : STEP;
         if (smaller) {
-            as_cast(stored, dtype, bytes, back, n);
-            memcpy(bytes, back, (size_t)n * size);
+            for (int64_t k = 0; k < n; k++) {
+                memcpy(there + (size_t)k * small, bytes + (size_t)k * size, small);
+            }
+            as_cast(stored, dtype, there, bytes, n);
         }
         as_cast(dtype, stored, bytes, there, n);
         as_cast(stored, dtype, there, back, n);
