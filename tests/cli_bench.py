@@ -94,6 +94,7 @@ class Bench(Case):
                                 "whole", "--layout=columns", "--layout", "replicated",
                                 "--max-shard-size", "1MB", ranks=ranks)
             self.assertEqual(result["ranks"], ranks if ranks and WITH_MPI else 1)
+            self.assertEqual(result["load_ranks"], result["ranks"])
             self.assertEqual((result["hosts"], result["repeat"]), (1, 3))
             self.assertEqual([x["layout"] for x in result["layouts"]],
                              ["whole", "columns", "replicated"])
@@ -125,6 +126,68 @@ class Bench(Case):
             self.assertEqual(result["memory_bytes"], result["tensor_bytes"] * memory)
             self.assertEqual(len(result["casts"]), 1)
             self.check_layout(result["layouts"][0], 1, False)
+
+    def test_loads_on_fewer_ranks(self):
+        """Every load is compared with what was saved: that it is there at all says that M ranks
+        got their shares of it. A single rank has nobody to get bytes from."""
+        layouts = ("whole", "fsdp", "replicated", "columns", "flat")
+        for load_ranks in (1, 2, 3):
+            if load_ranks > 1 and not WITH_MPI:
+                continue
+            result = self.bench("--size", "3MiB", "--repeat", "1", "--baseline", "--load-ranks",
+                                str(load_ranks), "--max-shard-size", "1MB",
+                                *[f"--layout={x}" for x in layouts], ranks=3)
+            self.assertEqual(result["ranks"], 3 if WITH_MPI else 1)
+            self.assertEqual(result["load_ranks"], load_ranks)
+            self.assertEqual([x["layout"] for x in result["layouts"]], list(layouts))
+            moved = {}
+            for layout in result["layouts"]:
+                self.check_layout(layout, 1, True)
+                moved[layout["layout"]] = [
+                    a + b for a, b in zip(layout["load"]["bytes_sent"]["samples"],
+                                          layout["load"]["bytes_shared"]["samples"])]
+            if load_ranks == 1:
+                self.assertEqual(moved, {x: [0] for x in layouts})
+            else:
+                # Each byte is read once, and given to all others.
+                self.assertGreaterEqual(min(moved["replicated"]),
+                                        (load_ranks - 1) * result["tensor_bytes"])
+
+    def test_loads_on_fewer_ranks_what_was_cast(self):
+        """An element is the same whatever piece it lies in, also where it is rounded."""
+        for cast in ("F32=BF16", "F64=F8_E4M3"):
+            result = self.bench("--size", "1MiB", "--dtype", cast, "--repeat", "1", "--load-ranks",
+                                "2" if WITH_MPI else "1", "--layout", "columns", "--layout",
+                                "flat", ranks=3)
+            for layout in result["layouts"]:
+                self.check_layout(layout, 1, False)
+
+    def test_load_ranks_and_factors(self):
+        if not WITH_MPI:
+            self.skipTest("this build has one rank only")
+        folder = self.dir / "data"
+        result = self.bench("--size", "1MiB", "--repeat", "1", "--load-ranks", "2", "--layout",
+                            "tp=2", ranks=2)
+        self.assertEqual(result["load_ranks"], 2)
+        self.refuse(2, "--layout tp=2 is for 2 ranks, the product of its factors, and --load-ranks "
+                    "is 1; give --load-ranks 2", "bench", folder, "--load-ranks", "1", "--layout",
+                    "tp=2", ranks=2)
+        self.refuse(2, "--load-ranks is 3, but 2 ranks run; it must be a number from 1 to 2",
+                    "bench", folder, "--load-ranks", "3", ranks=2)
+        self.assertFalse(folder.exists())
+
+    def test_load_ranks_in_tables(self):
+        told = "Saved by all ranks, loaded and plainly read by "
+        text = self.run_tool("bench", self.dir / "data", "--size", "64KiB", "--repeat", "1",
+                             "--load-ranks", "1", ranks=2).stdout
+        self.assertIn(told + "rank 0 alone", text)
+        if WITH_MPI:
+            text = self.run_tool("bench", self.dir / "data", "--size", "64KiB", "--repeat", "1",
+                                 "--load-ranks", "2", ranks=3).stdout
+            self.assertIn(told + "ranks 0 to 1", text)
+        text = self.run_tool("bench", self.dir / "data", "--size", "64KiB", "--repeat", "1",
+                             ranks=2).stdout
+        self.assertNotIn(told, text)
 
     def test_bytes_of_a_save(self):
         """What the kernel counts is what a checkpoint holds: nothing is written twice, and
@@ -228,6 +291,12 @@ class Bench(Case):
                 ("--scale goes with", ["--size", "1MiB", "--scale", "1/2"]),
                 ("--dtype is", ["--dtype", "F32"]),
                 ("--repeat is 0", ["--repeat", "0"]),
+                ("--load-ranks is 0", ["--load-ranks", "0"]),
+                ("--load-ranks is", ["--load-ranks", "-1"]),
+                ("--load-ranks is", ["--load-ranks", "two"]),
+                ("--load-ranks is", ["--load-ranks", ""]),
+                ("--load-ranks is 1000000", ["--load-ranks", "1000000"]),
+                ("exclude each other", ["--load-ranks", "1", "--trace", "x"]),
                 ("--engine is", ["--engine", "fast"]),
                 ("--align is", ["--align", "3000"]),
                 ("--checksum is", ["--checksum", "md5"]),
@@ -254,6 +323,12 @@ class Bench(Case):
         self.assertFalse((self.dir / "new").exists())
         with open("/proc/meminfo", encoding="ascii") as file:
             memory = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file}
+        if WITH_MPI:
+            # Two pools would fit, but the rank that loads alone has one for each.
+            pool = memory["MemAvailable"] * 2 // 5
+            self.refuse(3, "of memory, but", "bench", folder, "--size", "64KiB", "--memory",
+                        str(pool), "--load-ranks", "1", ranks=2)
+            self.assertFalse((self.dir / "new").exists())
         size = math.ceil(memory["MemAvailable"] * 1.2)
         if size * 1.1 > free:
             self.skipTest("there is less disk than memory")

@@ -11,6 +11,7 @@
 #include <allshard.h>
 
 #include "cli/bench_folder.h"
+#include "cli/bench_loaders.h"
 #include "cli/bench_model.h"
 #include "cli/bench_plain.h"
 #include "cli/bench_room.h"
@@ -30,8 +31,9 @@ typedef struct as_worker {
 typedef struct as_bench_layout {
     const char *name;
     as_layout layout;
-    int64_t bytes; /* of all files of the checkpoint */
-    int64_t files; /* that hold tensors */
+    as_layout load_layout; /* the same for the ranks that load */
+    int64_t bytes;         /* of all files of the checkpoint */
+    int64_t files;         /* that hold tensors */
     as_worker saved, loaded;
     bool direct_refused;      /* the plain loop could not write with O_DIRECT */
     bool direct_read_refused; /* nor read; the page cache was used, cold */
@@ -52,6 +54,7 @@ typedef struct as_bench {
     allshard_save_options save;
     int64_t memory;
     size_t repeat;
+    int load_ranks; /* 0: all */
     bool baseline;
     bool keep;
     const char *trace; /* NULL: none */
@@ -60,6 +63,7 @@ typedef struct as_bench {
     size_t layout_count;
 
     as_spread spread; /* its context; a state is made for each layout */
+    as_bench_loaders loaders;
     as_bench_folder folder;
     as_file_system on;
     as_plain plain;

@@ -115,6 +115,7 @@ int as_bench_json(const as_bench *b, as_error *e)
     if (!scratch) {
         return as_fail_nomem(e);
     }
+    int ranks = b->tool->world.size;
     json_t *layouts = json_array();
     for (size_t i = 0; i < b->layout_count && layouts; i++) {
         if (json_array_append_new(layouts, layout_json(b, &b->layouts[i], scratch)) != 0) {
@@ -132,7 +133,8 @@ int as_bench_json(const as_bench *b, as_error *e)
     put(&object, "tensor_bytes", json_integer(b->stored_bytes));
     put(&object, "memory_bytes", json_integer(b->tensors.bytes));
     put(&object, "casts", as_casts_json(&b->casts, &b->tensors));
-    put(&object, "ranks", json_integer(b->tool->world.size));
+    put(&object, "ranks", json_integer(ranks));
+    put(&object, "load_ranks", json_integer(b->load_ranks > 0 ? b->load_ranks : ranks));
     put(&object, "hosts", json_integer(b->hosts));
     put(&object, "repeat", json_integer((json_int_t)b->repeat));
     put(&object, "caches", text(as_bench_chill_text(b)));

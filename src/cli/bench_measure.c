@@ -20,26 +20,27 @@ typedef struct as_timing {
  * further one shortens that to a part. */
 enum { AGREEMENTS = 4 };
 
-/* All ranks leave this at about the same time, and nothing of before is left to be done. */
-static int start(as_bench *b, as_timing *t, as_error *e)
+/* The ranks that save or load, `w`, leave this at about the same time, and nothing of before is left
+ * to be done. */
+static int start(as_bench *b, as_world *w, as_timing *t, as_error *e)
 {
-    int code = as_bench_settle(&b->folder, &b->tool->world, e);
+    int code = as_bench_settle(&b->folder, w, e);
     if (code != AS_OK) {
         return code;
     }
     as_usage_begin(&t->usage);
     for (int i = 0; i < AGREEMENTS && code == AS_OK; i++) {
-        code = as_world_agree(&b->tool->world, e);
+        code = as_world_agree(w, e);
     }
     t->begin = as_seconds();
     return code;
 }
 
-static int stop(const as_bench *b, as_timing *t, int code, as_error *e)
+static int stop(const as_spread *with, as_timing *t, int code, as_error *e)
 {
     t->call = as_seconds() - t->begin;
     as_usage_end(&t->usage);
-    return code == AS_OK ? AS_OK : as_spread_error(&b->spread, code, e);
+    return code == AS_OK ? AS_OK : as_spread_error(with, code, e);
 }
 
 static double known(int64_t value, bool is_known)
@@ -142,23 +143,23 @@ static void add_stats(const allshard_stats *t, const as_places *p, as_sample *ou
     put(out, p->cached, t->plan_cached);
 }
 
-static int get_stats(const as_bench *b, int rank, allshard_stats *out, as_error *e)
+static int get_stats(const as_spread *with, int rank, allshard_stats *out, as_error *e)
 {
     *out = (allshard_stats){.size = sizeof *out};
-    int code = allshard_get_stats(b->spread.context, rank, out);
+    int code = allshard_get_stats(with->context, rank, out);
     return code == AS_OK ? AS_OK
                          : as_fail(e, code, 0, "the library keeps no figures of rank %d: %s", rank,
                                    as_code_text(code));
 }
 
 /* Rank 0. The engine is told of all ranks: one that fell back is what to look at. */
-static int look_at_all(const as_bench *b, const as_places *p, as_sample *out, as_worker *worker,
-                       as_error *e)
+static int look_at_all(const as_spread *with, int ranks, const as_places *p, as_sample *out,
+                       as_worker *worker, as_error *e)
 {
     int code = AS_OK;
-    for (int r = 0; r < b->tool->world.size && code == AS_OK; r++) {
+    for (int r = 0; r < ranks && code == AS_OK; r++) {
         allshard_stats stats;
-        code = get_stats(b, r, &stats, e);
+        code = get_stats(with, r, &stats, e);
         if (code != AS_OK) {
             return code;
         }
@@ -177,14 +178,20 @@ static int look_at_all(const as_bench *b, const as_places *p, as_sample *out, as
     return code;
 }
 
-/* All ranks learn what took longest, and the sums. Collective. */
-static int collect(as_bench *b, const as_timing *t, const as_places *p, as_sample *out,
-                   as_worker *worker, as_error *e)
+/* Ranks that did something together, and the context that they did it with. */
+typedef struct as_doers {
+    as_world *world;
+    const as_spread *with;
+} as_doers;
+
+/* All of them learn what took longest, and the sums. Collective over them. */
+static int collect(as_bench *b, const as_doers *d, const as_timing *t, const as_places *p,
+                   as_sample *out, as_worker *worker, as_error *e)
 {
     const as_usage *u = &t->usage;
     allshard_stats own;
-    (void)get_stats(b, b->tool->world.rank, &own, e);
-    int code = as_world_agree(&b->tool->world, e);
+    (void)get_stats(d->with, d->world->rank, &own, e);
+    int code = as_world_agree(d->world, e);
     if (code != AS_OK) {
         return code;
     }
@@ -197,9 +204,8 @@ static int collect(as_bench *b, const as_timing *t, const as_places *p, as_sampl
                       u->read < 0,
                       !u->peak_reset};
     int64_t sums[] = {u->processor, as_max_i64(u->written, 0), as_max_i64(u->read, 0)};
-    code = as_world_max(&b->tool->world, most, sizeof most / sizeof *most, e);
-    code =
-        code == AS_OK ? as_world_sum(&b->tool->world, sums, sizeof sums / sizeof *sums, e) : code;
+    code = as_world_max(d->world, most, sizeof most / sizeof *most, e);
+    code = code == AS_OK ? as_world_sum(d->world, sums, sizeof sums / sizeof *sums, e) : code;
     if (code != AS_OK) {
         return code;
     }
@@ -212,35 +218,37 @@ static int collect(as_bench *b, const as_timing *t, const as_places *p, as_sampl
     put(out, p->read, known(sums[2], !most[5] && counts));
     put(out, p->processor, (double)sums[0] * 1e-9);
     b->peak_reset = b->peak_reset && !most[6];
-    if (b->tool->world.rank == 0) {
-        (void)look_at_all(b, p, out, worker, e);
+    if (d->world->rank == 0) {
+        (void)look_at_all(d->with, d->world->size, p, out, worker, e);
     }
-    return as_world_agree(&b->tool->world, e);
+    return as_world_agree(d->world, e);
 }
 
-static int path_of(const as_bench *b, const char *name, as_buffer *out, as_error *e)
+static int path_of(const as_bench *b, as_world *w, const char *name, as_buffer *out, as_error *e)
 {
     (void)as_buffer_format(out, e, "%s/%s", b->folder.path, name);
-    return as_world_agree(&b->tool->world, e);
+    return as_world_agree(w, e);
 }
 
 int as_measure_save(as_bench *b, as_bench_layout *l, const as_bench_state *s, const char *name,
                     as_sample *out, as_error *e)
 {
+    as_doers all = {&b->tool->world, &b->spread};
     as_timing t;
     as_buffer path = AS_BUFFER_INIT;
-    int code = path_of(b, name, &path, e);
-    code = code == AS_OK ? start(b, &t, e) : code;
+    int code = path_of(b, all.world, name, &path, e);
+    code = code == AS_OK ? start(b, all.world, &t, e) : code;
     if (code == AS_OK) {
-        code = stop(b, &t, allshard_save(s->state, path.data, &b->save), e);
+        code = stop(all.with, &t, allshard_save(s->state, path.data, &b->save), e);
     }
     as_buffer_free(&path);
-    return code == AS_OK ? collect(b, &t, &save_places, out, &l->saved, e) : code;
+    return code == AS_OK ? collect(b, &all, &t, &save_places, out, &l->saved, e) : code;
 }
 
 int as_measure_load(as_bench *b, as_bench_layout *l, const as_bench_state *s, const char *name,
                     as_sample *out, as_error *e)
 {
+    as_doers loaders = {&b->loaders.world, b->loaders.with};
     as_timing t;
     as_buffer path = AS_BUFFER_INIT;
     allshard_load_options load = {
@@ -248,11 +256,11 @@ int as_measure_load(as_bench *b, as_bench_layout *l, const as_bench_state *s, co
         .block_bytes = b->save.block_bytes,
         .engine = b->save.engine,
     };
-    int code = path_of(b, name, &path, e);
-    code = code == AS_OK ? start(b, &t, e) : code;
+    int code = path_of(b, loaders.world, name, &path, e);
+    code = code == AS_OK ? start(b, loaders.world, &t, e) : code;
     if (code == AS_OK) {
-        code = stop(b, &t, allshard_load(s->state, path.data, &load), e);
+        code = stop(loaders.with, &t, allshard_load(s->state, path.data, &load), e);
     }
     as_buffer_free(&path);
-    return code == AS_OK ? collect(b, &t, &load_places, out, &l->loaded, e) : code;
+    return code == AS_OK ? collect(b, &loaders, &t, &load_places, out, &l->loaded, e) : code;
 }

@@ -12,7 +12,7 @@
 int as_measure_save(as_bench *b, as_bench_layout *l, const as_bench_state *s, const char *name,
                     as_sample *out, as_error *e);
 
-/* Loads from there. Collective, likewise. */
+/* Loads from there. Likewise, but collective over the ranks that load: the others do not call it. */
 int as_measure_load(as_bench *b, as_bench_layout *l, const as_bench_state *s, const char *name,
                     as_sample *out, as_error *e);
 

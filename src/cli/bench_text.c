@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "cli/bench_report.h"
@@ -191,6 +192,13 @@ static void print_head(const as_text *t)
              "saved: equal\n"
              "Caches dropped before each read: %s\n",
              b->repeat, b->repeat == 1 ? "" : "s", as_bench_chill_text(b));
+    if (b->load_ranks > 0) {
+        char loaders[64] = "rank 0 alone";
+        if (b->load_ranks > 1) {
+            (void)snprintf(loaders, sizeof loaders, "ranks 0 to %d", b->load_ranks - 1);
+        }
+        as_print(t->out, "Saved by all ranks, loaded and plainly read by %s\n", loaders);
+    }
     if (b->on.in_memory) {
         as_print(t->out, "Files lie in memory here: nothing is durable, and no read is cold\n");
     }

@@ -21,6 +21,7 @@ static struct {
     as_arg_list dtypes;
     as_save_arguments save;
     const char *repeat;
+    const char *load_ranks;
     const char *trace;
     bool baseline;
     bool keep;
@@ -60,6 +61,11 @@ static const as_arg_option table[] = {
      .help = "repetitions, after a first save and load that do not\n"
              "count; default 7",
      .text = &options.repeat},
+    {.name = "load-ranks",
+     .value = "M",
+     .help = "the first M ranks alone load, in the same layout for M\n"
+             "ranks, what all have saved",
+     .text = &options.load_ranks},
     {.name = "baseline",
      .help = "by turns, move as many bytes with the plainest loops,\n"
              "with and without O_DIRECT, and give the ratios",
@@ -105,6 +111,7 @@ static struct {
     allshard_save_options save;
     int64_t memory;
     int64_t repeat;
+    int64_t load_ranks; /* 0: all */
     int64_t size;
     int64_t scale;
     as_casts casts;
@@ -147,6 +154,15 @@ static int check(const as_arg_result *args, as_error *e)
     code = code == AS_OK
                ? as_args_number(options.repeat, "--repeat", 1, MOST_REPEAT, &values.repeat, e)
                : code;
+    if (code == AS_OK && options.load_ranks) {
+        code =
+            as_args_number(options.load_ranks, "--load-ranks", 1, INT32_MAX, &values.load_ranks, e);
+    }
+    if (code == AS_OK && options.load_ranks && options.trace) {
+        code = as_fail(e, AS_INVALID, 0,
+                       "--load-ranks and --trace exclude each other; give one: a trace is of ranks "
+                       "that both save and load");
+    }
     code = code == AS_OK ? as_casts_read(&values.casts, &options.dtypes, e) : code;
     if (code == AS_OK && options.dtypes.count > 0) {
         as_casts first = {0};
@@ -180,9 +196,28 @@ static int make_model(as_bench *b, as_error *e)
     return as_sized_make(values.size, values.dtype, &b->tensors, e);
 }
 
+static int make_layout(as_bench_layout *l, const char *name, int ranks, int load_ranks, as_error *e)
+{
+    l->name = name;
+    int code = as_layout_parse(&l->layout, name, ranks, e);
+    if (code == AS_OK && l->layout.kind == AS_LAYOUT_PARALLEL && load_ranks != ranks) {
+        return as_fail(e, AS_INVALID, 0,
+                       "--layout %s is for %d rank%s, the product of its factors, and --load-ranks "
+                       "is %d; give --load-ranks %d, or a layout without factors",
+                       name, ranks, ranks == 1 ? "" : "s", load_ranks, ranks);
+    }
+    return code == AS_OK ? as_layout_parse(&l->load_layout, name, load_ranks, e) : code;
+}
+
 static int make_layouts(as_bench *b, as_error *e)
 {
     int ranks = b->tool->world.size;
+    int load_ranks = b->load_ranks > 0 ? b->load_ranks : ranks;
+    if (load_ranks > ranks) {
+        return as_fail(e, AS_INVALID, 0,
+                       "--load-ranks is %d, but %d rank%s; it must be a number from 1 to %d",
+                       load_ranks, ranks, ranks == 1 ? " runs" : "s run", ranks);
+    }
     bool own = values.workload && values.workload->ranks == ranks;
     const char *const usual = own ? values.workload->layout : "whole";
     const char *const *names = options.layouts.count > 0 ? options.layouts.items : &usual;
@@ -194,9 +229,7 @@ static int make_layouts(as_bench *b, as_error *e)
     b->layout_count = count;
     int code = AS_OK;
     for (size_t i = 0; i < count && code == AS_OK; i++) {
-        as_bench_layout *l = &b->layouts[i];
-        l->name = names[i];
-        code = as_layout_parse(&l->layout, l->name, ranks, e);
+        code = make_layout(&b->layouts[i], names[i], ranks, load_ranks, e);
     }
     return code;
 }
@@ -208,6 +241,7 @@ static int fit_layouts(as_bench *b, as_error *e)
     for (size_t i = 0; i < b->layout_count && code == AS_OK; i++) {
         as_bench_layout *l = &b->layouts[i];
         code = as_layout_fit(&l->layout, &b->tensors, e);
+        code = code == AS_OK ? as_layout_fit(&l->load_layout, &b->tensors, e) : code;
         l->samples = calloc(b->repeat, sizeof *l->samples);
         if (code == AS_OK && !l->samples) {
             code = as_fail_nomem(e);
@@ -220,6 +254,7 @@ static void free_all(as_bench *b)
 {
     for (size_t i = 0; i < b->layout_count; i++) {
         as_layout_free(&b->layouts[i].layout);
+        as_layout_free(&b->layouts[i].load_layout);
         free(b->layouts[i].samples);
     }
     free(b->layouts);
@@ -256,6 +291,7 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
         .casts = values.casts,
         .memory = values.memory,
         .repeat = (size_t)values.repeat,
+        .load_ranks = (int)values.load_ranks,
         .baseline = options.baseline,
         .keep = options.keep,
         .trace = options.trace,

@@ -61,10 +61,11 @@ static int create_state(as_spread *s, const char *pattern, as_error *e)
     return code;
 }
 
-int as_spread_start(as_spread *s, as_tool *tool, const allshard_options *options, as_error *e)
+int as_spread_start(as_spread *s, as_tool *tool, const allshard_comm *ranks,
+                    const allshard_options *options, as_error *e)
 {
     *s = (as_spread){.tool = tool};
-    int code = allshard_open(&s->context, everyone(), options);
+    int code = allshard_open(&s->context, ranks ? *ranks : everyone(), options);
     return code == AS_OK ? AS_OK
                          : as_fail(e, as_tool_usage(tool, code), 0,
                                    "the library could not be started: %s", as_code_text(code));
@@ -82,7 +83,7 @@ int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t mem
         .memory = memory,
         .trace = trace,
     };
-    int code = as_spread_start(s, tool, &options, e);
+    int code = as_spread_start(s, tool, NULL, &options, e);
     if (code != AS_OK) {
         return code;
     }

@@ -32,8 +32,10 @@ typedef struct as_spread {
 int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t memory, bool trace,
                    as_error *e);
 
-/* Opens a context alone, as the options say. Collective. */
-int as_spread_start(as_spread *s, as_tool *tool, const allshard_options *options, as_error *e);
+/* Opens a context alone, as the options say. `ranks`: of which ranks, NULL for all. Collective over
+ * them. */
+int as_spread_start(as_spread *s, as_tool *tool, const allshard_comm *ranks,
+                    const allshard_options *options, as_error *e);
 
 /* Declares this rank's pieces, in zeroed memory of their own, with order keys by the place in
  * `t`. The layout has been fitted. Collective. */
