@@ -18,12 +18,22 @@ static size_t parcels_bytes(void)
     return 2 * AS_PARCELS * as_pool_step(AS_PARCEL_HEAD);
 }
 
-size_t as_transfer_arena_bytes(int64_t memory, int64_t block_bytes)
+size_t as_transfer_arena_bytes(int64_t memory, int64_t block_bytes, bool far)
 {
     int64_t unit = (int64_t)as_pool_step((size_t)block_bytes + AS_PARCEL_HEAD);
-    int64_t most = (int64_t)BUFFERS_OF_SLOT * as_transfer_slots(block_bytes) * unit;
+    int64_t each = far ? BUFFERS_OF_SLOT : 1;
+    int64_t most = each * as_transfer_slots(block_bytes) * unit + (int64_t)parcels_bytes();
     int64_t bytes = as_min_i64(memory / 4 * 3, most);
     return (size_t)as_max_i64(bytes, FEWEST_BUFFERS * unit + (int64_t)parcels_bytes());
+}
+
+/* Does some rank not reach all others? Collective. */
+static int look_far(const as_arena *arena, as_comm *c, bool *far, as_error *e)
+{
+    int64_t value = !as_arena_reaches_all(arena);
+    int code = as_comm_max(c, &value, 1, e);
+    *far = value != 0;
+    return code;
 }
 
 int as_transfer_arena(as_arena **arena, int64_t *largest, as_comm *c, int64_t memory,
@@ -35,7 +45,20 @@ int as_transfer_arena(as_arena **arena, int64_t *largest, as_comm *c, int64_t me
     as_arena_close(*arena);
     *arena = NULL;
     *largest = 0;
-    int code = as_arena_open(arena, c, as_transfer_arena_bytes(memory, block_bytes), e);
+    /* Windows alone first, since every page of an arena is had when it is made: only where packed
+     * messages go between ranks more is needed. */
+    bool far = false;
+    int code = as_arena_open(arena, c, as_transfer_arena_bytes(memory, block_bytes, false), e);
+    if (code == AS_OK) {
+        code = look_far(*arena, c, &far, e);
+    }
+    if (far || code != AS_OK) {
+        as_arena_close(*arena);
+        *arena = NULL;
+    }
+    if (far && code == AS_OK) {
+        code = as_arena_open(arena, c, as_transfer_arena_bytes(memory, block_bytes, true), e);
+    }
     if (code == AS_OK) {
         *largest = block_bytes;
     }

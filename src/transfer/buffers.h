@@ -8,8 +8,9 @@
 
 /* Bytes of the arena of a rank that may take `memory` bytes: less than that by a quarter, since
  * pages of other ranks' arenas count too while they are used, and no more than transfers make use
- * of. Four blocks at least, whatever `memory` is. */
-size_t as_transfer_arena_bytes(int64_t memory, int64_t block_bytes);
+ * of, which is more if some ranks are far (not reached through shared memory). Four blocks at
+ * least, whatever `memory` is. */
+size_t as_transfer_arena_bytes(int64_t memory, int64_t block_bytes, bool far);
 
 /* Makes *arena fit for blocks of that size: opens it if it is NULL, and anew if *largest, the
  * largest size that it was opened for, is smaller. block_bytes and *largest are the same on all
