@@ -39,6 +39,10 @@ static inline int64_t as_meter_end(as_meter *m, const char *name, int64_t begin,
     return now;
 }
 
+/* Why the engine is not the one that was asked for. Manifests take UTF-8 only: what is not (names of
+ * folders may be anything, and where a long text is cut a character may be) becomes '?'. */
+void as_meter_reason(as_meter *m, const char *reason);
+
 /* What the engine says did the work. */
 void as_meter_engine(as_meter *m, const as_engine_type *type, const as_engine *engine);
 

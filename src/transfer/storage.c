@@ -127,6 +127,6 @@ int as_storage_for_load(as_engine_choice *out, as_session *s, const char *engine
 void as_storage_explain(as_meter *m, const as_engine_choice *choice)
 {
     if (m->engine[0] && !m->engine_reason[0]) {
-        memcpy(m->engine_reason, choice->reason, sizeof m->engine_reason);
+        as_meter_reason(m, choice->reason);
     }
 }
