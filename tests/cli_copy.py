@@ -177,6 +177,9 @@ class Copy(Case):
         many = Tensor("many", "U8", [1] * 17, random.Random(1))
         put(self.dir / "dims", {"model.safetensors": safetensors([many])})
         self.refuse(3, "17 dimensions", "copy", self.dir / "dims", self.dir / "out", ranks=2)
+        put(self.dir / "none", {"model.safetensors.index.json": b'{"weight_map": {}}'})
+        self.refuse(3, "no rank declares a tensor", "copy", self.dir / "none", self.dir / "out",
+                    ranks=2)
         self.assertFalse((self.dir / "out").exists())
 
 

@@ -116,7 +116,7 @@ int as_storage_for_load(as_engine_choice *out, as_session *s, const char *engine
                 slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
         }
         int code = folder ? as_probe_folder(folder, engine, false, out, e) : as_fail_nomem(e);
-        if (code == AS_OK && (!engine || strcmp(engine, "auto") == 0)) {
+        if (code == AS_OK && name && (!engine || strcmp(engine, "auto") == 0)) {
             prefer_cache(out, opener, name);
         }
         free(folder);
