@@ -140,6 +140,51 @@ static void test_disagreement(const char *folder)
     save(folder, &o, true);
 }
 
+typedef struct double_state {
+    allshard_state *state;
+    char name[16];
+    unsigned char bytes[8];
+} double_state;
+
+/* Two states with kept plans, of which each rank brings one: neither plan is what is saved. */
+static void test_two_states(const char *folder)
+{
+    double_state both[2];
+    allshard_save_options o = plain();
+    for (int i = 0; i < 2; i++) {
+        double_state *d = &both[i];
+        (void)snprintf(d->name, sizeof d->name, "%c.%d", "ab"[i], world_rank());
+        memset(d->bytes, 1 + world_rank() + 100 * i, sizeof d->bytes);
+        allshard_tensor t = {.size = sizeof t,
+                             .name = d->name,
+                             .dtype = ALLSHARD_U8,
+                             .ndim = 1,
+                             .shape = (int64_t[]){8},
+                             .data = d->bytes,
+                             .order = 1 + world_rank()};
+        GOOD(as, allshard_state_create(&d->state, as, "model"));
+        GOOD(as, allshard_state_tensor(d->state, &t));
+        GOOD(as, allshard_save(d->state, folder, &o));
+        GOOD(as, allshard_save(d->state, folder, &o));
+        CHECK(stats().plan_cached);
+    }
+    double_state *mine = &both[world_rank() % 2];
+    unsigned char expected[8];
+    memcpy(expected, mine->bytes, sizeof expected);
+    for (int i = 0; i < 2; i++) {
+        GOOD(as, allshard_save(mine->state, folder, &o));
+        CHECK(stats().plan_cached == (i > 0 || world_size() == 1));
+        memset(mine->bytes, 0, sizeof mine->bytes);
+        GOOD(as, allshard_load(mine->state, folder, NULL)); /* which has no other tensors */
+        CHECK(memcmp(mine->bytes, expected, sizeof expected) == 0);
+    }
+    /* A plan of the first state that some ranks still keep does not fit those of the others. */
+    GOOD(as, allshard_save(both[0].state, folder, &o));
+    CHECK(stats().plan_cached == (world_size() == 1));
+    (void)allshard_state_free(both[0].state);
+    (void)allshard_state_free(both[1].state);
+}
+
 int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, 200);
@@ -159,6 +204,9 @@ int main(int argc, char **argv)
         (void)allshard_state_free(state);
         holding_free(&held);
     }
+    char *path = strdup(scratch_path("two-states"));
+    test_two_states(path);
+    free(path);
     CHECK(allshard_close(as) == ALLSHARD_OK);
     return ranks_end();
 }

@@ -133,22 +133,23 @@ static as_hash hash_arguments(const as_argument *arguments, int count, as_hash s
     return sum;
 }
 
-/* One reduction: may every rank's plan serve again, and are all arguments alike? */
+/* One reduction: may every rank's plan serve again, is it one plan (a rank may come with another of
+ * its states than last time), and are all arguments alike? */
 static int look_up(const as_save_call *call, const as_argument *arguments, as_hash key, bool *found,
                    as_error *e)
 {
     const as_plan_cache *c = call->cache;
     int64_t given = (int64_t)(hash_arguments(arguments, ARGUMENTS, (as_hash){0}).low >> 2);
-    int64_t values[3] = {e->code != AS_OK || !c->filled || !as_hash_equal(c->key, key), given,
-                         -given};
+    int64_t values[] = {e->code != AS_OK || !c->filled || !as_hash_equal(c->key, key), given,
+                        -given, c->number, -c->number};
     as_error trouble = AS_ERROR_INIT;
-    int code = as_comm_max(call->session->comm, values, 3, &trouble);
+    int code = as_comm_max(call->session->comm, values, sizeof values / sizeof *values, &trouble);
     if (code != AS_OK) {
         as_error_move(e, &trouble);
         return code;
     }
     /* Where arguments differ the comparison that follows tells which, and on what rank. */
-    *found = values[0] == 0 && values[1] == -values[2];
+    *found = values[0] == 0 && values[1] == -values[2] && values[3] == -values[4];
     return AS_OK;
 }
 
@@ -234,6 +235,7 @@ int as_prepare(const as_save_call *call, as_error *e)
         return AS_OK;
     }
     as_plan_cache_clear(cache);
+    cache->number = ++call->session->plans; /* all ranks are here, or MPI is of no more use */
     if (code == AS_OK) {
         code = as_arguments_agree(call->session->comm, arguments, ARGUMENTS, e);
     }

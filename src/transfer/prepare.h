@@ -18,7 +18,8 @@ typedef struct as_prepared {
 /* What was prepared last for a state, and what for. */
 struct as_plan_cache {
     bool filled;
-    as_hash key; /* of the state's revision and all arguments that the plan depends on */
+    as_hash key;    /* of the state's revision and all arguments that the plan depends on */
+    int64_t number; /* of the plan among those of the context: ranks may keep several states */
     as_prepared prepared;
 };
 
