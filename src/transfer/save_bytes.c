@@ -239,8 +239,9 @@ static int run(saver *s, as_error *e)
         }
         if (code == AS_OK) {
             reap(s, &moved, e);
-            (void)as_server_step(s->server, &moved, e);
-            code = meet(s, &all, &moved, e);
+            /* Its other failures are in `e`, and told when the ranks agree. */
+            code = as_server_step(s->server, &moved, e);
+            code = code == AS_MPI ? code : meet(s, &all, &moved, e);
         }
         if (code == AS_OK && s->transfer->tick && e->code == AS_OK) {
             (void)s->transfer->tick(s->transfer->user, e);
