@@ -253,6 +253,14 @@ class Bench(Case):
         events = events["traceEvents"] if isinstance(events, dict) else events
         self.assertEqual({x["pid"] for x in events}, {0, 1, 2} if WITH_MPI else {0})
 
+    def test_a_trace_that_cannot_be_written(self):
+        """It is told before anything is done."""
+        (self.dir / "traces").mkdir()
+        for trace in (self.dir / "none" / "trace.json", self.dir / "traces"):
+            self.refuse(3, f"{trace}: the trace", "bench", self.dir / "data", "--size", "64KiB",
+                        "--trace", trace, ranks=2)
+            self.assertFalse((self.dir / "data").exists())
+
     def test_a_signal_ends_it(self):
         folder = self.dir / "data"
         folder.mkdir()

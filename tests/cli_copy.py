@@ -159,6 +159,16 @@ class Copy(Case):
             self.refuse(2, text, "copy", source, self.dir / "bad", *options, ranks=2)
         self.assertFalse((self.dir / "bad").exists())
 
+    def test_traces_that_cannot_be_written(self):
+        source = put(self.dir / "in", checkpoint(model(), 2000))
+        target = self.dir / "out"
+        wrong = self.dir / "none" / "trace.json"
+        self.refuse(3, f"{wrong}: the trace", "copy", source, target, "--trace", wrong, ranks=2)
+        self.assertFalse(target.exists())
+        self.refuse(3, "is complete, but its trace is not", "copy", source, target, "--trace",
+                    "/dev/full", ranks=2)
+        self.run_tool("diff", source, target)
+
     def test_refuses(self):
         source = put(self.dir / "in", checkpoint(model(), 2000))
         (self.dir / "alias").symlink_to(source)

@@ -302,6 +302,9 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
     code = code == AS_OK ? as_casts_bytes(&b.casts, &b.tensors, &b.stored_bytes, e) : code;
     if (code == AS_OK) {
         (void)fit_layouts(&b, e);
+        if (tool->world.rank == 0) {
+            (void)as_trace_check(b.trace, e);
+        }
     }
     code = as_world_agree(&tool->world, e);
     if (code == AS_OK) {

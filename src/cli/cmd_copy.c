@@ -252,7 +252,11 @@ static int write_trace(const as_copy *c, as_error *e)
         return e->code;
     }
     int code = allshard_trace_write(c->spread.context, options.trace);
-    return code == AS_OK ? e->code : as_spread_error(&c->spread, code, e);
+    if (code != AS_OK && e->code == AS_OK) {
+        (void)as_spread_error(&c->spread, code, e);
+        as_error_prefix(e, "%s is complete, but its trace is not", c->target);
+    }
+    return e->code;
 }
 
 static int write_target(as_copy *c, as_tool *tool, as_error *e)
@@ -353,6 +357,7 @@ static int copy(as_copy *c, as_tool *tool, as_error *e)
         as_tool_usage(tool, as_layout_parse(&c->layout, options.layout, tool->world.size, e));
     if (code == AS_OK && tool->world.rank == 0) {
         (void)as_tool_usage(tool, refuse_same(c->source, c->target, e));
+        (void)as_trace_check(options.trace, e);
     }
     as_log log = as_output_as_log(&tool->out);
     code = as_world_agree(&tool->world, e);

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/options.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/quote.h"
+#include "base/sys.h"
 #include "cli/spread.h"
 
 static const char *const engines[] = {"auto", "posix", "direct", "uring"};
@@ -106,5 +110,30 @@ int as_save_arguments_read(const as_save_arguments *a, allshard_save_options *sa
     code = code == AS_OK ? as_memory_read(a->memory, memory, e) : code;
     save->max_shard_size = a->max_shard_size;
     save->engine = a->engine;
+    return code;
+}
+
+int as_trace_check(const char *path, as_error *e)
+{
+    if (!path) {
+        return AS_OK;
+    }
+    if (!*path) {
+        return as_fail(e, AS_SYSTEM, 0, "--trace: no path is given to write the trace to");
+    }
+    int flags = O_WRONLY | O_NONBLOCK; /* a pipe that nobody reads must not hold us up */
+    int fd = as_open(AT_FDCWD, path, flags, 0);
+    if (fd < 0 && errno == ENOENT) {
+        fd = as_open(AT_FDCWD, path, flags | O_CREAT | O_EXCL, 0666);
+        if (fd >= 0) {
+            (void)as_sys_table.unlinkat(AT_FDCWD, path, 0);
+        }
+    }
+    int code = fd >= 0 && lseek(fd, 0, SEEK_CUR) >= 0
+                   ? AS_OK
+                   : as_fail(e, AS_SYSTEM, errno, "%s: the trace cannot be written to it", path);
+    if (fd >= 0) {
+        (void)as_sys_table.close(fd);
+    }
     return code;
 }

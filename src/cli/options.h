@@ -87,4 +87,8 @@ const char *as_engine_choice(size_t i);
 int as_save_arguments_read(const as_save_arguments *a, allshard_save_options *save, int64_t *memory,
                            as_error *e);
 
+/* Will --trace FILE be writable when all is done? What was measured by then is worth too much to be
+ * lost to a wrong path. Nothing stays. NULL: not given. AS_SYSTEM. */
+int as_trace_check(const char *path, as_error *e);
+
 #endif
