@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * O_DIRECT is refused for a file of a folder whose name is long and no UTF-8: the save counts all
- * the same, and its manifest says why. (ALLSHARD_NO_MPI: also as one process.)
+ * What is refused, and a save can do without: O_DIRECT for a file of a folder whose name is long and
+ * no UTF-8, where the manifest says why; an allocation that signals always interrupt. (ALLSHARD_NO_MPI: also as one process.)
  */
 /* ranks: 1 2 */
 #include <errno.h>
@@ -29,6 +29,16 @@ static int refuse_direct(int folder, const char *path, int flags, mode_t mode)
         return -1;
     }
     return real.openat(folder, path, flags, mode);
+}
+
+static atomic_int interrupted;
+
+static int interrupt_fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    (void)fd, (void)mode, (void)offset, (void)size;
+    (void)atomic_fetch_add(&interrupted, 1);
+    errno = EINTR;
+    return -1;
 }
 
 static void test_folder(allshard *as, const char *name)
@@ -80,6 +90,10 @@ int main(int argc, char **argv)
         }
         test_folder(as, name);
     }
+    as_sys_table = real;
+    as_sys_table.fallocate = interrupt_fallocate;
+    check_works(as, scratch_path("interrupted"));
+    CHECK(ranks_max(world_comm(), interrupted) > 0);
     CHECK(allshard_close(as) == ALLSHARD_OK);
     return ranks_end();
 }

@@ -9,6 +9,10 @@
 #include "commit/folder.h"
 #include "commit/transaction.h"
 
+/* Of an allocation that signals interrupt: tmpfs then begins anew, and with a profiler's timer would
+ * never come to an end. */
+enum { MOST_TRIES = 16 };
+
 void as_stage_free(as_stage *s)
 {
     as_buffer_free(&s->path);
@@ -33,11 +37,13 @@ static mode_t first_mode(const as_stage *s)
  * do not wait for each other to make it longer. */
 static int give_size(int fd, int64_t size, const char *path, as_error *e)
 {
-    int result = 0;
-    do {
-        result = size > 0 ? as_sys_table.fallocate(fd, 0, 0, (off_t)size) : 0;
-    } while (result < 0 && errno == EINTR);
-    if (result < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)) {
+    int result = size > 0 ? -1 : 0;
+    errno = EINTR;
+    for (int i = 0; i < MOST_TRIES && result < 0 && errno == EINTR; i++) {
+        result = as_sys_table.fallocate(fd, 0, 0, (off_t)size);
+    }
+    if (result < 0 &&
+        (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL || errno == EINTR)) {
         result = as_sys_table.ftruncate(fd, (off_t)size); /* the file system cannot */
     }
     if (result < 0) {
