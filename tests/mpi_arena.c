@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -137,6 +138,18 @@ static void test_no_memory_files(void)
     no_memory_files = false;
 }
 
+/* A limit on the size of files holds for memory files too. */
+static void test_limit_on_files(void)
+{
+    struct rlimit limit;
+    CHECK(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+    struct rlimit low = {.rlim_cur = even(world_rank()) ? limit.rlim_cur : 50000,
+                         .rlim_max = limit.rlim_max};
+    CHECK(setrlimit(RLIMIT_FSIZE, &low) == 0);
+    check_arena(even);
+    CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
+
 /* An arena is made anew for larger blocks only. */
 static void test_regrowth(void)
 {
@@ -180,6 +193,7 @@ int main(int argc, char **argv)
     check_arena(everyone);
     test_switch();
     test_no_memory_files();
+    test_limit_on_files();
     test_regrowth();
     test_failure();
     as_comm_free(comm);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -54,10 +55,18 @@ static bool is_switched_off(void)
     return value && strcmp(value, "off") == 0;
 }
 
+/* May files be that large? Memory files count, and one that is too large ends the program by a
+ * signal (SIGXFSZ). */
+static bool may_have(size_t bytes)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes <= limit.rlim_cur;
+}
+
 /* A memory file of that size with all its pages; −1 if there can be none. */
 static int make_file(size_t bytes)
 {
-    int fd = memfd_create(file_name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int fd = may_have(bytes) ? memfd_create(file_name, MFD_CLOEXEC | MFD_ALLOW_SEALING) : -1;
     if (fd >= 0 && (fallocate(fd, 0, 0, (off_t)bytes) != 0 ||
                     fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)) {
         (void)close(fd);
