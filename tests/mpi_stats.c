@@ -218,6 +218,17 @@ static void test_trace(const char *folder)
         check_trace(scratch_path("trace.json"));
     }
     FAILS(traced, allshard_trace_write(traced, "/nowhere/at/all"), ALLSHARD_SYSTEM, "/nowhere");
+    if (world_size() > 1) { /* only some ranks remember: the old trace stays */
+        allshard *other;
+        o.trace = world_rank() == 0;
+        CHECK(allshard_open(&other, world_comm(), &o) == ALLSHARD_OK);
+        FAILS(other, allshard_trace_write(other, scratch_path("trace.json")), ALLSHARD_INVALID,
+              "rank 1", "trace");
+        if (world_rank() == 0) {
+            check_trace(scratch_path("trace.json"));
+        }
+        CHECK(allshard_close(other) == ALLSHARD_OK);
+    }
     (void)allshard_state_free(s);
     CHECK(allshard_close(traced) == ALLSHARD_OK);
 }

@@ -100,10 +100,13 @@ int as_trace_file_write(as_session *s, const char *path, as_error *e)
     if (e->code == AS_OK) {
         (void)put_events(s, &events, e);
     }
-    if (is_main && e->code == AS_OK) {
-        (void)begin_file(&f, e);
+    int code = as_comm_agree(s->comm, e); /* an older trace stays if there will be no new one */
+    if (code == AS_OK) {
+        if (is_main) {
+            (void)begin_file(&f, e);
+        }
+        code = as_comm_collect(s->comm, &events, append, &f, e);
     }
-    int code = as_comm_collect(s->comm, &events, append, &f, e);
     if (code == AS_OK && is_main) {
         (void)append(&f, 0, "\n]}\n", 4, e);
     }
