@@ -298,6 +298,7 @@ class Bench(Case):
                 ("--scale is 3", ["--model", "mlperf:8b", "--scale", "3"]),
                 ("--scale goes with", ["--size", "1MiB", "--scale", "1/2"]),
                 ("--dtype is", ["--dtype", "F32"]),
+                ("model too large", ["--size", "2305843009213693952"]),
                 ("--repeat is 0", ["--repeat", "0"]),
                 ("--load-ranks is 0", ["--load-ranks", "0"]),
                 ("--load-ranks is", ["--load-ranks", "-1"]),

@@ -85,6 +85,10 @@ int as_sized_make(int64_t bytes, int dtype, as_tensors *out, as_error *e)
         return as_fail(e, AS_INVALID, 0, "a model of %lld bytes is too small; %d are the least",
                        (long long)bytes, (int)AS_SIZED_LEAST);
     }
+    if (bytes > AS_SIZED_MOST) {
+        return as_fail(e, AS_INVALID, 0, "a model of %lld bytes is too large; 1024TiB are the most",
+                       (long long)bytes);
+    }
     int64_t elements = bytes * 8 / as_dtype_bits(dtype);
     /* About a tenth is left to the embedding, which takes up what layers do not fill. */
     int64_t for_layers = elements / 10 * 9;

@@ -28,8 +28,10 @@ typedef struct as_workload {
 const as_workload *as_workload_find(const char *name);
 
 /* A decoder of 16 layers and more, in one type, whose tensors have `bytes` bytes, less the rest of
- * a row. AS_INVALID if that is below AS_SIZED_LEAST; *out is overwritten. */
+ * a row. AS_INVALID if that is below AS_SIZED_LEAST or above AS_SIZED_MOST, whose list of tensors
+ * still fits any memory; *out is overwritten. */
 enum { AS_SIZED_LEAST = 64 << 10 };
+#define AS_SIZED_MOST (INT64_C(1) << 50)
 int as_sized_make(int64_t bytes, int dtype, as_tensors *out, as_error *e);
 
 /* The weights and optimizer of a workload, 1/scale of them. */
