@@ -228,10 +228,12 @@ static void print_choices(FILE *out, const char *(*choice)(size_t i))
     enum { WIDEST = 98 };
     int width = fprintf(out, "%*s", HELP_COLUMN, "");
     for (size_t i = 0; choice(i); i++) {
-        if (i > 0 && width + (int)strlen(choice(i)) > WIDEST) {
+        if (i > 0 && width + (int)strlen(choice(i)) + 1 > WIDEST) {
             width = fprintf(out, "\n%*s", HELP_COLUMN, "") - 1;
+        } else if (i > 0) {
+            width += fprintf(out, " ");
         }
-        width += fprintf(out, "%s%s", choice(i), choice(i + 1) ? ", " : "\n");
+        width += fprintf(out, "%s%s", choice(i), choice(i + 1) ? "," : "\n");
     }
 }
 
