@@ -92,8 +92,9 @@ static void test_names(void **state)
     (void)state;
     as_error e = AS_ERROR_INIT;
     assert_int_equal(as_probe_folder(scratch, "Direct", true, &choice, &e), AS_INVALID);
-    assert_string_equal(as_error_text(&e),
-                        "There is no engine 'Direct'. Engines are: auto, posix, direct, uring");
+    assert_string_equal(
+        as_error_text(&e),
+        "there is no engine named \"Direct\"; it must be auto, posix, direct or uring");
     as_error_clear(&e);
     assert_int_equal(as_probe_name("auto", &e), AS_OK);
     assert_int_equal(as_probe_name("uring", &e), AS_OK);

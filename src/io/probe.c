@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/quote.h"
 #include "base/sys.h"
 #include "io/filesystems.h"
 #include "io/uring.h"
@@ -40,14 +41,14 @@ typedef struct trial {
     char why[80]; /* it does not */
 } trial;
 
-static const char *const names = "auto, posix, direct, uring";
-
 int as_probe_name(const char *name, as_error *e)
 {
     if (strcmp(name, "auto") == 0 || as_engine_by_name(name)) {
         return AS_OK;
     }
-    return as_fail(e, AS_INVALID, 0, "There is no engine '%s'. Engines are: %s", name, names);
+    return as_fail(e, AS_INVALID, 0,
+                   "there is no engine named %s; it must be auto, posix, direct or uring",
+                   as_quote(name, strlen(name)).text);
 }
 
 /* ---- the trial ---- */
