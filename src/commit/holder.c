@@ -8,15 +8,14 @@
 #include <sys/file.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/sys.h"
 #include "commit/folder.h"
 #include "commit/held.h"
 
 int64_t as_moment_ms(void)
 {
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return as_clock() / 1000000;
 }
 
 void as_sleep_ms(int64_t ms)
