@@ -229,6 +229,13 @@ class Bench(Case):
             self.assertEqual(len({line.count("|") for line in rows[i:i + 3]}), 1, rows[i:i + 3])
         self.assertEqual(list(folder.iterdir()), [])
 
+    def test_stripes_elsewhere(self):
+        """That they mean nothing here is told once, and not by every save."""
+        done = self.run_tool("bench", self.dir / "data", "--size", "64KiB", "--repeat", "2",
+                             "--stripe-count", "4", "--json", ranks=2)
+        told = 0 if json.loads(done.stdout)["file_system"] == "lustre" else 1
+        self.assertEqual(done.stderr.count("not on Lustre"), told)
+
     def test_leaves_what_was_there(self):
         folder = self.dir / "data"
         (folder / "allshard-bench.1").mkdir(parents=True)

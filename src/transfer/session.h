@@ -35,6 +35,7 @@ typedef struct as_session {
     int64_t arena_block; /* largest block that they were made for */
     int32_t *nodes;      /* [ranks]: the node of each; NULL until it is asked for */
     as_probed probed;    /* main process only */
+    bool told_stripes;   /* likewise: that a folder takes no stripes has been told */
     int64_t plans;       /* made so far for saves, the same on all ranks */
 
     enum as_operation operation; /* that the meter is of */

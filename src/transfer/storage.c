@@ -56,7 +56,8 @@ static int set_stripes(const as_save_call *call, const char *folder, as_error *e
         stripes.count = stripes.count ? stripes.count : now.count;
         stripes.bytes = stripes.bytes ? stripes.bytes : now.bytes;
         code = as_stripes_set(fd, folder, stripes, &is_lustre, e);
-    } else if (code == AS_OK) {
+    } else if (code == AS_OK && !call->session->told_stripes) {
+        call->session->told_stripes = true; /* once, and not by every save */
         as_log_say(&call->session->log, AS_LOG_WARNING,
                    "%s is not on Lustre: the stripes that were asked for mean nothing there",
                    call->directory);
