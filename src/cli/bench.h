@@ -65,7 +65,7 @@ typedef struct as_bench {
     as_spread spread; /* its context; a state is made for each layout */
     as_bench_loaders loaders;
     as_bench_folder folder;
-    as_file_system on;
+    as_bench_place on;
     as_plain plain;
     int64_t hosts;
     bool first_of_host; /* this rank */

@@ -13,37 +13,21 @@
 #include "base/hash.h"
 #include "cli/bench_usage.h"
 #include "cli/output.h"
+#include "io/filesystems.h"
 
-/* Numbers of statfs(2), linux/magic.h and the file systems' own headers. */
-static const struct {
-    const char *name;
-    uint32_t number;
-    bool in_memory;
-} kinds[] = {
-    {"ext4", 0xef53, false},       {"xfs", 0x58465342, false},
-    {"btrfs", 0x9123683e, false},  {"tmpfs", 0x01021994, true},
-    {"ramfs", 0x858458f6, true},   {"overlayfs", 0x794c7630, false},
-    {"Lustre", 0x0bd00bd0, false}, {"GPFS", 0x47504653, false},
-    {"NFS", 0x6969, false},        {"BeeGFS", 0x19830326, false},
-    {"CephFS", 0x00c36400, false}, {"FUSE", 0x65735546, false},
-    {"f2fs", 0xf2f52010, false},   {"ZFS", 0x2fc12fc1, false},
-    {"CIFS", 0xff534d42, false},   {"bcachefs", 0xca451a4e, false},
-};
-
-int as_file_system_look(int fd, const char *path, as_file_system *out, as_error *e)
+int as_bench_place_look(int fd, const char *path, as_bench_place *out, as_error *e)
 {
     struct statfs s;
     if (fstatfs(fd, &s) < 0) {
         return as_fail(e, AS_SYSTEM, errno, "%s: its file system cannot be looked at", path);
     }
-    *out = (as_file_system){.available = INT64_MAX};
+    const as_file_system *fs = as_file_system_by_magic((uint32_t)s.f_type);
+    *out = (as_bench_place){.available = INT64_MAX, .in_memory = fs->in_memory};
     (void)as_mul_i64((int64_t)s.f_bavail, (int64_t)s.f_bsize, &out->available);
-    (void)snprintf(out->name, sizeof out->name, "0x%x", (unsigned)s.f_type);
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        if (kinds[i].number == (uint32_t)s.f_type) {
-            (void)snprintf(out->name, sizeof out->name, "%s", kinds[i].name);
-            out->in_memory = kinds[i].in_memory;
-        }
+    if (fs->magic == 0) {
+        (void)snprintf(out->name, sizeof out->name, "0x%x", (unsigned)s.f_type);
+    } else {
+        (void)snprintf(out->name, sizeof out->name, "%s", fs->name);
     }
     return AS_OK;
 }
@@ -116,7 +100,7 @@ static int needed_here(as_world *w, int64_t memory, int64_t *out, int *ranks, as
     return code;
 }
 
-int as_bench_room(as_world *w, const as_file_system *on, const char *path, int64_t memory,
+int as_bench_room(as_world *w, const as_bench_place *on, const char *path, int64_t memory,
                   int64_t disk, as_error *e)
 {
     int64_t needed = 0;

@@ -314,7 +314,7 @@ static int open_all(as_bench *b, as_error *e)
     if (code != AS_OK) {
         return code;
     }
-    (void)as_file_system_look(b->folder.fd, b->directory, &b->on, e);
+    (void)as_bench_place_look(b->folder.fd, b->directory, &b->on, e);
     (void)as_plain_open(&b->plain, w->rank, e);
     code = as_world_agree(w, e);
     code = code == AS_OK ? as_world_hosts(w, &b->hosts, &b->first_of_host, e) : code;
