@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  * allshard plan: what a save would do, without doing it.
  */
-#include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/checked.h"
 #include "base/quote.h"
 #include "base/size.h"
+#include "cli/bench_usage.h"
 #include "cli/command.h"
 #include "cli/layout.h"
 #include "cli/models.h"
@@ -226,25 +224,6 @@ static int make_model(as_tool *tool, const as_arg_result *args, as_model *m, as_
  * of one rank at a time. */
 enum { PIECE_MEMORY = 300, BOX_MEMORY = 80, TENSOR_MEMORY = 900, RANK_MEMORY = 12288 };
 
-/* MemAvailable of Linux, in bytes; INT64_MAX if the kernel does not tell. */
-static int64_t available_memory(void)
-{
-    FILE *file = fopen("/proc/meminfo", "re");
-    char line[128];
-    long long kilobytes = -1;
-    while (file && kilobytes < 0 && fgets(line, sizeof line, file)) {
-        static const char key[] = "MemAvailable:";
-        if (strncmp(line, key, sizeof key - 1) == 0) {
-            kilobytes = strtoll(line + sizeof key - 1, NULL, 10);
-        }
-    }
-    if (file) {
-        (void)fclose(file);
-    }
-    int64_t bytes = 0;
-    return kilobytes > 0 && as_mul_i64(kilobytes, 1024, &bytes) ? bytes : INT64_MAX;
-}
-
 /* Where columns lie side by side each block has bytes of all ranks, and a box for each of them. */
 static bool add_boxes(const as_model *m, int64_t *needed)
 {
@@ -264,7 +243,7 @@ static int check_memory(const as_model *m, as_error *e)
 {
     int64_t pieces = as_layout_held_count(&m->layout, &m->tensors);
     int64_t tensors = (int64_t)as_tensors_count(&m->tensors);
-    int64_t available = available_memory();
+    int64_t available = as_proc_number("/proc/meminfo", "MemAvailable:");
     int64_t needed = 0;
     int64_t fixed = 0;
     bool fits = as_mul_i64(pieces, PIECE_MEMORY, &needed) &&
@@ -273,7 +252,7 @@ static int check_memory(const as_model *m, as_error *e)
                 as_add_i64(needed, fixed, &needed) &&
                 (m->layout.kind != AS_LAYOUT_COLUMNS || add_boxes(m, &needed));
     needed = fits ? needed : INT64_MAX;
-    if (needed <= available) {
+    if (available < 0 || needed <= available) { /* < 0: the kernel does not tell */
         return AS_OK;
     }
     return as_fail(e, AS_LIMIT, 0,
