@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/checked.h"
 #include "base/sys.h"
 #include "comm/collect.h"
 
@@ -27,9 +28,24 @@ static int put_name(as_buffer *out, const char *kind, int rank, int thread, cons
                             kind, rank, thread, name);
 }
 
-static int put_span(as_buffer *out, int rank, const as_span *s, int64_t offset, as_error *e)
+/* When the first span of all ranks began, by CLOCK_REALTIME; 0 if there is none. Collective. */
+static int find_origin(const as_session *s, int64_t offset, int64_t *origin, as_error *e)
 {
-    int64_t begin = s->begin + offset;
+    const as_trace *trace = s->meter.trace;
+    int64_t least = INT64_MAX; /* spans are in the order of their ends */
+    for (size_t i = 0; trace && i < as_trace_count(trace); i++) {
+        least = as_min_i64(least, as_trace_at(trace, i)->begin + offset);
+    }
+    as_error trouble = AS_ERROR_INIT;
+    int64_t negative = -least;
+    int code = as_comm_max(s->comm, &negative, 1, &trouble);
+    *origin = negative == -INT64_MAX ? 0 : -negative;
+    return code == AS_OK ? AS_OK : as_error_pass(e, &trouble);
+}
+
+static int put_span(as_buffer *out, int rank, const as_span *s, int64_t shift, as_error *e)
+{
+    int64_t begin = s->begin + shift;
     int64_t time = s->end - s->begin;
     return as_buffer_format(
         out, e,
@@ -39,12 +55,12 @@ static int put_span(as_buffer *out, int rank, const as_span *s, int64_t offset, 
         (long long)(time / 1000), (int)(time % 1000), (long long)s->bytes);
 }
 
-/* This rank's events, each after a comma and a line end. */
-static int put_events(const as_session *s, as_buffer *out, as_error *e)
+/* This rank's events, each after a comma and a line end; `shift` makes times of its clock times of
+ * the trace. */
+static int put_events(const as_session *s, int64_t shift, as_buffer *out, as_error *e)
 {
     const as_trace *trace = s->meter.trace;
     int rank = as_comm_rank(s->comm);
-    int64_t offset = clock_offset();
     char host[64] = "?";
     char text[128];
     int threads = 1;
@@ -57,7 +73,7 @@ static int put_events(const as_session *s, as_buffer *out, as_error *e)
     for (size_t i = 0; i < as_trace_count(trace) && code == AS_OK; i++) {
         const as_span *span = as_trace_at(trace, i);
         threads = span->thread >= threads ? span->thread + 1 : threads;
-        code = put_span(out, rank, span, offset, e);
+        code = put_span(out, rank, span, shift, e);
     }
     for (int t = 0; t < threads && code == AS_OK; t++) {
         (void)snprintf(text, sizeof text, t == 0 ? "main" : "io %d", t);
@@ -81,15 +97,19 @@ static int append(void *user, int from, const char *bytes, size_t count, as_erro
     return code;
 }
 
-static int begin_file(trace_file *f, as_error *e)
+static int begin_file(trace_file *f, int64_t origin, as_error *e)
 {
-    static const char head[] = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n"
-                               "{\"name\":\"allshard\",\"ph\":\"M\",\"pid\":0,\"args\":{}}";
+    char head[256];
+    int length = snprintf(head, sizeof head,
+                          "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"origin_unix_ns\":\"%lld\"},"
+                          "\"traceEvents\":[\n"
+                          "{\"name\":\"allshard\",\"ph\":\"M\",\"pid\":0,\"args\":{}}",
+                          (long long)origin);
     f->fd = as_open(AT_FDCWD, f->path, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     if (f->fd < 0) {
         return as_fail(e, AS_SYSTEM, errno, "%s: cannot write the trace", f->path);
     }
-    return append(f, 0, head, sizeof head - 1, e);
+    return append(f, 0, head, (size_t)length, e);
 }
 
 int as_trace_file_write(as_session *s, const char *path, as_error *e)
@@ -97,13 +117,19 @@ int as_trace_file_write(as_session *s, const char *path, as_error *e)
     as_buffer events = AS_BUFFER_INIT;
     trace_file f = {.fd = -1, .path = path};
     bool is_main = as_comm_rank(s->comm) == 0;
-    if (e->code == AS_OK) {
-        (void)put_events(s, &events, e);
+    int64_t offset = clock_offset();
+    int64_t origin = 0;
+    int code = find_origin(s, offset, &origin, e);
+    if (code != AS_OK) {
+        return code;
     }
-    int code = as_comm_agree(s->comm, e); /* an older trace stays if there will be no new one */
+    if (e->code == AS_OK) {
+        (void)put_events(s, offset - origin, &events, e);
+    }
+    code = as_comm_agree(s->comm, e); /* an older trace stays if there will be no new one */
     if (code == AS_OK) {
         if (is_main) {
-            (void)begin_file(&f, e);
+            (void)begin_file(&f, origin, e);
         }
         code = as_comm_collect(s->comm, &events, append, &f, e);
     }

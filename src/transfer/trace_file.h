@@ -8,7 +8,9 @@
 #include "transfer/session.h"
 
 /* The main process writes `path`, anew. A process of the trace is a rank, a row one of its
- * threads; times are microseconds since 1970 by each host's own clock. Collective. */
+ * threads; times are microseconds since the first span of all, by each host's own clock: small
+ * numbers, since readers that take them as doubles would round those since 1970 to a quarter of
+ * a microsecond, and spans that touch would overlap. That moment is in otherData. Collective. */
 int as_trace_file_write(as_session *s, const char *path, as_error *e);
 
 #endif
