@@ -121,9 +121,10 @@ typedef struct allshard_options {
     void (*progress)(int64_t done, int64_t total, void *user);
     void *progress_user;
 
-    /* Bytes of the pool of transfer buffers of each rank. 0: 64 MiB. A save or load takes
-     * at least four blocks, whatever this says. May differ between ranks. The pool is made by the
-     * first save or load and kept for the next ones. */
+    /* Bytes that the pool of transfer buffers of each rank may take. 0: 64 MiB. It takes three
+     * quarters of them at the most (the rest is for pages of other ranks' pools), no more than
+     * blocks under way make use of, and four blocks at least, whatever this says. May differ between
+     * ranks. The pool is made by the first save or load and kept for the next ones. */
     int64_t memory;
 
     /* Not 0: remembers what this rank does and when, for allshard_trace_write. */
@@ -133,8 +134,8 @@ typedef struct allshard_options {
 
 /* Makes a context on a private duplicate of `comm`. Collective. `options` may be NULL.
  * *out is NULL after a failure, whose text goes to options->log. Close before MPI_Finalize.
- * Threads that the library starts for input and output make no MPI call: MPI_THREAD_FUNNELED will do,
- * and so will MPI_Init wherever that allows a process to have threads at all.
+ * Threads that the library starts for input and output make no MPI call: MPI_THREAD_FUNNELED will
+ * do, and so will MPI_Init wherever that allows a process to have threads at all.
  * ALLSHARD_INVALID, ALLSHARD_NOMEM, ALLSHARD_MPI. */
 ALLSHARD_API int allshard_open(allshard **out, allshard_comm comm, const allshard_options *options);
 
@@ -399,8 +400,9 @@ typedef struct allshard_stats {
     double transfer_s; /* first block to last fsync, other ranks' included */
     double commit_s;   /* index, manifest, journal, renames; on loads: the last checks */
     double clean_s;    /* after the save is durable: old files removed. Main process only */
-    double
-        durable_s;  /* from the call to the moment from which the save counts; loads: to the end */
+    /* From the call until the new checkpoint is in its place, durable, and this rank knows it; loads:
+     * to the end. */
+    double durable_s;
     double total_s; /* from the call to its return */
 
     double copy_s;     /* of transfer_s: bytes copied, packed, cast */
@@ -427,12 +429,13 @@ typedef struct allshard_stats {
 enum allshard_operation { ALLSHARD_NOTHING = 0, ALLSHARD_SAVE = 1, ALLSHARD_LOAD = 2 };
 
 /* The main process can ask for any rank, the others for their own. Local. `out->size` is set by
- * the caller. ALLSHARD_INVALID for another rank. */
+ * the caller. ALLSHARD_INVALID for another rank; allshard_last_error stays as it was. */
 ALLSHARD_API int allshard_get_stats(const allshard *as, int rank, allshard_stats *out);
 
 /* Writes what all ranks did since the context was opened with `trace`, as JSON in Chrome's
  * trace-event format, which Perfetto and chrome://tracing show: a process per rank, a row per
- * thread. Collective; the main process writes `path`. ALLSHARD_INVALID without `trace`. */
+ * thread. Of a rank with more than 262,144 spans the first are kept, which the log tells.
+ * Collective; the main process writes `path`. ALLSHARD_INVALID without `trace`, ALLSHARD_SYSTEM. */
 ALLSHARD_API int allshard_trace_write(allshard *as, const char *path);
 
 /* --------------------------------------------------------------------- plan */
