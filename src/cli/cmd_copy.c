@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/path.h"
 #include "base/quote.h"
 #include "base/sys.h"
 #include "cli/casts.h"
@@ -124,13 +125,6 @@ static int check(const as_arg_result *args, as_error *e)
 
 /* -------------------------------------------------------------- SRC is not DST */
 
-/* The folder that a file lies in; heap. */
-static char *folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
-}
-
 static int refuse_same(const char *source, const char *target, as_error *e)
 {
     struct stat from;
@@ -152,7 +146,7 @@ static int refuse_same(const char *source, const char *target, as_error *e)
     bool is_file = !S_ISDIR(from.st_mode);
     if (is_file) {
         char *real = realpath(source, NULL); /* a link may lead to a file in DST */
-        char *folder = folder_of(real ? real : source);
+        char *folder = as_path_folder(real ? real : source);
         free(real);
         if (!folder) {
             return as_fail_nomem(e);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "base/path.h"
 #include "base/sys.h"
 #include "commit/folder.h"
 #include "commit/journal.h"
@@ -395,8 +396,7 @@ static int open_single(as_view *v, as_error *e)
     if (!*name || strcmp(name, "..") == 0 || strcmp(name, ".") == 0) {
         return as_fail(e, AS_NOT_FOUND, 0, "%s: there is no such file or folder", v->path);
     }
-    char *parent =
-        slash ? strndup(v->path, slash == v->path ? 1 : (size_t)(slash - v->path)) : strdup(".");
+    char *parent = as_path_folder(v->path);
     v->single = strdup(name);
     if (!parent || !v->single || name_folder(v, parent, e) != AS_OK) {
         free(parent);

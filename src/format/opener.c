@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/path.h"
 #include "base/sys.h"
 
 static int open_file(void *self, const char *name, int *fd, as_error *e)
@@ -65,11 +66,7 @@ static int split(as_disk_path *d, char **folder, as_error *e)
 {
     const char *slash = strrchr(d->path, '/');
     d->name = strdup(slash ? slash + 1 : d->path);
-    if (!slash) {
-        *folder = strdup(".");
-    } else {
-        *folder = strndup(d->path, slash == d->path ? 1 : (size_t)(slash - d->path));
-    }
+    *folder = as_path_folder(d->path);
     return d->name && *folder ? AS_OK : as_fail_nomem(e);
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/path.h"
 #include "base/sys.h"
 #include "commit/transaction.h"
 #include "io/stripes.h"
@@ -108,14 +109,9 @@ int as_storage_for_load(as_engine_choice *out, as_session *s, const char *engine
     memset(out, 0, sizeof *out);
     if (as_comm_rank(s->comm) == 0 && e->code == AS_OK) {
         struct stat status;
-        const char *slash = strrchr(path, '/');
-        char *folder = NULL;
-        if (as_sys_table.fstatat(AT_FDCWD, path, &status, 0) == 0 && S_ISDIR(status.st_mode)) {
-            folder = strdup(path);
-        } else {
-            folder =
-                slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
-        }
+        bool is_folder =
+            as_sys_table.fstatat(AT_FDCWD, path, &status, 0) == 0 && S_ISDIR(status.st_mode);
+        char *folder = is_folder ? strdup(path) : as_path_folder(path);
         int code = folder ? as_probe_folder(folder, engine, false, out, e) : as_fail_nomem(e);
         if (code == AS_OK && name && (!engine || strcmp(engine, "auto") == 0)) {
             prefer_cache(out, opener, name);
