@@ -22,9 +22,10 @@ static int form_of(const as_box *b, int *dimension)
 }
 
 /* What the pointer of a piece shows: two tensors are tied if these sum to the same over all
- * their pieces (the same dtype in memory and in the file, shape, holders, pointers and places). Views of another shape are
- * not tied: dropped, they could not be loaded again from the one that is kept. Pieces of no bytes show nothing, and
- * neither do those without data, which are declared for a plan alone. */
+ * their pieces (the same dtype in memory and in the file, shape, holders, pointers and places).
+ * Views of another shape are not tied: dropped, they could not be loaded again from the one that
+ * is kept. Pieces of no bytes show nothing, and neither do those without data, which are declared
+ * for a plan alone. */
 static int pointer_identity(const as_state *s, size_t i, int rank, as_hash *out, as_error *e)
 {
     *out = (as_hash){0};
@@ -99,6 +100,11 @@ size_t as_descriptor_length(const as_state *s, size_t i, bool load)
     return AS_D_HEAD + storage + (are_narrow(dims, count) ? (count + 1) / 2 : count);
 }
 
+typedef struct descriptor_words {
+    int64_t words[AS_D_HEAD + 4 + 3 * AS_MAX_DIMS];
+    size_t count;
+} descriptor_words;
+
 static size_t put_dims(const int64_t *dims, size_t count, bool narrow, int64_t *out)
 {
     if (!narrow) {
@@ -112,8 +118,8 @@ static size_t put_dims(const int64_t *dims, size_t count, bool narrow, int64_t *
     return (count + 1) / 2;
 }
 
-int as_descriptor_make(as_descriptor_words *out, const as_state *s, size_t i, int rank, bool load,
-                       as_error *e)
+static int make(descriptor_words *out, const as_state *s, size_t i, int rank, bool load,
+                as_error *e)
 {
     const as_piece *p = as_state_piece(s, i);
     as_box box = as_state_box(s, i);
@@ -154,8 +160,8 @@ int as_descriptor_make(as_descriptor_words *out, const as_state *s, size_t i, in
 
 int as_descriptor_put(as_buffer *out, const as_state *s, size_t i, int rank, bool load, as_error *e)
 {
-    as_descriptor_words d;
-    int code = as_descriptor_make(&d, s, i, rank, load, e);
+    descriptor_words d;
+    int code = make(&d, s, i, rank, load, e);
     return code == AS_OK ? as_words_put(out, d.words, d.count, e) : code;
 }
 

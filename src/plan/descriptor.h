@@ -53,17 +53,8 @@ typedef struct as_dims {
     int64_t local[AS_MAX_DIMS];
 } as_dims;
 
-typedef struct as_descriptor_words {
-    int64_t words[AS_D_HEAD + 4 + 3 * AS_MAX_DIMS];
-    size_t count;
-} as_descriptor_words;
-
-/* The descriptor of piece i (below AS_MOST_PIECES). To save, with order key and storage (pointers
- * are hashed together with `rank`); to load neither counts, and both are left out. */
-int as_descriptor_make(as_descriptor_words *out, const as_state *s, size_t i, int rank, bool load,
-                       as_error *e);
-
-/* The same, appended. */
+/* Appends the descriptor of piece i (below AS_MOST_PIECES). To save, with order key and storage
+ * (pointers are hashed together with `rank`); to load neither counts, and both are left out. */
 int as_descriptor_put(as_buffer *out, const as_state *s, size_t i, int rank, bool load,
                       as_error *e);
 

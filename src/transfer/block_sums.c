@@ -9,11 +9,6 @@
 
 _Static_assert(AS_COLLECT_CHUNK % sizeof(as_block_sum) == 0, "chunks hold whole records");
 
-size_t as_block_count(int64_t file_size, int64_t block_bytes)
-{
-    return (size_t)as_ceil_div(file_size, block_bytes);
-}
-
 void as_block_sums_free(as_block_sums *s)
 {
     free(s->first);
@@ -41,7 +36,7 @@ static int prepare(collector *k, as_error *e)
         return as_fail_nomem(e);
     }
     for (size_t f = 0; f < files->count; f++) {
-        s->first[f + 1] = s->first[f] + as_block_count(files->sizes[f], files->block_bytes);
+        s->first[f + 1] = s->first[f] + (size_t)as_ceil_div(files->sizes[f], files->block_bytes);
     }
     s->sums = calloc(total(k) + 1, sizeof *s->sums);
     k->known = calloc(total(k) + 1, sizeof *k->known);

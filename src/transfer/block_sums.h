@@ -24,9 +24,6 @@ typedef struct as_block_sums {
     uint64_t *sums; /* in the order of the files and blocks */
 } as_block_sums;
 
-/* How many blocks a file of that size has. */
-size_t as_block_count(int64_t file_size, int64_t block_bytes);
-
 /* Files by their numbers. */
 typedef struct as_block_files {
     const int64_t *sizes; /* [count] bytes */
