@@ -123,8 +123,8 @@ typedef struct allshard_options {
 
     /* Bytes that the pool of transfer buffers of each rank may take. 0: 64 MiB. It takes three
      * quarters of them at the most (the rest is for pages of other ranks' pools), no more than
-     * blocks under way make use of, and four blocks at least, whatever this says. May differ between
-     * ranks. The pool is made by the first save or load and kept for the next ones. */
+     * blocks under way make use of, and four blocks at least, whatever this says. May differ
+     * between ranks. The pool is made by the first save or load and kept for the next ones. */
     int64_t memory;
 
     /* Not 0: remembers what this rank does and when, for allshard_trace_write. */
@@ -400,8 +400,8 @@ typedef struct allshard_stats {
     double transfer_s; /* first block to last fsync, other ranks' included */
     double commit_s;   /* index, manifest, journal, renames; on loads: the last checks */
     double clean_s;    /* after the save is durable: old files removed. Main process only */
-    /* From the call until the new checkpoint is in its place, durable, and this rank knows it; loads:
-     * to the end. */
+    /* From the call until the new checkpoint is in its place, durable, and this rank knows it;
+     * loads: to the end. */
     double durable_s;
     double total_s; /* from the call to its return */
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Saves and loads of states whose tensors are stored as other types: pieces of several layouts,
- * strided every way, give the same file on any number of ranks, with each element cast for itself; and
- * what is loaded is that, cast back. Blocks of 64 bytes make many seams, and in a file whose data begin at
- * an odd place they cut elements. (ALLSHARD_NO_MPI: also as one process.)
+ * strided every way, give the same file on any number of ranks, with each element cast for itself;
+ * and what is loaded is that, cast back. Blocks of 64 bytes make many seams, and in a file whose
+ * data begin at an odd place they cut elements. (ALLSHARD_NO_MPI: also as one process.)
  */
 /* ranks: 1 3 */
 #include <stdio.h>

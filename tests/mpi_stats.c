@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What a save tells of itself: checksums in the manifest, statistics of every rank, traces, and
- * the limits on ranks that write, and on those that make files at the same time. (ALLSHARD_NO_MPI: also as one process.)
+ * the limits on ranks that write, and on those that make files at the same time. (ALLSHARD_NO_MPI:
+ * also as one process.)
  */
 /* ranks: 1 2 4 */
 #include <fcntl.h>

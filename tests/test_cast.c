@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Casts against a scalar reference that knows nothing of bits and rounding tricks: the values of all
- * codes of the narrower types stand in a table, made by ldexp, and the nearest one is searched there
- * by comparing doubles, in which every distance that matters is exact. ALLSHARD_SEED changes the
- * random patterns.
+ * Casts against a scalar reference that knows nothing of bits and rounding tricks: the values of
+ * all codes of the narrower types stand in a table, made by ldexp, and the nearest one is searched
+ * there by comparing doubles, in which every distance that matters is exact. ALLSHARD_SEED changes
+ * the random patterns.
  */
 /* timeout: 300 */
 #include <setjmp.h>

@@ -16,7 +16,8 @@
 static const int types[] = {AS_F64, AS_F32, AS_BF16, AS_F16, AS_F8_E4M3, AS_F8_E5M2};
 enum { MARGIN = 16 };
 
-/* A piece in memory of its own, with a margin that must stay as it is, and what it is in the file. */
+/* A piece in memory of its own, with a margin that must stay as it is, and what it is in the
+ * file. */
 typedef struct piece {
     test_box t;
     test_elements model;

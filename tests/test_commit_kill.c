@@ -72,7 +72,8 @@ static void test_killed_recovery(void **state)
                 }
                 kills++;
                 assert_int_equal(look_through_view(s), truth);
-                /* From the same start each time: the rest of the work is not lost, so begin anew. */
+                /* From the same start each time: the rest of the work is not lost, so begin
+                 * anew. */
                 set_scene(s);
                 assert_true(killed_at(at, act_save, s));
             }

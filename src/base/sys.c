@@ -130,7 +130,8 @@ int as_write_all(int fd, const void *bytes, size_t count, int64_t offset, const 
             continue;
         }
         if (put <= 0) {
-            /* pwrite that takes nothing without an error would loop for ever: call it a full disk. */
+            /* pwrite that takes nothing without an error would loop for ever: call it a full
+             * disk. */
             return as_fail(e, AS_SYSTEM, put < 0 ? errno : ENOSPC,
                            "%s: cannot write %zu bytes at offset %lld", what, ask,
                            (long long)offset);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The plainest loops that move as many bytes as a checkpoint has: what the storage does when nothing
- * stands between it and a buffer. Figures of saves and loads are set against them.
+ * The plainest loops that move as many bytes as a checkpoint has: what the storage does when
+ * nothing stands between it and a buffer. Figures of saves and loads are set against them.
  */
 #ifndef ALLSHARD_CLI_BENCH_PLAIN_H
 #define ALLSHARD_CLI_BENCH_PLAIN_H
@@ -29,8 +29,8 @@ typedef struct as_plain_result {
     bool refused;   /* O_DIRECT was, on one rank at least: nothing was measured */
 } as_plain_result;
 
-/* Each rank writes its share of `bytes`, rounded up to AS_PLAIN_ALIGN, to a file of its own by pwrite
- * of AS_PLAIN_STEP bytes, and syncs it: all within the clock. The files are then removed.
+/* Each rank writes its share of `bytes`, rounded up to AS_PLAIN_ALIGN, to a file of its own by
+ * pwrite of AS_PLAIN_STEP bytes, and syncs it: all within the clock. The files are then removed.
  * Collective. */
 int as_plain_write(const as_plain *p, as_bench_folder *f, as_world *w, int64_t bytes, bool direct,
                    as_plain_result *out, as_error *e);

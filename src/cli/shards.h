@@ -22,8 +22,8 @@ typedef struct as_shard {
  * nowhere, is AS_NOT_FOUND like any other that is not there. */
 int as_shard_open(as_view *v, const char *name, int *fd, as_error *e);
 
-/* Reads the table of a file by all rules of its format. `what` names it in texts. AS_NOT_FOUND, AS_FORMAT, AS_INVALID (the
- * name leads out of the folder), AS_SYSTEM. */
+/* Reads the table of a file by all rules of its format. `what` names it in texts. AS_NOT_FOUND,
+ * AS_FORMAT, AS_INVALID (the name leads out of the folder), AS_SYSTEM. */
 int as_shard_read(as_view *v, const char *name, const char *what, as_table *out, const as_log *log,
                   as_error *e);
 

@@ -17,7 +17,7 @@
 #include "cli/tensors.h"
 #include "format/pattern.h"
 
-/* What copy, demo and plan share. */
+/* What copy, demo and bench share. */
 typedef struct as_spread {
     as_tool *tool;
     allshard *context;
@@ -27,8 +27,8 @@ typedef struct as_spread {
     size_t count;  /* of tensors */
 } as_spread;
 
-/* Opens a context on all ranks, with an empty state. `memory` and `trace` as in allshard_options. `pattern`
- * tells the part's name: "model" for "model{suffix}.safetensors". Collective. */
+/* Opens a context on all ranks, with an empty state. `memory` and `trace` as in allshard_options.
+ * `pattern` tells the part's name: "model" for "model{suffix}.safetensors". Collective. */
 int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t memory, bool trace,
                    as_error *e);
 

@@ -23,8 +23,9 @@ typedef struct as_verdict {
 
 #define AS_VERDICT_INIT ((as_verdict){0})
 
-/* `pattern` as for as_contents_read; `progress` counts files. Whatever is wrong with the checkpoint is a finding; an error
- * says that it could not be checked: AS_NOT_FOUND, AS_SYSTEM, AS_BUSY, AS_NOMEM. */
+/* `pattern` as for as_contents_read; `progress` counts files. Whatever is wrong with the checkpoint
+ * is a finding; an error says that it could not be checked: AS_NOT_FOUND, AS_SYSTEM, AS_BUSY,
+ * AS_NOMEM. */
 int as_verify(as_verdict *out, const char *path, const char *pattern, as_progress *progress,
               as_error *e);
 

@@ -13,7 +13,8 @@
  *
  * "step" is left out if the save had none, "index" is null without one, "writers", "engine" and
  * "engine_reason" may be left out, and so may "checksums": blocks have block_size bytes, the last
- * one of a file what is left; "checksum" names the function, or says "none". Keys that a reader does not know are kept in entries of other parts.
+ * one of a file what is left; "checksum" names the function, or says "none". Keys that a reader
+ * does not know are kept in entries of other parts.
  */
 #ifndef ALLSHARD_COMMIT_MANIFEST_H
 #define ALLSHARD_COMMIT_MANIFEST_H

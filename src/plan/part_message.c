@@ -7,7 +7,8 @@
 #include "plan/schedule.h"
 
 /* A box: ndim (8 bits), whether it has replicas that are not in the list (1), how many holders are
- * (32, from bit 16 on); three words per dimension; then a word per holder: rank (32), piece (32). */
+ * (32, from bit 16 on); three words per dimension; then a word per holder: rank (32), piece
+ * (32). */
 enum { BOX_REPLICAS = 1 << 8, BOX_COUNT_AT = 16 };
 
 static int64_t first_byte(const as_schedule *s, const as_region *r)

@@ -44,8 +44,9 @@ typedef struct as_regions {
 
 void as_regions_free(as_regions *r);
 
-/* Adds the regions of tensor number `tensor`, whose file and offset are known. With must_cover the boxes
- * have to cover the tensor once (replicas aside); AS_COVERAGE names the tensor and two ranks. */
+/* Adds the regions of tensor number `tensor`, whose file and offset are known. With must_cover the
+ * boxes have to cover the tensor once (replicas aside); AS_COVERAGE names the tensor and two
+ * ranks. */
 int as_regions_add(as_regions *r, const as_catalog *c, size_t tensor, bool must_cover,
                    as_fault *fault, as_error *e);
 

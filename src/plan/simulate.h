@@ -12,7 +12,8 @@
 #include "plan/state.h"
 
 /* Adds the pieces that `rank` would declare; data pointers NULL. Called whenever the plan needs to
- * look at what the rank declares: states are not kept, of which all ranks together have too many. */
+ * look at what the rank declares: states are not kept, of which all ranks together have too
+ * many. */
 typedef int (*as_declare)(void *user, int rank, as_state *state, as_error *e);
 
 /* What a plan costs one rank. */

@@ -6,8 +6,8 @@
  * the nearest, ties to the even one; subnormals on both sides count. What rounds to more than the
  * largest value becomes infinity; in F8_E4M3 (torch's float8_e4m3fn), which has none, it becomes
  * NaN, and so does infinity. Nothing saturates. Rounded is once, from the value itself: where torch
- * takes F64 to the narrower types by way of F32 (as ml_dtypes does to BF16), and so rounds twice, the
- * two can be a last bit apart.
+ * takes F64 to the narrower types by way of F32 (as ml_dtypes does to BF16), and so rounds twice,
+ * the two can be a last bit apart.
  *
  * NaN stays NaN and keeps its sign. Into F64, and into F32 from the narrower types, its payload is
  * kept; into the others the leading bits of it, and the quiet bit is set. F8_E4M3 has one NaN of

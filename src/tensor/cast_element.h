@@ -4,9 +4,9 @@
  *
  * An F64 that F32 cannot hold becomes an F32 that lies between its neighbours: rounded to odd, that
  * is cut off with the last bit set where anything was lost. F32 has two bits more of fraction than
- * the narrower types and more (and reaches farther down), so that rounding this once more to nearest gives what
- * rounding the F64 itself would (S. Boldo, G. Melquiond: Emulation of FMA and correctly rounded
- * sums, IEEE Trans. Computers 57, 2008).
+ * the narrower types and more (and reaches farther down), so that rounding this once more to
+ * nearest gives what rounding the F64 itself would (S. Boldo, G. Melquiond: Emulation of FMA and
+ * correctly rounded sums, IEEE Trans. Computers 57, 2008).
  */
 #ifndef ALLSHARD_TENSOR_CAST_ELEMENT_H
 #define ALLSHARD_TENSOR_CAST_ELEMENT_H
@@ -81,8 +81,8 @@ AS_CAST_INLINE uint32_t as_from_BF16(uint16_t x)
 }
 
 /* A narrow type, of which `fraction` bits are the fraction: exponents are moved by `bias`, the
- * difference to those of F32; codes from `special` on are infinity and NaN. Subnormals are numbers of
- * the smallest one, `least`, which is normal in F32. */
+ * difference to those of F32; codes from `special` on are infinity and NaN. Subnormals are numbers
+ * of the smallest one, `least`, which is normal in F32. */
 AS_CAST_INLINE uint32_t as_widen(uint32_t code, uint32_t sign, uint32_t fraction, uint32_t bias,
                                  uint32_t special, float least)
 {
@@ -110,8 +110,8 @@ AS_CAST_INLINE uint32_t as_from_F8_E4M3(uint8_t x)
 }
 
 /* An F64 as the code of an F32, and what is lost of it: of the value `whole` the last `shift` bits.
- * Below 897 the exponent is one that F32 does not have for normal numbers. 54 bits are all there are,
- * and one more: of what is smaller, zero among it, nothing is left. */
+ * Below 897 the exponent is one that F32 does not have for normal numbers. 54 bits are all there
+ * are, and one more: of what is smaller, zero among it, nothing is left. */
 typedef struct as_halves {
     int64_t a; /* without the sign */
     int64_t whole;

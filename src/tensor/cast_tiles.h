@@ -5,8 +5,8 @@
  *
  * A range may begin or end inside an element. Out of memory goes that part of the cast element.
  * What comes into memory in part waits among the geometry's seams until the rest is there, since
- * half an element cannot be cast. Blocks cut elements only of files whose tensors do not lie at multiples
- * of their elements' size; allshard and safetensors write no such files, but read them.
+ * half an element cannot be cast. Blocks cut elements only of files whose tensors do not lie at
+ * multiples of their elements' size; allshard and safetensors write no such files, but read them.
  */
 #ifndef ALLSHARD_TENSOR_CAST_TILES_H
 #define ALLSHARD_TENSOR_CAST_TILES_H

@@ -30,8 +30,8 @@ enum {
 
 typedef struct as_delivery as_delivery;
 
-/* Goes through the block; `window` holds its bytes, in the arena. This rank's own pieces have theirs
- * on return. */
+/* Goes through the block; `window` holds its bytes, in the arena. This rank's own pieces have
+ * theirs on return. */
 int as_delivery_open(as_delivery **out, const as_transfer *t, const as_block *block,
                      const char *window, as_error *e);
 

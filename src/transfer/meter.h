@@ -46,7 +46,8 @@ void as_meter_reason(as_meter *m, const char *reason);
 /* What the engine says did the work. */
 void as_meter_engine(as_meter *m, const as_engine_type *type, const as_engine *engine);
 
-/* A loop that looks for news: rests while there is none, and counts it as waiting. Zero at first. */
+/* A loop that looks for news: rests while there is none, and counts it as waiting. Zero at
+ * first. */
 typedef struct as_wait {
     int idle;
     int64_t since;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The spans of all ranks as one file in Chrome's trace-event format ("JSON Object Format" with
- * complete events, https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMh4h6I0nSsKchNAySU).
+ * complete events,
+ * https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMh4h6I0nSsKchNAySU).
  */
 #ifndef ALLSHARD_TRANSFER_TRACE_FILE_H
 #define ALLSHARD_TRANSFER_TRACE_FILE_H
