@@ -114,14 +114,15 @@ int as_bench_room(as_world *w, const as_bench_place *on, const char *path, int64
     }
     int64_t available = as_proc_number("/proc/meminfo", "MemAvailable:");
     if (disk > on->available) {
-        (void)as_fail(e, AS_LIMIT, 0,
-                      "%s needs %s on disk, but %s are free; take a smaller --size, fewer "
-                      "--layout with --keep, or another folder",
-                      path, as_human_bytes(disk).text, as_human_bytes(on->available).text);
+        (void)as_fail(
+            e, AS_LIMIT, 0,
+            "%s needs %s on disk, but %s are free; take a smaller --size or --scale, fewer "
+            "--layout with --keep, or another folder",
+            path, as_human_bytes(disk).text, as_human_bytes(on->available).text);
     } else if (available >= 0 && needed > available) {
         (void)as_fail(e, AS_LIMIT, 0,
                       "%d rank%s on this host need%s %s of memory%s, but %s are available; take a "
-                      "smaller --size, a --layout that spreads the model, or more hosts",
+                      "smaller --size or --scale, a --layout that spreads the model, or more hosts",
                       ranks, ranks == 1 ? "" : "s", ranks == 1 ? "s" : "",
                       as_human_bytes(needed).text, on->in_memory ? " and files in memory" : "",
                       as_human_bytes(available).text);

@@ -56,8 +56,8 @@ void as_plan_costs_print(const as_output *o, const as_simulation *s, const as_pl
 {
     as_print(o, "the plan itself, over %s pieces and %s empty ones, costs a rank at most (mean)\n",
              as_grouped(s->described).text, as_grouped(s->left_out).text);
-    as_print(o, "  CPU time  %.3f s (%.3f s)\n", (double)c->most.nanoseconds / 1e9,
-             (double)c->mean.nanoseconds / 1e9);
+    as_print(o, "  CPU time  %.1f ms (%.1f ms)\n", (double)c->most.nanoseconds / 1e6,
+             (double)c->mean.nanoseconds / 1e6);
     as_print(o, "  memory    %s (%s), besides what it declares\n",
              as_human_bytes(c->most.memory).text, as_human_bytes(c->mean.memory).text);
     as_print(o, "  messages  %s (%s)\n", as_grouped(c->most.messages).text,

@@ -120,7 +120,7 @@ int as_recover_held(as_lock *lock, int folder, const char *dir, as_recover_repor
     }
     if (code == AS_OK && own.outcome == AS_RECOVER_CLEARED) {
         as_log_say(log, AS_LOG_WARNING,
-                   "%s: cleared away what an unfinished save had left (%zu staged files)", dir,
+                   "%s: cleared away what an unfinished save had left (staged files: %zu)", dir,
                    own.cleared.count);
     }
     as_journal_free(&j);
