@@ -302,6 +302,7 @@ class Bench(Case):
                 ("exclude each other", ["--size", "1MiB", "--model", "gpt2"]),
                 ("exclude each other", ["--json", "--markdown"]),
                 ("there is no model", ["--model", "gpt9"]),
+                ("there is no workload", ["--model", "mlperf:9b"]),
                 ("--scale is 3", ["--model", "mlperf:8b", "--scale", "3"]),
                 ("--scale goes with", ["--size", "1MiB", "--scale", "1/2"]),
                 ("--dtype is", ["--dtype", "F32"]),

@@ -106,6 +106,8 @@ static json_t *options_json(const as_bench *b)
     put(&object, "memory", json_integer(b->memory));
     put(&object, "writers_per_node", json_integer(s->writers_per_node));
     put(&object, "creators", json_integer(s->creators));
+    put(&object, "stripe_count", json_integer(s->stripe_count));
+    put(&object, "stripe_size", json_integer(s->stripe_bytes));
     return object;
 }
 

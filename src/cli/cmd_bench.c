@@ -148,6 +148,12 @@ static int check(const as_arg_result *args, as_error *e)
         return as_fail(e, AS_INVALID, 0, "--markdown and --json exclude each other; give one");
     }
     values.workload = options.model ? as_workload_find(options.model) : NULL;
+    if (options.model && !values.workload && strncmp(options.model, "mlperf:", 7) == 0) {
+        return as_fail(e, AS_INVALID, 0,
+                       "there is no workload named %s; it must be mlperf:8b, mlperf:70b, "
+                       "mlperf:405b or mlperf:1t",
+                       as_quote(options.model, strlen(options.model)).text);
+    }
     int code = read_scale(e);
     code = code == AS_OK ? as_save_arguments_read(&options.save, &values.save, &values.memory, e)
                          : code;
