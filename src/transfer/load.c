@@ -175,6 +175,7 @@ static int make_plan(loading *l, as_buffer *missing, as_buffer *unexpected, as_e
     (void)as_planner_load(&planner, as_comm_rank(call->session->comm),
                           as_comm_size(call->session->comm), call->state, &request, e);
     int code = as_make_plan(call->session->comm, &planner, e);
+    call->session->meter.tally.plan_steps += planner.steps_run;
     if (code == AS_OK || code == AS_NAMES) {
         as_error trouble = AS_ERROR_INIT;
         as_buffer_free(missing); /* of an earlier load or try */
