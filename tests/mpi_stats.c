@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a save tells of itself: checksums in the manifest, statistics of every rank, traces, and
- * the limits on ranks that write, and on those that make files at the same time. (ALLSHARD_NO_MPI:
- * also as one process.)
+ * What a save tells of itself: checksums in the manifest, statistics of every rank, traces; the
+ * limits on ranks that write, and on those that make files at the same time; and stripes.
+ * (ALLSHARD_NO_MPI: also as one process.)
  */
 /* ranks: 1 2 4 */
+#include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 #include "base/checksum.h"
@@ -341,6 +344,53 @@ static void test_writers(const char *folder)
     FAILS(as, allshard_save(state, folder, &o), ALLSHARD_INVALID, "-1 writers");
 }
 
+/* ---- stripes: a Lustre is played, whose folders have no layout of their own ---- */
+
+static struct {
+    int calls;
+    uint32_t bytes;
+    uint16_t count;
+} set; /* what the main process set last */
+
+static int lustre_fstatfs(int fd, struct statfs *out)
+{
+    int result = real.fstatfs(fd, out);
+    out->f_type = 0x0BD00BD0;
+    return result;
+}
+
+static int lustre_ioctl(int fd, unsigned long request, void *argument)
+{
+    (void)fd;
+    if (request != _IOW('f', 154, long)) {
+        errno = ENODATA;
+        return -1;
+    }
+    set.calls++;
+    memcpy(&set.bytes, (const char *)argument + 24, sizeof set.bytes);
+    memcpy(&set.count, (const char *)argument + 28, sizeof set.count);
+    return 0;
+}
+
+static void test_stripes(const char *folder)
+{
+    real = as_sys_table;
+    as_sys_table.fstatfs = lustre_fstatfs;
+    as_sys_table.ioctl = lustre_ioctl;
+    allshard_save_options o = small_shards();
+    GOOD(as, allshard_save(state, folder, &o));
+    CHECK(set.calls == 0);
+    o.stripe_count = 4;
+    GOOD(as, allshard_save(state, folder, &o));
+    CHECK(world_rank() != 0 || (set.calls == 1 && set.count == 4 && set.bytes == 0));
+    o.stripe_count = 0;
+    o.stripe_bytes = 1 << 20;
+    GOOD(as, allshard_save(state, folder, &o));
+    CHECK(world_rank() != 0 || (set.calls == 2 && set.count == 0 && set.bytes == 1 << 20));
+    CHECK(world_rank() == 0 || set.calls == 0);
+    as_sys_table = real;
+}
+
 int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, 200);
@@ -355,6 +405,7 @@ int main(int argc, char **argv)
     test_trace(folder);
     test_creators(folder);
     test_writers(folder);
+    test_stripes(folder);
     CHECK(!holding_wrong(&held));
     free(folder);
     (void)allshard_state_free(state);

@@ -182,13 +182,16 @@ static void test_set(void **state)
     assert_int_equal(as_stripes_set(3, "x", (as_stripes){-1, 0}, &found, &e), AS_OK);
     memcpy(&count, question + 28, 2);
     assert_int_equal(count, 0xFFFF);
+    assert_int_equal(as_stripes_set(3, "x", (as_stripes){0, 1 << 20}, &found, &e), AS_OK);
+    memcpy(&count, question + 28, 2);
+    assert_int_equal(count, 0); /* the default */
 }
 
 static void test_errors(void **state)
 {
     (void)state;
-    static const as_stripes wrong[] = {{0, 1 << 20}, {-2, 1 << 20}, {2001, 1 << 20},
-                                       {1, 1000},    {1, -65536},   {1, 1LL << 32}};
+    static const as_stripes wrong[] = {
+        {-2, 1 << 20}, {2001, 1 << 20}, {1, 1000}, {1, -65536}, {1, 1LL << 32}};
     as_error e = AS_ERROR_INIT;
     bool found;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {

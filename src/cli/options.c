@@ -16,7 +16,7 @@ enum {
     ENGINE_COUNT = sizeof engines / sizeof engines[0],
     MOST_ALIGN = 1 << 20,
     MOST_RANKS = 1000000,
-    MOST_STRIPES = 65535,
+    MOST_STRIPES = 2000, /* as io/stripes.h */
     STRIPE_UNIT = 64 << 10,
 };
 

@@ -122,12 +122,13 @@ int as_stripes_set(int folder, const char *name, as_stripes stripes, bool *is_lu
     *is_lustre = false;
     if (stripes.bytes < 0 || stripes.bytes > UINT32_MAX || stripes.bytes % STRIPE_UNIT != 0) {
         return as_fail(e, AS_INVALID, 0,
-                       "A Lustre stripe of %lld bytes: it must be a multiple of 64 KiB below 4 GiB",
+                       "a Lustre stripe of %lld bytes: it must be a multiple of 64 KiB below 4 GiB",
                        (long long)stripes.bytes);
     }
-    if (stripes.count != -1 && (stripes.count < 1 || stripes.count > STRIPES_MOST)) {
+    if (stripes.count < -1 || stripes.count > STRIPES_MOST) {
         return as_fail(e, AS_INVALID, 0,
-                       "%d Lustre stripes: it must be 1 to %d, or -1 for all servers",
+                       "%d Lustre stripes: it must be 1 to %d, -1 for all servers, or 0 for the "
+                       "default",
                        (int)stripes.count, STRIPES_MOST);
     }
     if (!is_lustre_here(folder)) {

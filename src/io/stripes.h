@@ -11,7 +11,7 @@
 #include "base/error.h"
 
 typedef struct as_stripes {
-    int32_t count; /* servers that a file is spread over; -1: all that there are */
+    int32_t count; /* servers that a file is spread over; -1: all that there are; 0: the default */
     int64_t bytes; /* of a stripe; 0: the file system's default */
 } as_stripes;
 
@@ -21,8 +21,8 @@ typedef struct as_stripes {
 int as_stripes_read(int fd, const char *name, bool *is_lustre, as_stripes *out, as_error *e);
 
 /* For files that will be made in an open folder. *is_lustre false, with AS_OK: nothing to set.
- * AS_INVALID: Lustre takes stripes of multiples of 64 KiB below 4 GiB, and 1 to 2000 servers, or
- * -1 for all. AS_SYSTEM. */
+ * AS_INVALID: Lustre takes stripes of multiples of 64 KiB below 4 GiB, and at most 2000 servers.
+ * AS_SYSTEM. */
 int as_stripes_set(int folder, const char *name, as_stripes stripes, bool *is_lustre, as_error *e);
 
 #endif

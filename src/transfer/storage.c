@@ -53,11 +53,13 @@ static int set_stripes(const as_save_call *call, const char *folder, as_error *e
         return as_fail(e, AS_SYSTEM, errno, "%s: cannot be opened", folder);
     }
     int code = as_stripes_read(fd, folder, &is_lustre, &now, e);
-    if (code == AS_OK && is_lustre) {
+    if (code == AS_OK) {
+        /* Nothing is known of a folder that was never given stripes: 0, the default. */
         stripes.count = stripes.count ? stripes.count : now.count;
         stripes.bytes = stripes.bytes ? stripes.bytes : now.bytes;
         code = as_stripes_set(fd, folder, stripes, &is_lustre, e);
-    } else if (code == AS_OK && !call->session->told_stripes) {
+    }
+    if (code == AS_OK && !is_lustre && !call->session->told_stripes) {
         call->session->told_stripes = true; /* once, and not by every save */
         as_log_say(&call->session->log, AS_LOG_WARNING,
                    "%s is not on Lustre: the stripes that were asked for mean nothing there",
