@@ -271,6 +271,6 @@ int as_parcel_take(const as_transfer *t, int from, const char *parcel, size_t si
     }
     /* They have been read before the message that gives the window back. */
     atomic_thread_fence(memory_order_release);
-    (void)as_meter_end(t->meter, "serve", begin, head.bytes, &t->meter->tally.copy);
+    (void)as_meter_end(t->meter, "copy", begin, head.bytes, &t->meter->tally.copy);
     return code;
 }
