@@ -98,6 +98,15 @@ static void test_changes(const char *folder)
     save(folder, &o, true);
     o.align = 4096;
     save(folder, &o, false);
+    o.block_bytes = 8192;
+    save(folder, &o, false);
+    o.writers_per_node = 1;
+    save(folder, &o, false);
+    const char *const discard[] = {"no such name"};
+    o.discard = discard;
+    o.discard_count = 1;
+    save(folder, &o, false);
+    save(folder, &o, true);
     o.mode = 0640; /* the plan does not depend on it */
     save(folder, &o, true);
     o.pattern = "weights{suffix}.safetensors";

@@ -36,7 +36,7 @@ int as_buffer_reserve(as_buffer *b, size_t more, as_error *e)
     size_t capacity = b->capacity ? b->capacity : need < 64 ? 64 : need;
     while (capacity < need) {
         /* Half as much again: large tables waste less than by doubling. */
-        if (!as_add_size(capacity, capacity / 2, &capacity)) {
+        if (!as_add_size(capacity, capacity / 2 + 1, &capacity)) {
             capacity = need;
         }
     }

@@ -23,7 +23,8 @@ int as_bench_place_look(int fd, const char *path, as_bench_place *out, as_error 
     }
     const as_file_system *fs = as_file_system_by_magic((uint32_t)s.f_type);
     *out = (as_bench_place){.available = INT64_MAX, .in_memory = fs->in_memory};
-    (void)as_mul_i64((int64_t)s.f_bavail, (int64_t)s.f_bsize, &out->available);
+    (void)as_mul_i64((int64_t)s.f_bavail, (int64_t)(s.f_frsize ? s.f_frsize : s.f_bsize),
+                     &out->available);
     if (fs->magic == 0) {
         (void)snprintf(out->name, sizeof out->name, "0x%x", (unsigned)s.f_type);
     } else {

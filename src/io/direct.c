@@ -219,7 +219,8 @@ static int sync_range(file_state *s, const as_io *io, range r, unsigned flags, a
         errno == EINTR) {
         return AS_OK;
     }
-    if (errno == EINVAL || errno == ENOSYS || errno == ESPIPE || errno == EOPNOTSUPP) {
+    if (errno == EINVAL || errno == ENOSYS || errno == ESPIPE || errno == EOPNOTSUPP ||
+        errno == EPERM) {
         (void)pthread_mutex_lock(&s->lock);
         s->no_ranges = true;
         (void)pthread_mutex_unlock(&s->lock);

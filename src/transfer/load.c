@@ -215,7 +215,8 @@ static int transfer_bytes(loading *l, const as_buffer *missing, as_error *e)
     as_session *session = l->call->session;
     as_engine_choice storage;
     int code = as_storage_for_load(&storage, session, l->call->engine, l->call->path, &l->opener,
-                                   file_count(l) ? file_at(l, 0) : NULL, e);
+                                   file_count(l) ? file_at(l, 0) : NULL,
+                                   file_count(l) ? file_at(l, file_count(l) - 1) : NULL, e);
     if (code == AS_OK) {
         code = as_session_buffers(session, l->plan.block_bytes, e);
     }

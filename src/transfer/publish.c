@@ -18,6 +18,9 @@
 #include "format/index.h"
 #include "format/pattern.h"
 
+/* 16 digits each leave half of the largest manifest to everything else. */
+enum { MOST_SUMS = AS_MANIFEST_LARGEST / 2 / 16 };
+
 /* Where the index goes: the main process's staged file. */
 typedef struct index_file {
     as_buffer path;
@@ -241,6 +244,28 @@ static int list_incoming(const as_publication *p, as_names *names, as_buffer *fi
     return code;
 }
 
+/* Checksums of tiny blocks can make a manifest that no reader would take: better none of them than
+ * a manifest that the next save has to throw away. */
+static void drop_many_sums(const as_publication *p, as_manifest_part *part, as_manifest_file *files)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < part->file_count; i++) {
+        count += files[i].sum_count;
+    }
+    if (count <= MOST_SUMS) {
+        return;
+    }
+    as_log_say(&p->session->log, AS_LOG_WARNING,
+               "the manifest is written without the checksums of %zu blocks, which would make it "
+               "too large to read: save with larger blocks",
+               count);
+    for (size_t i = 0; i < part->file_count; i++) {
+        files[i].sums = NULL;
+        files[i].sum_count = 0;
+    }
+    part->checksum = AS_CHECKSUM_NONE;
+}
+
 static int put_manifest(const as_publication *p, const as_buffer *files, const as_names *gone,
                         as_error *e)
 {
@@ -263,6 +288,7 @@ static int put_manifest(const as_publication *p, const as_buffer *files, const a
         .writer_count = (size_t)as_comm_size(p->session->comm),
     };
     as_session_engine(p->session, &part.engine, &part.engine_reason);
+    drop_many_sums(p, &part, (as_manifest_file *)(void *)files->data);
     as_buffer old = AS_BUFFER_INIT;
     as_buffer text = AS_BUFFER_INIT;
     bool found = false;

@@ -42,9 +42,10 @@ static int give_size(int fd, int64_t size, const char *path, as_error *e)
     for (int i = 0; i < MOST_TRIES && result < 0 && errno == EINTR; i++) {
         result = as_sys_table.fallocate(fd, 0, 0, (off_t)size);
     }
-    if (result < 0 &&
-        (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL || errno == EINTR)) {
-        result = as_sys_table.ftruncate(fd, (off_t)size); /* the file system cannot */
+    if (result < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL ||
+                       errno == EINTR || errno == EPERM)) {
+        /* The file system cannot, or a sandbox knows no such call. */
+        result = as_sys_table.ftruncate(fd, (off_t)size);
     }
     if (result < 0) {
         return as_fail(e, AS_SYSTEM, errno, "%s: cannot give the file its size of %lld bytes", path,

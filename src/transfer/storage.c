@@ -88,25 +88,22 @@ int as_storage_for_save(as_engine_choice *out, const as_save_call *call, as_erro
 }
 
 /* Reading what is in memory already costs no storage at all. */
-static void prefer_cache(as_engine_choice *choice, const as_opener *opener, const char *name)
+static bool is_cached(const as_opener *opener, const char *name)
 {
     int fd = -1;
     struct stat status;
     as_error trouble = AS_ERROR_INIT; /* whoever reads the file tells it */
-    if (opener->open(opener->self, name, &fd, &trouble) == AS_OK &&
-        as_sys_table.fstat(fd, &status) == 0 && as_probe_cached(fd, status.st_size)) {
-        choice->direct = false;
-        (void)snprintf(choice->engine, sizeof choice->engine, "posix");
-        (void)snprintf(choice->reason, sizeof choice->reason, "the files lie in the page cache");
-    }
+    bool cached = opener->open(opener->self, name, &fd, &trouble) == AS_OK &&
+                  as_sys_table.fstat(fd, &status) == 0 && as_probe_cached(fd, status.st_size);
     if (fd >= 0) {
         (void)as_sys_table.close(fd);
     }
     as_error_clear(&trouble);
+    return cached;
 }
 
 int as_storage_for_load(as_engine_choice *out, as_session *s, const char *engine, const char *path,
-                        const as_opener *opener, const char *name, as_error *e)
+                        const as_opener *opener, const char *first, const char *last, as_error *e)
 {
     memset(out, 0, sizeof *out);
     if (as_comm_rank(s->comm) == 0 && e->code == AS_OK) {
@@ -115,8 +112,11 @@ int as_storage_for_load(as_engine_choice *out, as_session *s, const char *engine
             as_sys_table.fstatat(AT_FDCWD, path, &status, 0) == 0 && S_ISDIR(status.st_mode);
         char *folder = is_folder ? strdup(path) : as_path_folder(path);
         int code = folder ? as_probe_folder(folder, engine, false, out, e) : as_fail_nomem(e);
-        if (code == AS_OK && name && (!engine || strcmp(engine, "auto") == 0)) {
-            prefer_cache(out, opener, name);
+        if (code == AS_OK && first && last && (!engine || strcmp(engine, "auto") == 0) &&
+            is_cached(opener, first) && is_cached(opener, last)) {
+            out->direct = false;
+            (void)snprintf(out->engine, sizeof out->engine, "posix");
+            (void)snprintf(out->reason, sizeof out->reason, "the files lie in the page cache");
         }
         free(folder);
     }
