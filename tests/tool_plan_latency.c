@@ -68,10 +68,10 @@ int main(int argc, char **argv)
             return 4;
         }
         plan[i] = slowest(MPI_Wtime() - begin);
-        int64_t values[3] = {i, i, i};
+        int64_t values[5] = {i, i, i, i, i};
         (void)MPI_Barrier(MPI_COMM_WORLD);
         begin = MPI_Wtime();
-        (void)MPI_Allreduce(MPI_IN_PLACE, values, 3, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
+        (void)MPI_Allreduce(MPI_IN_PLACE, values, 5, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
         bare[i] = slowest(MPI_Wtime() - begin);
     }
     double p = median(plan);
