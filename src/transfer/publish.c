@@ -249,7 +249,7 @@ static int list_incoming(const as_publication *p, as_names *names, as_buffer *fi
 static void drop_many_sums(const as_publication *p, as_manifest_part *part, as_manifest_file *files)
 {
     size_t count = 0;
-    for (size_t i = 0; i < part->file_count; i++) {
+    for (size_t i = 0; files && i < part->file_count; i++) {
         count += files[i].sum_count;
     }
     if (count <= MOST_SUMS) {
