@@ -87,7 +87,9 @@ enum allshard_code {
     ALLSHARD_BUSY = -15,     /* another save holds the folder */
     ALLSHARD_PENDING = -16,  /* the save is durable, but its last renames wait for recovery */
     ALLSHARD_UNKNOWN = -17,  /* whether the save counts is unknown: run `allshard recover` */
-    ALLSHARD_INTERNAL = -18  /* a fault in allshard itself; please report it */
+    ALLSHARD_INTERNAL = -18, /* a fault in allshard itself; please report it */
+    ALLSHARD_TIMEOUT = -19,  /* a rank stalled; the context is good for closing only */
+    ALLSHARD_CORRUPT = -20   /* the bytes of a file are not those that were saved */
 };
 
 /* "ALLSHARD_FORMAT" for ALLSHARD_FORMAT; "ALLSHARD_?" for a number that is no code. Local. */
@@ -129,7 +131,18 @@ typedef struct allshard_options {
 
     /* Not 0: remembers what this rank does and when, for allshard_trace_write. */
     int32_t trace;
-    int32_t reserved;
+
+    /* Not 0: every collective call is compared between the ranks before anything else is done:
+     * that it is the same function, in the same order of calls. Else ranks that call different
+     * functions may wait for each other for ever. Debug builds always compare. Ranks that differ
+     * get ALLSHARD_MISMATCH with the functions and the ranks. */
+    int32_t check_calls;
+
+    /* Seconds after which a rank that gives no sign of life while others wait for it becomes an
+     * error on all the others: ALLSHARD_TIMEOUT, whose text names it. The context is then good for
+     * allshard_last_error and allshard_close only, and what a save did is told by `allshard
+     * verify`. Must be longer than any single system call may take. 0: wait for ever. */
+    double timeout_s;
 } allshard_options;
 
 /* Makes a context on a private duplicate of `comm`. Collective. `options` may be NULL.
@@ -315,6 +328,12 @@ typedef struct allshard_save_options {
      * of 64 KiB. 0: as the folder has them. Elsewhere they mean nothing, which the log tells. */
     int32_t stripe_count;
     int64_t stripe_bytes;
+
+    /* Not 0: when a rank's files are synced it reads what it wrote from storage, past the page
+     * cache where the file system allows that, and compares checksums, before the save counts. A
+     * difference is ALLSHARD_CORRUPT, and the old checkpoint stays. */
+    int32_t verify_after_write;
+    int32_t reserved_2;
 } allshard_save_options;
 
 enum allshard_checksum {
@@ -360,6 +379,13 @@ typedef struct allshard_load_options {
 
     /* As in allshard_save_options. "auto" reads through the page cache what lies in it. */
     const char *engine;
+
+    /* By default every block that is read is compared with its checksum in the manifest, if the
+     * folder has one; blocks then have the size that the manifest tells, and are read whole. A
+     * difference is ALLSHARD_CORRUPT; the text names file, bytes and tensor.
+     * ALLSHARD_CHECKSUM_NONE: nothing is compared, and a damaged manifest is no error. */
+    int32_t checksum;
+    int32_t reserved;
 } allshard_load_options;
 
 /* Fills the state's pieces from a checkpoint folder or a single file. Collective; all ranks

@@ -25,7 +25,9 @@
     X(BUSY, -15, "another save holds the folder")                                                  \
     X(PENDING, -16, "the save is durable, but its last renames wait for recovery")                 \
     X(UNKNOWN, -17, "whether the save counts is unknown: the storage failed at the last moment")   \
-    X(INTERNAL, -18, "a fault in allshard itself")
+    X(INTERNAL, -18, "a fault in allshard itself")                                                 \
+    X(TIMEOUT, -19, "a rank gave no sign of life within the time limit")                           \
+    X(CORRUPT, -20, "the bytes of a file are not those that were saved")
 
 enum as_code {
 #define AS_CODE_ENUM(name, value, text) AS_##name = (value),
