@@ -83,6 +83,7 @@ as_sys as_sys_table = {
     .flock = flock,
     .sync_file_range = sync_file_range,
     .fallocate = fallocate,
+    .fadvise = posix_fadvise,
     .statx = statx,
     .fstatfs = fstatfs,
     .ioctl = call_ioctl,

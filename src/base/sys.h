@@ -41,6 +41,7 @@ typedef struct as_sys {
     int (*flock)(int fd, int operation);
     int (*sync_file_range)(int fd, off_t offset, off_t count, unsigned flags);
     int (*fallocate)(int fd, int mode, off_t offset, off_t count);
+    int (*fadvise)(int fd, off_t offset, off_t count, int advice); /* 0 or the errno, not set */
     int (*statx)(int folder, const char *path, int flags, unsigned mask, struct statx *out);
     int (*fstatfs)(int fd, struct statfs *out);
     int (*ioctl)(int fd, unsigned long request, void *argument);
