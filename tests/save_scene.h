@@ -5,6 +5,7 @@
 #ifndef ALLSHARD_TESTS_SAVE_SCENE_H
 #define ALLSHARD_TESTS_SAVE_SCENE_H
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,13 +17,14 @@
 
 #include <cmocka.h>
 
+#include "base/sys.h"
 #include "checkpoint_folder.h"
 #include "commit/clean.h"
 #include "commit/folder.h"
 #include "commit/recover.h"
 #include "commit/transaction.h"
 #include "commit/view.h"
-#include "disk_faults.h"
+#include "support_faults.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 

@@ -7,10 +7,10 @@
 #include <dirent.h>
 #include <sys/vfs.h>
 
-#include "disk_faults.h"
 #include "io/filesystems.h"
 #include "io/probe.h"
 #include "io/uring.h"
+#include "support_faults.h"
 
 static as_engine_choice choice;
 
