@@ -36,6 +36,10 @@ int allshard_load(allshard_state *s, const char *path, const allshard_load_optio
     if (!path || !*path) {
         (void)as_fail(e, AS_INVALID, 0, "no path is given to load from");
     }
+    if (o.checksum < ALLSHARD_CHECKSUM_DEFAULT || o.checksum > ALLSHARD_CHECKSUM_XXH3) {
+        (void)as_fail(e, AS_INVALID, 0, "%d is no checksum; see enum allshard_checksum",
+                      o.checksum);
+    }
     as_load_call call = {
         .session = &as->session,
         .state = &s->state,
@@ -45,6 +49,7 @@ int allshard_load(allshard_state *s, const char *path, const allshard_load_optio
         .allow_missing = o.allow_missing != 0,
         .allow_unexpected = o.allow_unexpected != 0,
         .engine = o.engine,
+        .no_checksums = o.checksum == ALLSHARD_CHECKSUM_NONE,
     };
     (void)as_load_run(&call, &as->missing_names, &as->unexpected_names, e);
     as->missing = point(&as->missing_names, &as->missing_count);

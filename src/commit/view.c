@@ -217,7 +217,8 @@ int as_view_open_file(as_view *v, const char *name, int *fd, as_error *e)
     *fd = -1;
     seen what;
     int code = check_name(v, &name, e);
-    if (code == AS_OK && v->single && strcmp(name, v->single) != 0) {
+    if (code == AS_OK && v->single && strcmp(name, v->single) != 0 &&
+        strcmp(name, AS_MANIFEST_NAME) != 0) {
         return as_fail(e, AS_NOT_FOUND, 0,
                        "%s: this is one file; \"%s\" is not looked for beside it", v->path, name);
     }
@@ -261,6 +262,18 @@ int as_view_check(as_view *v, as_error *e)
         }
     }
     return AS_OK;
+}
+
+void as_view_forget(as_view *v, const char *name)
+{
+    seen *all = (seen *)(void *)v->seen.data;
+    size_t kept = 0;
+    for (size_t i = 0; i < v->seen.size / sizeof *all; i++) {
+        if (strcmp(v->names.items[all[i].name], name) != 0) {
+            all[kept++] = all[i];
+        }
+    }
+    v->seen.size = kept * sizeof *all;
 }
 
 /* The names as the journal of the last look has them. */

@@ -14,7 +14,8 @@
 
 typedef struct as_view as_view;
 
-/* Opens a folder, or a single file: then the view holds that file only. AS_NOT_FOUND
+/* Opens a folder, or a single file: then the view holds that file only, and the manifest that may
+ * lie beside it. AS_NOT_FOUND
  * if there is neither; AS_FORMAT if a damaged journal is in the way. */
 int as_view_open(as_view **out, const char *path, as_error *e);
 
@@ -40,6 +41,9 @@ int as_view_list(as_view *v, as_names *out, as_error *e);
 /* Is what was opened through this view still one checkpoint? AS_OK, or AS_BUSY if a
  * save replaced one of the files since: close all and look again. */
 int as_view_check(as_view *v, as_error *e);
+
+/* What was opened under this name, or was not there, counts no more for as_view_check. */
+void as_view_forget(as_view *v, const char *name);
 
 /* Is there a .allshard/ in the folder, and a journal in it? Neither if the view is of what lies in
  * place. */

@@ -149,6 +149,7 @@ static int read_index(const as_opener *o, const char *name, const int *fd, as_ch
     int code = as_buffer_format(&full, e, "%s/%s", o->path, name);
     code = code == AS_OK ? index_extension(name, &extension, e) : code;
     code = code == AS_OK ? as_source_file(&source, fd, full.data, e) : code;
+    code = code == AS_OK && o->guard ? o->guard(o->guarded, name, &source, e) : code;
     if (code == AS_OK && !(out->index_name = strdup(name))) {
         code = as_fail_nomem(e);
     }

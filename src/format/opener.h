@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 
+struct as_source;
+
 /* Takes one name of a folder; anything but AS_OK ends the listing and is returned. */
 typedef int (*as_opener_visit)(void *user, const char *name, as_error *e);
 
@@ -19,6 +21,10 @@ typedef struct as_opener {
     void *self;
     const char *path; /* what the user named, for error texts */
     const char *file; /* NULL for a folder; else the checkpoint is this one file */
+    /* Called with the source of an index before it is read, and may put another in its place, which
+     * lives as long as `guarded`. NULL: the index is read as it is. */
+    int (*guard)(void *guarded, const char *name, struct as_source *source, as_error *e);
+    void *guarded;
 } as_opener;
 
 /* A path on disk. For a file the folder is the one that it lies in. */

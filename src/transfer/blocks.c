@@ -8,6 +8,11 @@ as_block_walk as_block_walk_begin(const as_plan *plan, int64_t largest_gap)
     return (as_block_walk){.plan = plan, .largest_gap = largest_gap, .at = -1};
 }
 
+as_block_walk as_block_walk_begin_whole(const as_plan *plan)
+{
+    return (as_block_walk){.plan = plan, .largest_gap = plan->block_bytes, .whole = true, .at = -1};
+}
+
 bool as_block_walk_next(as_block_walk *walk, as_block *out)
 {
     const as_plan *plan = walk->plan;
@@ -39,5 +44,9 @@ bool as_block_walk_next(as_block_walk *walk, as_block *out)
     const as_part *last = as_plan_part(plan, out->last_part - 1);
     walk->part = last->high > out->high ? out->last_part - 1 : out->last_part;
     walk->at = last->high > out->high ? out->high : -1;
+    if (walk->whole) {
+        out->low = end - plan->block_bytes;
+        out->high = as_min_i64(end, plan->file_size[out->file]);
+    }
     return true;
 }

@@ -22,11 +22,15 @@ typedef struct as_block {
 typedef struct as_block_walk {
     const as_plan *plan;
     int64_t largest_gap; /* parts with more bytes between them are not taken together */
+    bool whole;          /* blocks have all their bytes, those that no part wants too */
     size_t part;
     int64_t at; /* in the part's file; what lies before is done */
 } as_block_walk;
 
 as_block_walk as_block_walk_begin(const as_plan *plan, int64_t largest_gap);
+
+/* Blocks from end to end, up to the file's, as they were hashed. */
+as_block_walk as_block_walk_begin_whole(const as_plan *plan);
 
 /* False at the end. */
 bool as_block_walk_next(as_block_walk *walk, as_block *out);

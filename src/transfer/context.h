@@ -13,6 +13,7 @@
 #include "io/engine.h"
 #include "plan/plan.h"
 #include "plan/state.h"
+#include "transfer/bad_block.h"
 #include "transfer/block_sums.h"
 #include "transfer/meter.h"
 
@@ -29,6 +30,10 @@ typedef struct as_transfer {
     as_meter *meter;      /* what was done is added to it */
     as_buffer *checksums; /* save: as_block_sum[] of what this rank wrote; NULL: none are taken */
     int64_t *filled;      /* load: [pieces of the state], bytes that came into each; else NULL */
+    /* Load: what the blocks that this rank reads must hash to, in the order of
+     * as_block_walk_begin_whole; NULL: they are not compared, and only what is wanted is read. */
+    const uint64_t *expected;
+    as_bad_block *bad; /* the first that differs; its error is AS_CORRUPT, without its tensors */
 
     /* Opens a file of the plan. *name lives until the next call. */
     int (*open_file)(void *user, int32_t file, int *fd, const char **name, as_error *e);

@@ -4,169 +4,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/sys.h"
 #include "comm/make_plan.h"
-#include "commit/view.h"
+#include "commit/folder.h"
 #include "format/pattern.h"
 #include "plan/planner.h"
 #include "tensor/dtype.h"
 #include "transfer/arguments.h"
+#include "transfer/blocks.h"
 #include "transfer/context.h"
 #include "transfer/filled.h"
+#include "transfer/loading.h"
 #include "transfer/save.h"
 #include "transfer/storage.h"
 
 /* A save that commits while files are being opened makes the load look again. */
 enum { TRIES = 5 };
 
-typedef struct loading {
-    const as_load_call *call;
-    char *pattern; /* heap; NULL: the model, or the only checkpoint that is there */
-    as_view *view;
-    as_opener opener;
-    as_checkpoint checkpoint; /* main process only */
-    bool indexed;
-    as_buffer names;  /* of the files, each followed by a NUL; on every rank */
-    as_buffer places; /* size_t[]: where each begins */
-    as_buffer read;   /* as_read_file[]: the headers that this rank read */
-    as_plan plan;
-} loading;
-
-static size_t file_count(const loading *l)
-{
-    return l->places.size / sizeof(size_t);
-}
-
-static const char *file_at(const loading *l, size_t i)
-{
-    return l->names.data + ((const size_t *)(const void *)l->places.data)[i];
-}
-
-static as_read_file *read_at(const loading *l, size_t i)
-{
-    return (as_read_file *)(void *)l->read.data + i;
-}
-
-static size_t read_count(const loading *l)
-{
-    return l->read.size / sizeof(as_read_file);
-}
-
-static void close_checkpoint(loading *l)
-{
-    for (size_t i = 0; i < read_count(l); i++) {
-        as_table_free(&read_at(l, i)->table);
-    }
-    l->read.size = 0;
-    l->names.size = 0;
-    l->places.size = 0;
-    as_checkpoint_free(&l->checkpoint);
-    l->checkpoint = (as_checkpoint){0};
-    as_plan_free(&l->plan);
-    as_view_close(l->view);
-    l->view = NULL;
-}
-
-/* The main process finds the files and reads the index. */
-static int resolve(loading *l, as_error *e)
-{
-    const as_load_call *call = l->call;
-    int code =
-        as_checkpoint_resolve(&l->opener, l->pattern, &l->checkpoint, &call->session->log, e);
-    for (size_t i = 0; code == AS_OK && i < as_checkpoint_file_count(&l->checkpoint); i++) {
-        const char *name = as_checkpoint_file(&l->checkpoint, i);
-        code = as_buffer_append(&l->names, name, strlen(name) + 1, e);
-    }
-    l->indexed = code == AS_OK && !as_checkpoint_is_single(&l->checkpoint);
-    return code;
-}
-
-static int spread_names(loading *l, as_error *e)
-{
-    int code = as_comm_bcast(l->call->session->comm, 0, &l->indexed, sizeof l->indexed, e);
-    if (code == AS_OK) {
-        code = as_comm_bcast_buffer(l->call->session->comm, 0, &l->names, e);
-    }
-    for (size_t at = 0; at < l->names.size && code == AS_OK; at += strlen(l->names.data + at) + 1) {
-        code = as_buffer_append(&l->places, &at, sizeof at, e);
-    }
-    return code;
-}
-
-static int read_header(loading *l, int32_t file, as_error *e)
-{
-    const char *name = file_at(l, (size_t)file);
-    const as_format *format = as_format_by_name(name);
-    as_read_file r = {.file = file};
-    as_source source;
-    int fd = -1;
-    if (!format) {
-        /* A single file may have any name; safetensors is what such files hold. */
-        format = &as_format_safetensors;
-    }
-    int code = l->opener.open(l->opener.self, name, &fd, e);
-    if (code == AS_OK) {
-        code = as_source_file(&source, &fd, name, e);
-    }
-    if (code == AS_OK) {
-        code = format->read(&source, &r.table, &l->call->session->log, e);
-    }
-    if (code == AS_OK) {
-        code = as_buffer_append(&l->read, &r, sizeof r, e);
-    }
-    if (code != AS_OK) {
-        as_table_free(&r.table);
-    }
-    if (fd >= 0) {
-        (void)as_sys_table.close(fd);
-    }
-    return code;
-}
-
-static int read_headers(loading *l, as_error *e)
-{
-    int32_t count = (int32_t)file_count(l);
-    int code = AS_OK;
-    for (int32_t file = 0; file < count && code == AS_OK; file++) {
-        if (as_plan_builder(file, count, as_comm_size(l->call->session->comm)) ==
-            as_comm_rank(l->call->session->comm)) {
-            code = read_header(l, file, e);
-        }
-    }
-    return code;
-}
-
-static int open_checkpoint(loading *l, as_error *e)
-{
-    bool is_main = as_comm_rank(l->call->session->comm) == 0;
-    if (as_view_open(&l->view, l->call->path, e) == AS_OK) {
-        l->opener = as_view_opener(l->view);
-        if (is_main) {
-            (void)resolve(l, e);
-        }
-    }
-    int code = as_comm_agree(l->call->session->comm, e);
-    if (code == AS_OK) {
-        (void)spread_names(l, e);
-        code = as_comm_agree(l->call->session->comm, e);
-    }
-    if (code == AS_OK) {
-        (void)read_headers(l, e);
-        code = as_comm_agree(l->call->session->comm, e);
-    }
-    return code;
-}
-
-static int make_plan(loading *l, as_buffer *missing, as_buffer *unexpected, as_error *e)
+static int make_plan(as_loading *l, as_buffer *missing, as_buffer *unexpected, as_error *e)
 {
     const as_load_call *call = l->call;
     bool is_main = as_comm_rank(call->session->comm) == 0;
+    int64_t block_bytes = call->block_bytes ? call->block_bytes : AS_BLOCK_BYTES;
+    if (l->checks.summed && l->checks.block_bytes != block_bytes) {
+        as_log_say(&call->session->log, AS_LOG_DEBUG,
+                   "%s: blocks of %lld bytes, whose checksums are known, are read, not of %lld",
+                   call->path, (long long)l->checks.block_bytes, (long long)block_bytes);
+        block_bytes = l->checks.block_bytes;
+    }
     as_load_request request = {
-        .block_bytes = call->block_bytes ? call->block_bytes : AS_BLOCK_BYTES,
-        .file_count = (int32_t)file_count(l),
+        .block_bytes = block_bytes,
+        .file_count = (int32_t)as_loading_file_count(l),
         .indexed = l->indexed,
-        .files = read_at(l, 0),
-        .read_count = read_count(l),
+        .files = as_loading_read(l, 0),
+        .read_count = as_loading_read_count(l),
         .checkpoint = is_main ? &l->checkpoint : NULL,
         .allow_missing = call->allow_missing,
         .allow_unexpected = call->allow_unexpected,
@@ -203,22 +73,86 @@ static int make_plan(loading *l, as_buffer *missing, as_buffer *unexpected, as_e
 
 static int open_file(void *user, int32_t file, int *fd, const char **name, as_error *e)
 {
-    loading *l = user;
-    *name = file_at(l, (size_t)file);
+    as_loading *l = user;
+    *name = as_loading_file(l, (size_t)file);
     return l->opener.open(l->opener.self, *name, fd, e);
 }
 
+/* Gets the checksums of the blocks that this rank reads. */
+static int fetch_sums(as_loading *l, as_error *e)
+{
+    as_block_walk walk = as_block_walk_begin_whole(&l->plan);
+    as_buffer runs = AS_BUFFER_INIT;
+    as_block_run run = {.count = 0};
+    as_block block;
+    int code = AS_OK;
+    while (code == AS_OK && as_block_walk_next(&walk, &block)) {
+        int64_t number = block.low / l->plan.block_bytes;
+        if (run.count && (run.file != block.file || run.first + run.count != number)) {
+            code = as_buffer_append(&runs, &run, sizeof run, e);
+            run.count = 0;
+        }
+        if (run.count == 0) {
+            run = (as_block_run){.file = block.file, .first = number};
+        }
+        run.count++;
+    }
+    if (code == AS_OK && run.count) {
+        (void)as_buffer_append(&runs, &run, sizeof run, e);
+    }
+    code = as_load_checks_fetch(&l->checks, l->call->session->comm, &runs, &l->sums, e);
+    as_buffer_free(&runs);
+    return code;
+}
+
+/* A block is bad, which all ranks agree on: who read the header of its file knows the tensors that
+ * have bytes in it. If MPI or memory fail on the way the text stays without them. */
+static void name_tensors(as_loading *l, as_bad_block *bad, as_error *e)
+{
+    as_comm *c = l->call->session->comm;
+    as_buffer holds = AS_BUFFER_INIT;
+    as_error trouble = AS_ERROR_INIT;
+    if (e->rank < 0 || as_comm_bcast(c, e->rank, bad, sizeof *bad, &trouble) != AS_OK ||
+        bad->file < 0) {
+        as_error_clear(&trouble);
+        return;
+    }
+    for (size_t i = 0; i < as_loading_read_count(l); i++) {
+        if (as_loading_read(l, i)->file == bad->file) {
+            (void)as_bad_block_holds(&holds, &as_loading_read(l, i)->table, bad->low, bad->high,
+                                     NULL);
+        }
+    }
+    int knows = as_plan_builder(bad->file, (int32_t)as_loading_file_count(l), as_comm_size(c));
+    if (as_comm_bcast_buffer(c, knows, &holds, &trouble) == AS_OK) {
+        as_error named = AS_ERROR_INIT;
+        const char *text = holds.size ? as_buffer_string(&holds) : NULL;
+        (void)as_bad_block_fail(bad, as_loading_file(l, (size_t)bad->file), text, l->call->path,
+                                &named);
+        named.rank = e->rank;
+        memcpy(named.host, e->host, sizeof named.host);
+        as_error_move(e, &named);
+    }
+    as_error_clear(&trouble);
+    as_buffer_free(&holds);
+}
+
 /* Reads all bytes, then makes sure that each piece got its own. */
-static int transfer_bytes(loading *l, const as_buffer *missing, as_error *e)
+static int transfer_bytes(as_loading *l, const as_buffer *missing, as_error *e)
 {
     size_t count = as_state_count(l->call->state);
     as_session *session = l->call->session;
+    as_bad_block bad = AS_BAD_BLOCK_NONE;
     as_engine_choice storage;
-    int code = as_storage_for_load(&storage, session, l->call->engine, l->call->path, &l->opener,
-                                   file_count(l) ? file_at(l, 0) : NULL,
-                                   file_count(l) ? file_at(l, file_count(l) - 1) : NULL, e);
+    int code = as_storage_for_load(
+        &storage, session, l->call->engine, l->call->path, &l->opener,
+        as_loading_file_count(l) ? as_loading_file(l, 0) : NULL,
+        as_loading_file_count(l) ? as_loading_file(l, as_loading_file_count(l) - 1) : NULL, e);
     if (code == AS_OK) {
         code = as_session_buffers(session, l->plan.block_bytes, e);
+    }
+    if (code == AS_OK && l->checks.summed) {
+        code = fetch_sums(l, e);
     }
     if (code != AS_OK) {
         return code;
@@ -232,6 +166,8 @@ static int transfer_bytes(loading *l, const as_buffer *missing, as_error *e)
         .memory = l->call->session->memory,
         .meter = &l->call->session->meter,
         .filled = calloc(count ? count : 1, sizeof *t.filled),
+        .expected = l->checks.summed ? (const uint64_t *)(const void *)l->sums.data : NULL,
+        .bad = &bad,
         .open_file = open_file,
         .user = l,
         .progress = l->call->session->progress,
@@ -244,6 +180,9 @@ static int transfer_bytes(loading *l, const as_buffer *missing, as_error *e)
     as_probe_options(&storage, &t.engine_options);
     code = as_transfer_load(&t, e);
     as_storage_explain(t.meter, &storage);
+    if (code == AS_CORRUPT) {
+        name_tensors(l, &bad, e);
+    }
     if (code == AS_OK) {
         (void)as_filled_check(t.state, t.filled, missing, e);
         code = as_comm_agree(t.comm, e);
@@ -252,17 +191,17 @@ static int transfer_bytes(loading *l, const as_buffer *missing, as_error *e)
     return code;
 }
 
-static as_tally *tally(const loading *l)
+static as_tally *tally(const as_loading *l)
 {
     return &l->call->session->meter.tally;
 }
 
 /* One look at the checkpoint; AS_BUSY if a save replaced it meanwhile. */
-static int try_load(loading *l, as_buffer *missing, as_buffer *unexpected, as_error *e)
+static int try_load(as_loading *l, as_buffer *missing, as_buffer *unexpected, as_error *e)
 {
     as_meter *meter = &l->call->session->meter;
     int64_t at = as_clock();
-    int code = open_checkpoint(l, e);
+    int code = as_loading_open(l, e);
     at = as_meter_end(meter, "begin", at, 0, &tally(l)->begin);
     if (code == AS_OK) {
         code = make_plan(l, missing, unexpected, e);
@@ -277,6 +216,10 @@ static int try_load(loading *l, as_buffer *missing, as_buffer *unexpected, as_er
     }
     /* Whatever happened: if the files are not one checkpoint any more, that is why. */
     as_error changed = AS_ERROR_INIT;
+    if (l->view && code == AS_OK) {
+        /* What it says was proven; another part's save may have written it anew since. */
+        as_view_forget(l->view, AS_MANIFEST_NAME);
+    }
     if (l->view) {
         (void)as_view_check(l->view, &changed);
     }
@@ -306,7 +249,7 @@ static int check_state(const as_state *s, as_error *e)
     return AS_OK;
 }
 
-static int check(loading *l, as_error *e)
+static int check(as_loading *l, as_error *e)
 {
     const as_load_call *call = l->call;
     int64_t block_bytes = call->block_bytes ? call->block_bytes : AS_BLOCK_BYTES;
@@ -335,6 +278,7 @@ static int check(loading *l, as_error *e)
         as_argument_number("allow_missing", call->allow_missing),
         as_argument_number("allow_unexpected", call->allow_unexpected),
         as_argument_text("engine", call->engine),
+        as_argument_number("checksum", !call->no_checksums),
     };
     return as_arguments_agree(call->session->comm, arguments, sizeof arguments / sizeof *arguments,
                               e);
@@ -342,7 +286,7 @@ static int check(loading *l, as_error *e)
 
 int as_load_run(const as_load_call *call, as_buffer *missing, as_buffer *unexpected, as_error *e)
 {
-    loading l = {.call = call};
+    as_loading l = {.call = call, .checks.path = call->path};
     int64_t start = as_clock();
     as_session_begin(call->session, AS_LOAD);
     int code = check(&l, e);
@@ -353,15 +297,12 @@ int as_load_run(const as_load_call *call, as_buffer *missing, as_buffer *unexpec
         unexpected->size = 0;
         code = try_load(&l, missing, unexpected, e);
         again = code == AS_BUSY;
-        close_checkpoint(&l);
+        as_loading_close(&l);
     }
     tally(&l)->total = tally(&l)->durable = as_clock() - start;
     if (code == AS_OK) {
         as_session_gather(call->session);
     }
-    as_buffer_free(&l.names);
-    as_buffer_free(&l.places);
-    as_buffer_free(&l.read);
-    free(l.pattern);
+    as_loading_free(&l);
     return code;
 }

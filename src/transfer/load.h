@@ -19,6 +19,7 @@ typedef struct as_load_call {
     bool allow_missing;
     bool allow_unexpected;
     const char *engine; /* NULL: "auto" */
+    bool no_checksums;  /* blocks are not compared with the manifest */
 } as_load_call;
 
 /* Collective. *missing and *unexpected (empty, the caller's) get the names, sorted, each

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/checked.h"
+#include "base/checksum.h"
 #include "io/pool.h"
 #include "transfer/buffers.h"
 #include "transfer/deliver.h"
@@ -23,8 +24,9 @@ typedef struct reading {
     bool read;      /* the engine is through with it */
     int64_t direct; /* the piece that the bytes are read straight into; -1: none */
     as_block block;
-    char *window; /* the buffer */
-    char *bytes;  /* the block's first byte */
+    size_t number; /* of those that this rank reads */
+    char *window;  /* the buffer */
+    char *bytes;   /* the block's first byte */
     as_io io;
     as_open_file *file;
     as_delivery *delivery; /* NULL when all parcels are out */
@@ -51,6 +53,8 @@ typedef struct loader {
     as_open_files files;
     as_block_walk walk;
     bool more;
+    size_t begun;  /* blocks */
+    int64_t total; /* bytes to read */
     reading *readings;
     int reading_count;
     int busy;
@@ -91,13 +95,32 @@ static int open_buffers(loader *l, as_error *e)
     return code;
 }
 
+/* Blocks that are compared are read whole. */
+static as_block_walk begin_walk(const as_transfer *t)
+{
+    return t->expected ? as_block_walk_begin_whole(t->plan)
+                       : as_block_walk_begin(t->plan, LARGEST_GAP);
+}
+
+static int64_t count_bytes(const as_transfer *t)
+{
+    as_block_walk walk = begin_walk(t);
+    as_block block;
+    int64_t bytes = 0;
+    while (as_block_walk_next(&walk, &block)) {
+        bytes += block.high - block.low;
+    }
+    return bytes;
+}
+
 static int open_loader(loader *l, const as_transfer *t, as_error *e)
 {
     *l = (loader){.transfer = t,
                   .options = t->engine_options,
                   .files = {.transfer = t},
-                  .walk = as_block_walk_begin(t->plan, LARGEST_GAP),
-                  .more = true};
+                  .walk = begin_walk(t),
+                  .more = true,
+                  .total = t->progress ? count_bytes(t) : 0};
     l->options.arena = as_arena_base(t->arena);
     l->options.arena_bytes = as_arena_bytes(t->arena);
     l->options.trace = t->meter->trace;
@@ -149,6 +172,7 @@ static void find_direct(const loader *l, const as_block *block, char **bytes, in
     as_part_box box;
     as_place place;
     if (block->last_part - block->first_part != 1 || part->box_count != 1 ||
+        part->low > block->low || part->high < block->high ||
         as_part_box_take(&boxes, &box, NULL) != AS_OK || box.holder_count != 1 ||
         box.holders[0] != as_comm_rank(t->comm) ||
         as_place_find(t->state, t->plan, box.holders[1], &place, NULL) != AS_OK) {
@@ -164,7 +188,7 @@ static void find_direct(const loader *l, const as_block *block, char **bytes, in
 
 static int begin_reading(loader *l, reading *r, const as_block *block, as_error *e)
 {
-    *r = (reading){.busy = true, .block = *block, .direct = -1};
+    *r = (reading){.busy = true, .block = *block, .number = l->begun++, .direct = -1};
     l->busy++;
     find_direct(l, block, &r->bytes, &r->direct);
     if (!r->bytes) {
@@ -205,6 +229,29 @@ static void begin_next(loader *l, bool *moved, as_error *e)
     }
 }
 
+/* Are the block's bytes those that were saved? */
+static int compare_sum(const loader *l, const reading *r, as_error *e)
+{
+    const as_transfer *t = l->transfer;
+    int64_t begin = as_clock();
+    uint64_t found = as_checksum(r->bytes, (size_t)r->io.count);
+    (void)as_meter_end(t->meter, "hash", begin, r->io.count, &t->meter->tally.checksum);
+    t->meter->tally.bytes_checksum += r->io.count;
+    if (found == t->expected[r->number]) {
+        return AS_OK;
+    }
+    as_bad_block bad = {.file = r->block.file,
+                        .low = r->block.low,
+                        .high = r->block.high,
+                        .expected = t->expected[r->number],
+                        .found = found};
+    if (t->bad->file < 0 && e->code == AS_OK) {
+        *t->bad = bad;
+    }
+    return as_fail(e, AS_CORRUPT, 0, "%s: bytes %lld to %lld are not those that were saved",
+                   r->file->name, (long long)bad.low, (long long)bad.high - 1);
+}
+
 /* The bytes of a reading are there, or are not to be had. */
 static void deliver(loader *l, reading *r, as_error *e)
 {
@@ -212,6 +259,8 @@ static void deliver(loader *l, reading *r, as_error *e)
     r->read = true;
     if (r->io.code == AS_OK) {
         t->meter->tally.bytes_read += r->io.count;
+    }
+    if (r->io.code == AS_OK && (!t->expected || compare_sum(l, r, e) == AS_OK)) {
         if (r->direct >= 0) {
             t->filled[r->direct] += r->io.count;
             t->meter->tally.bytes_direct += r->io.count;
@@ -234,10 +283,11 @@ static void reap(loader *l, bool *moved, as_error *e)
         t->meter->tally.operations++;
         t->meter->tally.io += io->nanoseconds;
         l->done += io->count;
-        as_open_files_done(&l->files, r->file, e);
+        as_open_file *file = r->file;
         deliver(l, r, e);
+        as_open_files_done(&l->files, file, e);
         if (t->progress) {
-            t->progress(l->done, t->plan->own_bytes, t->progress_user);
+            t->progress(l->done, l->total, t->progress_user);
         }
     }
 }
