@@ -56,11 +56,7 @@ static int open_posix(as_engine **out, const as_engine_options *options, as_erro
 
 static int open_direct(as_engine **out, const as_engine_options *options, as_error *e)
 {
-    int code = open_parts(out, options, options->direct, false, e);
-    if (code == AS_OK && !options->direct) {
-        as_direct_note((*out)->direct, "O_DIRECT is off");
-    }
-    return code;
+    return open_parts(out, options, options->direct, false, e);
 }
 
 static int open_uring(as_engine **out, const as_engine_options *options, as_error *e)

@@ -59,18 +59,33 @@ static void refuse(trial *t, const char *call, int sys_errno)
     (void)snprintf(t->why, sizeof t->why, "%s: %s", call, strerror_r(sys_errno, text, sizeof text));
 }
 
-/* A file without a name any more; -1 with errno. */
-static int make_file(int folder)
+/* The trial's file without a name any more, open twice; -1 with errno where that failed. */
+typedef struct trial_file {
+    int plain;
+    int direct; /* with O_DIRECT */
+    int why;    /* errno of the failed one */
+} trial_file;
+
+static trial_file make_file(int folder)
 {
+    trial_file f = {.direct = -1};
     char name[80];
     (void)snprintf(name, sizeof name, ".allshard-trial-%ld-%llx", (long)getpid(),
                    (unsigned long long)as_clock());
-    int fd = as_open(folder, name, O_RDWR | O_CREAT | O_EXCL, 0600);
-    if (fd >= 0 && as_sys_table.unlinkat(folder, name, 0) != 0) {
+    f.plain = as_open(folder, name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (f.plain < 0) {
+        f.why = errno;
+        return f;
+    }
+    /* Not when the file is made: where O_DIRECT is refused that leaves an empty file. And not by
+     * way of /proc when the name is gone: programs' file systems know no such file any more. */
+    f.direct = as_open(folder, name, O_WRONLY | O_DIRECT | O_NOFOLLOW, 0);
+    f.why = errno;
+    if (as_sys_table.unlinkat(folder, name, 0) != 0) {
         /* Once more: a file that stays would puzzle people. */
         (void)as_sys_table.unlinkat(folder, name, 0);
     }
-    return fd;
+    return f;
 }
 
 /* Does the kernel tell the alignment? It may also say that O_DIRECT does not work: 0. */
@@ -115,37 +130,35 @@ static void write_block(int fd, trial *t)
     free(block);
 }
 
-static void try_direct(int plain, trial *t)
+static void try_direct(const trial_file *f, trial *t)
 {
-    if (!ask_alignment(plain, t)) {
+    if (!ask_alignment(f->plain, t)) {
         t->memory_align = t->offset_align = DEFAULT_ALIGN;
     } else if (!power_of_two(t->memory_align) || !power_of_two(t->offset_align) ||
                t->memory_align > LARGEST_ALIGN || t->offset_align > LARGEST_ALIGN) {
         (void)snprintf(t->why, sizeof t->why, "the kernel says that files here have none");
         return;
     }
-    char path[64];
-    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", plain);
-    /* Not when the file is made: where O_DIRECT is refused that leaves an empty file. */
-    int fd = as_open(AT_FDCWD, path, O_WRONLY | O_DIRECT, 0);
-    if (fd < 0) {
-        refuse(t, "open", errno);
+    if (f->direct < 0) {
+        refuse(t, "open", f->why);
         return;
     }
-    write_block(fd, t);
-    (void)as_sys_table.close(fd);
+    write_block(f->direct, t);
 }
 
 static trial try_folder(int folder)
 {
     trial t = {.offset_align = DEFAULT_ALIGN, .memory_align = DEFAULT_ALIGN};
-    int fd = make_file(folder);
-    if (fd < 0) {
-        refuse(&t, "no trial file", errno);
+    trial_file f = make_file(folder);
+    if (f.plain < 0) {
+        refuse(&t, "no trial file", f.why);
         return t;
     }
-    try_direct(fd, &t);
-    (void)as_sys_table.close(fd);
+    try_direct(&f, &t);
+    if (f.direct >= 0) {
+        (void)as_sys_table.close(f.direct);
+    }
+    (void)as_sys_table.close(f.plain);
     return t;
 }
 
