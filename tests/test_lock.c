@@ -138,6 +138,62 @@ static void test_far_holder(void **state)
     expect_stale(false);
 }
 
+/* How long it takes until a far holder's lock is taken over. */
+static int64_t watched(int64_t holders_lease_ms, int64_t lease_ms)
+{
+    as_owner o = self();
+    (void)snprintf(o.host, sizeof o.host, "%s", "node-of-another-kind");
+    o.lease_ms = holders_lease_ms;
+    plant(&o);
+    as_lock *lock;
+    as_error e = AS_ERROR_INIT;
+    int64_t begin = as_moment_ms();
+    assert_int_equal(as_lock_take(&lock, folder, dir, lease_ms, NULL, &e), AS_OK);
+    int64_t passed = as_moment_ms() - begin;
+    assert_true(lock->broke_stale);
+    assert_int_equal(lock->before.lease_ms, holders_lease_ms);
+    assert_int_equal(as_lock_release(lock, folder, &e), AS_OK);
+    return passed;
+}
+
+/* Whoever is in a hurry must not take the lock of one who promised to come by less often. */
+static void test_longer_lease_counts(void **state)
+{
+    (void)state;
+    assert_true(watched(5 * (int64_t)LEASE_MS, LEASE_MS) >= 5 * (int64_t)LEASE_MS);
+    assert_true(watched(1, LEASE_MS) >= LEASE_MS);
+    /* The lock that is taken tells the lease that it is refreshed by. */
+    must(setenv(AS_LEASE_VARIABLE, "1", 1) == 0, "setenv");
+    assert_true(watched(1, 0) >= 1000);
+    const struct {
+        const char *text;
+        int64_t lease_ms;
+    } rows[] = {{"7", 7000},          {"99999999999999999999", 3600000},
+                {"", 30000},          {"nonsense", 30000},
+                {"5 minutes", 30000}, {"0", 30000},
+                {"-4", 30000}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        must(setenv(AS_LEASE_VARIABLE, rows[i].text, 1) == 0, "setenv");
+        as_lock *lock;
+        as_error e = AS_ERROR_INIT;
+        assert_int_equal(as_lock_take(&lock, folder, dir, 0, NULL, &e), AS_OK);
+        as_holder holder;
+        assert_int_equal(as_holder_look(&holder, lock->meta, lock->path, &e), AS_OK);
+        assert_int_equal(holder.owner.lease_ms, rows[i].lease_ms);
+        as_holder_close(&holder);
+        assert_int_equal(as_lock_release(lock, folder, &e), AS_OK);
+    }
+    must(unsetenv(AS_LEASE_VARIABLE) == 0, "unsetenv");
+    /* A lock that asks for years is of a broken or of a hostile mind. */
+    as_owner o = self();
+    o.lease_ms = INT64_MAX;
+    as_buffer text = AS_BUFFER_INIT;
+    assert_int_equal(as_owner_to_json(&o, &text, NULL), AS_OK);
+    assert_int_equal(as_owner_from_json(text.data, text.size, "it", &o, NULL), AS_OK);
+    as_buffer_free(&text);
+    assert_int_equal(o.lease_ms, AS_LEASE_LARGEST_MS);
+}
+
 static void test_far_holder_alive(void **state)
 {
     (void)state;
@@ -258,11 +314,11 @@ static void test_folder_gone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        LOCK_TEST(test_take_and_release),   LOCK_TEST(test_live_and_killed_holder),
-        LOCK_TEST(test_stale_on_this_host), LOCK_TEST(test_far_holder),
-        LOCK_TEST(test_far_holder_alive),   LOCK_TEST(test_lost_lock),
-        LOCK_TEST(test_lost_answer),        LOCK_TEST(test_release_fails),
-        LOCK_TEST(test_folder_gone),
+        LOCK_TEST(test_take_and_release),    LOCK_TEST(test_live_and_killed_holder),
+        LOCK_TEST(test_stale_on_this_host),  LOCK_TEST(test_far_holder),
+        LOCK_TEST(test_longer_lease_counts), LOCK_TEST(test_far_holder_alive),
+        LOCK_TEST(test_lost_lock),           LOCK_TEST(test_lost_answer),
+        LOCK_TEST(test_release_fails),       LOCK_TEST(test_folder_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

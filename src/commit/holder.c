@@ -125,6 +125,7 @@ int as_holder_judge(const as_holder *h, int meta, const char *path, const as_own
     case AS_LIFE_FAR:
         break;
     }
+    lease_ms = lease_ms > h->owner.lease_ms ? lease_ms : h->owner.lease_ms;
     as_log_say(log, AS_LOG_INFO,
                "%s: held by process %" PRId64 " on %s; watching up to %" PRId64
                " ms whether it gives a sign of life",

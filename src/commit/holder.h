@@ -37,7 +37,8 @@ int as_holder_look(as_holder *h, int meta, const char *path, as_error *e);
 
 void as_holder_close(as_holder *h);
 
-/* Is the holder alive? Watches for a lease if it cannot be seen from here. */
+/* Is the holder alive? Watches for a lease, this one or its own if that is longer, if it cannot
+ * be seen from here. */
 int as_holder_judge(const as_holder *h, int meta, const char *path, const as_owner *self,
                     int64_t lease_ms, const as_log *log, enum as_verdict *verdict, as_error *e);
 

@@ -24,8 +24,21 @@ static bool is_ours(const as_lock *lock, const struct stat *status)
     return status->st_dev == lock->held.device && status->st_ino == lock->held.inode;
 }
 
+/* What the environment says, in milliseconds; 0 if it says nothing or nonsense. */
+static int64_t lease_of_environment(void)
+{
+    const char *text = getenv(AS_LEASE_VARIABLE);
+    char *end = NULL;
+    long long seconds = text ? strtoll(text, &end, 10) : 0;
+    if (seconds <= 0 || *end != '\0') {
+        return 0;
+    }
+    return seconds < AS_LEASE_LARGEST_MS / 1000 ? seconds * 1000 : AS_LEASE_LARGEST_MS;
+}
+
 static int64_t lease_or_default(int64_t lease_ms)
 {
+    lease_ms = lease_ms > 0 ? lease_ms : lease_of_environment();
     return lease_ms > 0 ? lease_ms : AS_LEASE_DEFAULT_MS;
 }
 
@@ -209,6 +222,7 @@ static int take(as_lock *lock, int folder, const as_log *log, as_error *e)
 {
     as_owner self;
     int code = as_owner_self(&self, e);
+    self.lease_ms = lock->lease_ms;
     bool again = code == AS_OK;
     for (int i = 0; again && i < MOST_TRIES; i++) {
         if (i > 0) {

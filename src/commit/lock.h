@@ -4,7 +4,8 @@
  * Taken by a hard link to a file of a unique name, judged by that file's count of
  * links, which is right on NFS, too, where the answer to link(2) may get lost.
  * Left by a dead process it is found stale: on the same host by looking for the
- * process, on another host when its time stands still for a whole lease.
+ * process, on another host when its time stands still for a whole lease: the longer
+ * one of the holder's, which the lock tells, and of the one who asks.
  */
 #ifndef ALLSHARD_COMMIT_LOCK_H
 #define ALLSHARD_COMMIT_LOCK_H
@@ -19,6 +20,9 @@
 
 enum { AS_LEASE_DEFAULT_MS = 30000 };
 
+/* The default where the environment has it: whole seconds. */
+#define AS_LEASE_VARIABLE "ALLSHARD_LEASE_S"
+
 typedef struct as_lock {
     int meta;         /* DIR/.allshard, open */
     int fd;           /* the lock file, open */
@@ -32,7 +36,7 @@ typedef struct as_lock {
 } as_lock;
 
 /* Makes DIR/.allshard if need be and takes the lock. `folder` is DIR, open; `dir`
- * its path for texts. lease_ms <= 0: the default. May wait up to a lease while it
+ * its path for texts. lease_ms <= 0: the environment's or the default. May wait up to a lease while it
  * watches a holder on another host. A live holder: AS_BUSY, with host, pid, since
  * when and what to do. On failure nothing is left behind and *out is NULL. */
 int as_lock_take(as_lock **out, int folder, const char *dir, int64_t lease_ms, const as_log *log,

@@ -95,10 +95,10 @@ int as_owner_self(as_owner *out, as_error *e)
 
 int as_owner_to_json(const as_owner *o, as_buffer *out, as_error *e)
 {
-    json_t *object =
-        json_pack("{s:i,s:s,s:s,s:s,s:s,s:I,s:I,s:s}", version_key, VERSION, "host", o->host,
-                  "machine", o->machine, "boot", o->boot, "pid_namespace", o->space, "pid",
-                  (json_int_t)o->pid, "start", (json_int_t)o->start, "created", o->created);
+    json_t *object = json_pack(
+        "{s:i,s:s,s:s,s:s,s:s,s:I,s:I,s:s,s:I}", version_key, VERSION, "host", o->host, "machine",
+        o->machine, "boot", o->boot, "pid_namespace", o->space, "pid", (json_int_t)o->pid, "start",
+        (json_int_t)o->start, "created", o->created, "lease_ms", (json_int_t)o->lease_ms);
     char *text = object ? json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
     json_decref(object);
     if (!text) {
@@ -127,7 +127,11 @@ static bool take_number(const json_t *object, const char *name, int64_t *out)
 {
     const json_t *number = json_object_get(object, name);
     *out = json_integer_value(number);
-    return json_is_integer(number) && *out >= 0;
+    if (!json_is_integer(number) || *out < 0) {
+        *out = 0;
+        return false;
+    }
+    return true;
 }
 
 int as_owner_from_json(const char *bytes, size_t count, const char *what, as_owner *out,
@@ -146,6 +150,9 @@ int as_owner_from_json(const char *bytes, size_t count, const char *what, as_own
                 take_text(object, "created", o.created, sizeof o.created) &&
                 take_number(object, "pid", &o.pid) && take_number(object, "start", &o.start) &&
                 o.pid > 0 && o.pid <= INT32_MAX;
+    /* Locks of earlier versions do not have it. */
+    (void)take_number(object, "lease_ms", &o.lease_ms);
+    o.lease_ms = o.lease_ms < AS_LEASE_LARGEST_MS ? o.lease_ms : AS_LEASE_LARGEST_MS;
     json_decref(object);
     if (!good) {
         return as_fail(e, AS_FORMAT, 0, "%s: this is not a lock that allshard wrote", what);

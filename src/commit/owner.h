@@ -11,6 +11,8 @@
 #include "base/buffer.h"
 #include "base/error.h"
 
+enum { AS_LEASE_LARGEST_MS = 3600 * 1000 }; /* longer ones count as this */
+
 typedef struct as_owner {
     char host[256];
     char machine[24]; /* hash of the machine's id in hex; empty if it has none */
@@ -19,6 +21,7 @@ typedef struct as_owner {
     int64_t pid;
     int64_t start;    /* start of the process, clock ticks since boot; 0 if unknown */
     char created[24]; /* when the lock was made, "2025-01-31T12:00:00Z" */
+    int64_t lease_ms; /* the lock's sign of life comes several times in that time; 0: not told */
 } as_owner;
 
 enum as_life {
