@@ -7,6 +7,7 @@
 
 #include "base/sys.h"
 #include "commit/folder.h"
+#include "commit/meta.h"
 
 typedef struct places {
     int folder;      /* DIR */
@@ -146,7 +147,7 @@ int as_apply(const as_journal *j, as_lock *lock, int folder, const char *dir, as
 {
     places p = {.folder = folder, .staged = -1, .old = -1, .dir = dir};
     as_error own = AS_ERROR_INIT;
-    int code = as_folder_open_at(lock->meta, AS_NEW_NAME, lock->meta_path, &p.staged, &own);
+    int code = as_meta_open_inside(lock->meta, lock->meta_path, AS_NEW_NAME, &p.staged, &own);
     if (code == AS_NOT_FOUND) {
         as_error_clear(&own);
     }
@@ -154,13 +155,12 @@ int as_apply(const as_journal *j, as_lock *lock, int folder, const char *dir, as
     if (code == AS_OK) {
         code = check_incoming(j, &p, e);
     }
-    if (code == AS_OK && as_sys_table.mkdirat(lock->meta, AS_OLD_NAME, 0775) < 0 &&
-        errno != EEXIST) {
-        code = as_fail(e, AS_SYSTEM, errno, "%s: cannot make the folder \"%s\"", lock->meta_path,
-                       AS_OLD_NAME);
+    bool made;
+    if (code == AS_OK) {
+        code = as_meta_make_inside(lock->meta, lock->meta_path, AS_OLD_NAME, &made, e);
     }
     if (code == AS_OK) {
-        code = as_folder_open_at(lock->meta, AS_OLD_NAME, lock->meta_path, &p.old, e);
+        code = as_meta_open_inside(lock->meta, lock->meta_path, AS_OLD_NAME, &p.old, e);
     }
     if (code == AS_OK) {
         code = move_out(j, &p, e);

@@ -13,6 +13,7 @@
 #include "base/sys.h"
 #include "commit/folder.h"
 #include "commit/holder.h"
+#include "commit/meta.h"
 
 enum {
     MOST_TRIES = 200, /* of taking it, each lost to another process */
@@ -192,12 +193,12 @@ static int try_take(as_lock *lock, int folder, const as_owner *self, const as_lo
                     as_error *e)
 {
     *again = true;
-    /* Never writable for everybody, whatever the umask: nobody else may plant files here. */
-    if (as_sys_table.mkdirat(folder, AS_META_NAME, 0775) < 0 && errno != EEXIST) {
-        return as_fail(e, AS_SYSTEM, errno, "%s: cannot make this folder", lock->meta_path);
+    int code = as_meta_make(folder, lock->meta_path, e);
+    if (code != AS_OK) {
+        return code;
     }
     as_error own = AS_ERROR_INIT;
-    int code = as_folder_open_at(folder, AS_META_NAME, lock->meta_path, &lock->meta, &own);
+    code = as_meta_open(folder, lock->meta_path, &lock->meta, &own);
     if (code == AS_NOT_FOUND) {
         as_error_clear(&own);
         return AS_OK;
@@ -313,7 +314,7 @@ int as_lock_look(int folder, const char *dir, int64_t lease_ms, const as_log *lo
     char *meta_path = join(dir, AS_META_NAME, &own);
     char *path = join(meta_path, AS_LOCK_NAME, &own);
     int meta;
-    int code = path ? as_folder_open_at(folder, AS_META_NAME, meta_path, &meta, &own) : AS_NOMEM;
+    int code = path ? as_meta_open(folder, meta_path, &meta, &own) : AS_NOMEM;
     if (code == AS_OK) {
         code = look(meta, path, lease_or_default(lease_ms), log, stale, who, &own);
         (void)as_sys_table.close(meta);

@@ -73,6 +73,18 @@ bool as_name_is_plain(const char *name)
            strcmp(name, "..") != 0 && strcasecmp(name, AS_META_NAME) != 0;
 }
 
+int as_name_check(const char *name, as_error *e)
+{
+    if (!as_name_is_plain(name)) {
+        return as_fail(
+            e, AS_INVALID, 0,
+            "\"%s\" cannot be the name of a file in a checkpoint folder: it must be 1 to "
+            "255 bytes without '/', and neither \".\", \"..\" nor " AS_META_NAME,
+            name);
+    }
+    return AS_OK;
+}
+
 bool as_name_is_index(const char *name)
 {
     static const char ending[] = ".index.json";

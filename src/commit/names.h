@@ -32,6 +32,9 @@ void as_names_free(as_names *n);
  * not "." or "..", and not ".allshard" in any case of its letters. */
 bool as_name_is_plain(const char *name);
 
+/* AS_INVALID with the reason if it is none. */
+int as_name_check(const char *name, as_error *e);
+
 /* "….index.json": old ones go out first and new ones come in last, so that who
  * reads the folder in place never sees an index without its shards. */
 bool as_name_is_index(const char *name);

@@ -10,6 +10,7 @@
 #include "commit/apply.h"
 #include "commit/folder.h"
 #include "commit/journal.h"
+#include "commit/meta.h"
 
 static int copy_names(const as_names *from, as_names *to, as_error *e)
 {
@@ -37,7 +38,7 @@ static int list_leftovers(int meta, const char *path, as_names *staged, bool *an
     }
     int fd;
     as_error own = AS_ERROR_INIT;
-    code = as_folder_open_at(meta, AS_NEW_NAME, path, &fd, &own);
+    code = as_meta_open_inside(meta, path, AS_NEW_NAME, &fd, &own);
     if (code == AS_OK) {
         (void)as_folder_list(fd, path, staged, &own);
         (void)as_sys_table.close(fd);
@@ -188,7 +189,7 @@ int as_recover(const char *dir, bool dry_run, int64_t lease_ms, as_recover_repor
     }
     int meta;
     as_error own = AS_ERROR_INIT;
-    code = as_folder_open_at(folder, AS_META_NAME, meta_path, &meta, &own);
+    code = as_meta_open(folder, meta_path, &meta, &own);
     free(meta_path);
     if (code == AS_NOT_FOUND) {
         as_error_clear(&own);

@@ -12,6 +12,7 @@
 #include "commit/folder.h"
 #include "commit/journal.h"
 #include "commit/lock.h"
+#include "commit/meta.h"
 #include "commit/recover.h"
 
 enum {
@@ -107,11 +108,10 @@ static int enter(as_txn *t, int64_t lease_ms, as_error *e)
 
 static int make_staging(as_txn *t, as_error *e)
 {
-    if (as_sys_table.mkdirat(t->lock->meta, AS_NEW_NAME, 0775) < 0) {
-        return as_fail(e, AS_SYSTEM, errno, "%s: cannot make the folder \"%s\"", t->lock->meta_path,
-                       AS_NEW_NAME);
-    }
-    return as_folder_open_at(t->lock->meta, AS_NEW_NAME, t->lock->meta_path, &t->staged, e);
+    int code = as_meta_make_inside(t->lock->meta, t->lock->meta_path, AS_NEW_NAME, NULL, e);
+    return code == AS_OK
+               ? as_meta_open_inside(t->lock->meta, t->lock->meta_path, AS_NEW_NAME, &t->staged, e)
+               : code;
 }
 
 int as_txn_begin(as_txn **out, const char *dir, const as_txn_options *options, const as_log *log,
@@ -148,34 +148,6 @@ int as_txn_begin(as_txn **out, const char *dir, const as_txn_options *options, c
     return AS_OK;
 }
 
-static int check_name(const char *name, as_error *e)
-{
-    if (!as_name_is_plain(name)) {
-        return as_fail(
-            e, AS_INVALID, 0,
-            "\"%s\" cannot be the name of a file in a checkpoint folder: it must be 1 to "
-            "255 bytes without '/', and neither \".\", \"..\" nor " AS_META_NAME,
-            name);
-    }
-    return AS_OK;
-}
-
-int as_staged_folder(const char *dir, as_buffer *out, as_error *e)
-{
-    out->size = 0;
-    return as_buffer_format(out, e, "%s/" AS_META_NAME "/" AS_NEW_NAME, dir);
-}
-
-int as_staged_path(const char *dir, const char *name, as_buffer *out, as_error *e)
-{
-    int code = check_name(name, e);
-    out->size = 0;
-    if (code == AS_OK) {
-        code = as_buffer_format(out, e, "%s/" AS_META_NAME "/" AS_NEW_NAME "/%s", dir, name);
-    }
-    return code;
-}
-
 /* Creates a file, writes it whole and fsyncs it; takes it away again if that fails. */
 static int write_file(int folder, const char *name, mode_t mode, const char *what,
                       const void *bytes, size_t count, as_error *e)
@@ -205,6 +177,37 @@ int as_txn_put(as_txn *t, const char *name, const void *bytes, size_t count, as_
     }
     as_buffer_free(&path);
     return code;
+}
+
+int as_txn_create(as_txn *t, const char *name, int *fd, as_error *e)
+{
+    as_buffer path = AS_BUFFER_INIT;
+    int code = as_staged_path(t->dir, name, &path, e);
+    if (code == AS_OK) {
+        code = as_staged_create_file(t->staged, name, t->mode, path.data, fd, e);
+    }
+    as_buffer_free(&path);
+    return code;
+}
+
+int as_txn_staged_size(as_txn *t, const char *name, int64_t *size, as_error *e)
+{
+    struct stat status;
+    int code = as_name_check(name, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    if (as_sys_table.fstatat(t->staged, name, &status, AT_SYMLINK_NOFOLLOW) < 0) {
+        return as_fail(e, AS_SYSTEM, errno,
+                       "%s/" AS_NEW_NAME ": cannot stat the staged file \"%s\"", t->lock->meta_path,
+                       name);
+    }
+    if (!S_ISREG(status.st_mode)) {
+        return as_fail(e, AS_INVALID, 0, "%s/" AS_NEW_NAME ": \"%s\" is not a regular file",
+                       t->lock->meta_path, name);
+    }
+    *size = status.st_size;
+    return AS_OK;
 }
 
 int as_txn_list(as_txn *t, as_names *out, as_error *e)
@@ -248,7 +251,7 @@ static int add_if_there(as_txn *t, const char *name, as_buffer *list, as_error *
 {
     bool there;
     bool is_folder;
-    int code = check_name(name, e);
+    int code = as_name_check(name, e);
     if (code == AS_OK) {
         code = as_name_is_folder(t->folder, t->dir, name, &there, &is_folder, e);
     }
@@ -259,27 +262,6 @@ static int add_if_there(as_txn *t, const char *name, as_buffer *list, as_error *
                        t->dir, name);
     }
     return code == AS_OK && there ? add_pointer(list, name, e) : code;
-}
-
-/* The size of a staged file, which must be there. */
-static int staged_size(as_txn *t, const char *name, int64_t *size, as_error *e)
-{
-    struct stat status;
-    int code = check_name(name, e);
-    if (code != AS_OK) {
-        return code;
-    }
-    if (as_sys_table.fstatat(t->staged, name, &status, AT_SYMLINK_NOFOLLOW) < 0) {
-        return as_fail(e, AS_SYSTEM, errno,
-                       "%s/" AS_NEW_NAME ": cannot stat the staged file \"%s\"", t->lock->meta_path,
-                       name);
-    }
-    if (!S_ISREG(status.st_mode)) {
-        return as_fail(e, AS_INVALID, 0, "%s/" AS_NEW_NAME ": \"%s\" is not a regular file",
-                       t->lock->meta_path, name);
-    }
-    *size = status.st_size;
-    return AS_OK;
 }
 
 /* Checks every name and builds the journal; changes nothing. */
@@ -294,7 +276,7 @@ static int draft_journal(as_txn *t, const char *const *incoming, size_t incoming
     as_buffer list = AS_BUFFER_INIT;
     int code = AS_OK;
     for (size_t i = 0; code == AS_OK && i < incoming_count; i++) {
-        code = staged_size(t, incoming[i], &sizes[i], e);
+        code = as_txn_staged_size(t, incoming[i], &sizes[i], e);
     }
     for (size_t i = 0; code == AS_OK && i < outgoing_count; i++) {
         code = add_if_there(t, outgoing[i], &list, e);

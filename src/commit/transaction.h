@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * One save, seen from the main process: staging folder, commit, end.
  *
- *   as_txn_begin  →  ranks write and fsync DIR/.allshard/new/NAME  →  as_txn_put
+ *   as_txn_begin  →  ranks write and fsync DIR/.allshard/new/NAME (staged.h)  →  as_txn_put
  *   for small files  →  as_txn_commit  →  AS_OK: as_txn_finish, else: as_txn_abort
  *
  * Before the journal is durable a crash or an abort leaves the old checkpoint as it
@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "commit/names.h"
+#include "commit/staged.h"
 
 typedef struct as_txn as_txn;
 
@@ -34,15 +35,14 @@ typedef struct as_txn_options {
 int as_txn_begin(as_txn **out, const char *dir, const as_txn_options *options, const as_log *log,
                  as_error *e);
 
-/* Path of the folder that new files are staged in. */
-int as_staged_folder(const char *dir, as_buffer *out, as_error *e);
-
-/* DIR/.allshard/new/NAME, under which any rank writes the file NAME. `out` is overwritten;
- * NUL-terminated. AS_INVALID if the name is not plain. Needs no transaction. */
-int as_staged_path(const char *dir, const char *name, as_buffer *out, as_error *e);
-
 /* Writes and fsyncs one small staged file by the main process. */
 int as_txn_put(as_txn *t, const char *name, const void *bytes, size_t count, as_error *e);
+
+/* Creates an empty staged file for the main process to write and fsync. */
+int as_txn_create(as_txn *t, const char *name, int *fd, as_error *e);
+
+/* The size of a staged file; AS_SYSTEM if it is not there, AS_INVALID if it is no file. */
+int as_txn_staged_size(as_txn *t, const char *name, int64_t *size, as_error *e);
 
 /* Names in DIR itself, sorted, without .allshard. */
 int as_txn_list(as_txn *t, as_names *out, as_error *e);

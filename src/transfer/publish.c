@@ -100,9 +100,7 @@ static void write_end(index_file *f, as_error *e)
 static int open_index(const as_publication *p, index_file *f, as_error *e)
 {
     int code = as_staged_path(p->directory, p->index, &f->path, e);
-    return code == AS_OK
-               ? as_file_create(AT_FDCWD, f->path.data, (mode_t)p->mode, f->path.data, &f->fd, e)
-               : code;
+    return code == AS_OK ? as_txn_create(p->txn, p->index, &f->fd, e) : code;
 }
 
 /* All lines are built before the first is sent. */
@@ -321,22 +319,16 @@ static int check_staged(const as_publication *p, as_error *e)
     int code = AS_OK;
     for (int32_t file = 0; file < file_count(p) && code == AS_OK; file++) {
         char *name = NULL;
-        as_buffer path = AS_BUFFER_INIT;
-        struct stat status;
-        int64_t size = p->prepared->plan.file_size[file];
+        int64_t size = 0;
         code = as_prepared_file_name(p->prepared, file, &name, e);
-        code = code == AS_OK ? as_staged_path(p->directory, name, &path, e) : code;
-        if (code == AS_OK &&
-            as_sys_table.fstatat(AT_FDCWD, path.data, &status, AT_SYMLINK_NOFOLLOW) < 0) {
-            code = as_fail(e, AS_SYSTEM, errno, "%s: the staged file is gone", path.data);
+        code = code == AS_OK ? as_txn_staged_size(p->txn, name, &size, e) : code;
+        if (code == AS_OK && size != p->prepared->plan.file_size[file]) {
+            code = as_fail(
+                e, AS_SYSTEM, 0,
+                "%s: the staged file \"%s\" is not the one that was written: %lld bytes, "
+                "not %lld; is another program at work in the folder?",
+                p->directory, name, (long long)size, (long long)p->prepared->plan.file_size[file]);
         }
-        if (code == AS_OK && (!S_ISREG(status.st_mode) || status.st_size != size)) {
-            code = as_fail(e, AS_SYSTEM, 0,
-                           "%s: the staged file is not the one that was written: %lld bytes, not "
-                           "%lld; is another program at work in the folder?",
-                           path.data, (long long)status.st_size, (long long)size);
-        }
-        as_buffer_free(&path);
         free(name);
     }
     return code;

@@ -14,7 +14,6 @@ typedef struct as_publication {
     const as_prepared *prepared;
     as_txn *txn; /* main process only */
     const char *directory;
-    int mode;
     as_buffer *checksums; /* as_block_sum[] of this rank; NULL: none were taken */
 
     /* Made by as_publish. */

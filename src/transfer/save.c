@@ -103,7 +103,6 @@ static int commit(saving *s, as_error *e)
                         .prepared = s->stage.prepared,
                         .txn = s->txn,
                         .directory = s->call->directory,
-                        .mode = s->call->mode,
                         .checksums = s->call->no_checksums ? NULL : &s->checksums};
     int code = as_publish(&p, e);
     if (code == AS_OK && is_main(s)) {

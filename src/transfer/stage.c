@@ -6,24 +6,44 @@
 #include <stdlib.h>
 
 #include "base/sys.h"
-#include "commit/folder.h"
-#include "commit/transaction.h"
+#include "commit/staged.h"
 
 /* Of an allocation that signals interrupt: tmpfs then begins anew, and with a profiler's timer would
  * never come to an end. */
 enum { MOST_TRIES = 16 };
 
-void as_stage_free(as_stage *s)
+static void close_folder(as_stage *s)
 {
-    as_buffer_free(&s->path);
+    if (s->is_open) {
+        (void)as_sys_table.close(s->folder);
+        s->is_open = false;
+    }
 }
 
-static int fail_staged(const char *path, as_error *e)
+/* The staging folder, opened once. */
+static int open_folder(as_stage *s, as_error *e)
 {
-    int reason = errno;
-    const char *hint =
-        reason == ENOENT ? " (is the folder on a file system that all hosts share?)" : "";
-    return as_fail(e, AS_SYSTEM, reason, "%s: cannot open the staged file%s", path, hint);
+    if (s->is_open) {
+        return AS_OK;
+    }
+    as_error own = AS_ERROR_INIT;
+    int code = as_staged_open(s->call->directory, &s->folder, &own);
+    s->is_open = code == AS_OK;
+    if (code == AS_NOT_FOUND) {
+        code = as_fail(e, AS_SYSTEM, ENOENT,
+                       "%s: this rank cannot see the staging folder there (is it on a file system "
+                       "that all hosts share?)",
+                       s->call->directory);
+        as_error_clear(&own);
+        return code;
+    }
+    return as_error_pass(e, &own);
+}
+
+void as_stage_free(as_stage *s)
+{
+    close_folder(s);
+    as_buffer_free(&s->path);
 }
 
 /* Until all bytes are there every writer must be able to open the file, whatever the caller wants
@@ -55,14 +75,17 @@ static int give_size(int fd, int64_t size, const char *path, as_error *e)
 }
 
 /* Makes a staged file of its full size, so that all writers can open it. */
-static int create_file(const as_stage *s, const char *name, mode_t mode, int64_t size,
-                       const void *bytes, as_error *e)
+static int create_file(as_stage *s, const char *name, mode_t mode, int64_t size, const void *bytes,
+                       as_error *e)
 {
     as_buffer path = AS_BUFFER_INIT;
     int fd = -1;
     int code = as_staged_path(s->call->directory, name, &path, e);
     if (code == AS_OK) {
-        code = as_file_create(AT_FDCWD, path.data, mode, path.data, &fd, e);
+        code = open_folder(s, e);
+    }
+    if (code == AS_OK) {
+        code = as_staged_create_file(s->folder, name, mode, path.data, &fd, e);
     }
     if (code == AS_OK) {
         code = give_size(fd, size, path.data, e);
@@ -81,7 +104,7 @@ static int create_file(const as_stage *s, const char *name, mode_t mode, int64_t
 }
 
 /* All that this rank makes. */
-static int create_files(const as_stage *s, as_error *e)
+static int create_files(as_stage *s, as_error *e)
 {
     const as_plan *plan = &s->prepared->plan;
     int rank = as_comm_rank(s->call->session->comm);
@@ -145,7 +168,7 @@ static int list_creators(const as_stage *s, as_buffer *ranks, as_error *e)
 }
 
 /* Waves of `creators` ranks; some file systems serve many creators at once very slowly. */
-static int create_in_waves(const as_stage *s, as_error *e)
+static int create_in_waves(as_stage *s, as_error *e)
 {
     as_comm *comm = s->call->session->comm;
     as_buffer ranks = AS_BUFFER_INIT;
@@ -183,12 +206,12 @@ static int open_file(as_stage *s, int32_t file, int flags, int *fd, as_error *e)
     if (code == AS_OK) {
         code = as_staged_path(s->call->directory, plain, &s->path, e);
     }
-    free(plain);
-    if (code != AS_OK) {
-        return code;
+    code = code == AS_OK ? open_folder(s, e) : code;
+    if (code == AS_OK) {
+        code = as_staged_open_file(s->folder, plain, flags, s->path.data, fd, e);
     }
-    *fd = as_open(AT_FDCWD, s->path.data, flags | O_NOFOLLOW, 0);
-    return *fd < 0 ? fail_staged(s->path.data, e) : AS_OK;
+    free(plain);
+    return code;
 }
 
 int as_stage_open(as_stage *s, int32_t file, int *fd, const char **name, as_error *e)
@@ -198,14 +221,11 @@ int as_stage_open(as_stage *s, int32_t file, int *fd, const char **name, as_erro
     return code;
 }
 
-/* Files of a mode that keeps their owner out get it only when they are written. Collective. */
-int as_stage_settle(as_stage *s, as_error *e)
+/* Files of a mode that keeps their owner out get it only when they are written. */
+static int settle_modes(as_stage *s, as_error *e)
 {
     const as_plan *plan = &s->prepared->plan;
     int code = AS_OK;
-    if (first_mode(s) == (mode_t)s->call->mode) {
-        return AS_OK;
-    }
     for (size_t i = 0; i < as_plan_built_count(plan) && code == AS_OK; i++) {
         int fd = -1;
         code = open_file(s, as_plan_built(plan, i)->file, O_RDONLY, &fd, e);
@@ -220,5 +240,16 @@ int as_stage_settle(as_stage *s, as_error *e)
             (void)as_sys_table.close(fd);
         }
     }
-    return as_comm_agree(s->call->session->comm, e);
+    return code;
+}
+
+int as_stage_settle(as_stage *s, as_error *e)
+{
+    bool settled = first_mode(s) == (mode_t)s->call->mode;
+    if (!settled) {
+        (void)settle_modes(s, e);
+    }
+    /* Some file systems do not remove a folder that somebody has open. */
+    close_folder(s);
+    return settled ? AS_OK : as_comm_agree(s->call->session->comm, e);
 }

@@ -10,6 +10,8 @@
 typedef struct as_stage {
     const as_save_call *call;
     const as_prepared *prepared;
+    bool is_open;
+    int folder;     /* the staging folder, if is_open */
     as_buffer path; /* of the file opened last, for error texts */
 } as_stage;
 
@@ -20,8 +22,8 @@ int as_stage_create(as_stage *s, as_error *e);
 /* Opens the staged file of that number for writing; *name lives until the next call. */
 int as_stage_open(as_stage *s, int32_t file, int *fd, const char **name, as_error *e);
 
-/* Gives the files the mode that the caller wants, where they could not be written with it.
- * Collective. */
+/* Gives the files the mode that the caller wants, where they could not be written with it, and
+ * closes the staging folder. Collective. */
 int as_stage_settle(as_stage *s, as_error *e);
 
 void as_stage_free(as_stage *s);

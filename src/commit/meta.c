@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "commit/meta.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/sys.h"
+#include "commit/folder.h"
+
+/* Writable for the group only where the folder around it is: with a generous umask the group
+ * could else plant files that end up in a DIR which it may only read. Never for everybody. */
+static int mode_inside(int around, const char *path, mode_t *mode, as_error *e)
+{
+    struct stat status;
+    if (as_sys_table.fstat(around, &status) < 0) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot stat the folder around it", path);
+    }
+    *mode = 0755 | (status.st_mode & S_IWGRP);
+    return AS_OK;
+}
+
+int as_meta_make(int folder, const char *meta_path, as_error *e)
+{
+    mode_t mode;
+    int code = mode_inside(folder, meta_path, &mode, e);
+    if (code == AS_OK && as_sys_table.mkdirat(folder, AS_META_NAME, mode) < 0 && errno != EEXIST) {
+        code = as_fail(e, AS_SYSTEM, errno, "%s: cannot make this folder", meta_path);
+    }
+    return code;
+}
+
+/* Whose it is and what to do about it. */
+static int refuse(const char *meta_path, const struct stat *meta, const char *why, as_error *e)
+{
+    return as_fail(e, AS_INVALID, 0,
+                   "%s: this folder, made by user %u, mode %04o, %s, so its files cannot be "
+                   "trusted. Nothing was changed. If it is the leftover of a save that you know, "
+                   "let that user run `allshard recover`; else look at it, remove it and run again",
+                   meta_path, (unsigned)meta->st_uid, (unsigned)(meta->st_mode & 07777), why);
+}
+
+/* Servers may know this user by another number (root as nobody): is what we make here of the same
+ * owner as the folder? Only asked when it would else be refused. */
+static bool owner_by_trial(int meta, uid_t owner)
+{
+    char name[64];
+    (void)snprintf(name, sizeof name, "owner-%ld-%" PRId64, (long)getpid(), as_clock());
+    int fd = as_open(meta, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        return false;
+    }
+    struct stat status;
+    bool same = as_sys_table.fstat(fd, &status) == 0 && status.st_uid == owner;
+    (void)as_sys_table.close(fd);
+    (void)as_sys_table.unlinkat(meta, name, 0);
+    return same;
+}
+
+static int check_owner(int folder, int fd, const char *meta_path, as_error *e)
+{
+    struct stat meta;
+    struct stat around;
+    if (as_sys_table.fstat(fd, &meta) < 0) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot stat this folder", meta_path);
+    }
+    bool ours = meta.st_uid == geteuid() || meta.st_uid == 0;
+    if (ours && !(meta.st_mode & S_IWOTH)) {
+        return AS_OK;
+    }
+    if (as_sys_table.fstat(folder, &around) < 0) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot stat the folder around it", meta_path);
+    }
+    bool open_to_all = around.st_mode & S_IWOTH;
+    /* Some mounts show one mode for everything: in a DIR that is just as open, nobody gains. */
+    if ((meta.st_mode & S_IWOTH) && (!open_to_all || (around.st_mode & S_ISVTX))) {
+        return refuse(meta_path, &meta, "is writable for everybody", e);
+    }
+    if (open_to_all && !ours && meta.st_uid != around.st_uid && !owner_by_trial(fd, meta.st_uid)) {
+        return refuse(meta_path, &meta, "lies in a folder that is writable for everybody", e);
+    }
+    return AS_OK;
+}
+
+int as_meta_open(int folder, const char *meta_path, int *fd, as_error *e)
+{
+    int code = as_folder_open_at(folder, AS_META_NAME, meta_path, fd, e);
+    if (code == AS_OK) {
+        code = check_owner(folder, *fd, meta_path, e);
+        if (code != AS_OK) {
+            (void)as_sys_table.close(*fd);
+            *fd = -1;
+        }
+    }
+    return code;
+}
+
+int as_meta_make_inside(int meta, const char *meta_path, const char *name, bool *made, as_error *e)
+{
+    mode_t mode;
+    int code = mode_inside(meta, meta_path, &mode, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    bool good = as_sys_table.mkdirat(meta, name, mode) == 0;
+    if (made) {
+        *made = good;
+    }
+    return good || (made && errno == EEXIST)
+               ? AS_OK
+               : as_fail(e, AS_SYSTEM, errno, "%s/%s: cannot make this folder", meta_path, name);
+}
+
+int as_meta_open_inside(int meta, const char *meta_path, const char *name, int *fd, as_error *e)
+{
+    char *what;
+    if (asprintf(&what, "%s/%s", meta_path, name) < 0) {
+        return as_fail_nomem(e);
+    }
+    int code = as_folder_open_at(meta, name, what, fd, e);
+    free(what);
+    return code;
+}

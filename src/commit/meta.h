@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * DIR/.allshard and the folders in it: made so that nobody gains rights by them, and opened so
+ * that neither a link nor a folder that a stranger planted is taken for ours.
+ */
+#ifndef ALLSHARD_COMMIT_META_H
+#define ALLSHARD_COMMIT_META_H
+
+#include <stdbool.h>
+
+#include "base/error.h"
+
+/* Makes DIR/.allshard if it is not there; `folder` is DIR, open, `meta_path` the path for texts.
+ * Who may not write to DIR may not write there either. AS_SYSTEM. */
+int as_meta_make(int folder, const char *meta_path, as_error *e);
+
+/* Opens DIR/.allshard. AS_NOT_FOUND: there is none. AS_INVALID: a link or a file lies there, or the
+ * folder may be a trap: writable for those who cannot write to DIR, or, in a DIR that is writable
+ * for everybody, neither this user's nor root's nor that of DIR's owner (a file made and removed
+ * there tells who this user is to the server, where the numbers differ). */
+int as_meta_open(int folder, const char *meta_path, int *fd, as_error *e);
+
+/* Makes the folder `name` in .allshard/ (`meta`, open). *made false: something lies there already;
+ * NULL: that is an error. */
+int as_meta_make_inside(int meta, const char *meta_path, const char *name, bool *made, as_error *e);
+
+/* Opens it, no link followed; codes as as_folder_open_at, the text names the path. */
+int as_meta_open_inside(int meta, const char *meta_path, const char *name, int *fd, as_error *e);
+
+#endif
