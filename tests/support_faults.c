@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -160,6 +161,16 @@ static void stall(double seconds)
     }
 }
 
+static void limit(double bytes)
+{
+    struct rlimit l = {.rlim_cur = (rlim_t)bytes, .rlim_max = RLIM_INFINITY};
+    (void)signal(SIGXFSZ, SIG_DFL);
+    if (setrlimit(RLIMIT_FSIZE, &l) < 0) {
+        perror("RLIMIT_FSIZE");
+        abort();
+    }
+}
+
 static void path_of_descriptor(int fd, char *out, size_t size)
 {
     char link[64];
@@ -222,7 +233,10 @@ static void disturb(fault_making *m, const fault_rule *r)
         m->verdict = VERDICT_SHORT;
         break;
     case FAULT_STALL:
-        stall(r->seconds);
+        stall(r->amount);
+        break;
+    case FAULT_LIMIT:
+        limit(r->amount);
         break;
     case FAULT_NONE:
         break;

@@ -26,16 +26,18 @@
  *
  *     rank=N     on that rank of the launcher's; all (default): on each, which counts for itself
  *     call=C     the calls that are counted, by the names in as_sys, several with '+': pwrite,
- *                fsync+ftruncate; "create" is an openat that creates, "openat" any other; "read",
- *                "change" and "space" are all that only look, that change something on the disk, and,
- *                of those, that need space on it; "any" (default)
+ *                fsync+ftruncate; "create" is an openat that creates, "opendirect" one
+ *                with O_DIRECT, "openat" any other; "read", "change" and "space" are all that only
+ *                look, that change something on the disk, and, of those, that need space on it; "any"
+ *                (default)
  *     nth=N      the N-th of them; N-M: the N-th to the M-th; N-: from the N-th on. Default 1
  *     only=C     of those, only these calls are disturbed: "call=any,nth=20-,only=change,do=EROFS"
  *                is a folder that can only be read from the 20th call on. Default: all
  *     do=D       EIO (or another errno's name): is not made and fails; lie:EIO: is made, but says
  *                that it failed; full: fails with ENOSPC, and the first write that it hits is torn;
  *                full:EDQUOT; short: reads or writes only a part; stall:SECONDS: is made after so
- *                long; kill: SIGKILL in its place; killall: SIGKILL of all ranks on this machine;
+ *                long; limit:BYTES: is made after files may not grow beyond that (RLIMIT_FSIZE), where
+ *                SIGXFSZ kills, as it does by default; kill: SIGKILL in its place; killall: SIGKILL of all ranks on this machine;
  *                count (default): nothing
  */
 #ifndef ALLSHARD_TESTS_SUPPORT_FAULTS_H
@@ -55,6 +57,7 @@ enum fault_kind { KIND_READ, KIND_CHANGE, KIND_SPACE };
 #define FAULT_CALLS(X)                                                                             \
     X(ON_OPEN, "openat", KIND_READ)                                                                \
     X(ON_CREATE, "create", KIND_SPACE)                                                             \
+    X(ON_DIRECT, "opendirect", KIND_READ)                                                          \
     X(ON_CLOSE, "close", KIND_CHANGE)                                                              \
     X(ON_PREAD, "pread", KIND_READ)                                                                \
     X(ON_PWRITE, "pwrite", KIND_SPACE)                                                             \
@@ -104,6 +107,7 @@ enum fault_mode {
     FAULT_LIE,       /* it is made and says that it failed */
     FAULT_SHORT,     /* reads or writes a part; other calls are made as they are */
     FAULT_STALL,     /* sleeps first */
+    FAULT_LIMIT,     /* sets RLIMIT_FSIZE first, and SIGXFSZ to its default */
     FAULT_DEAD_DISK, /* fault_set: from call `at` on all that change something fail */
     FAULT_FULL_DISK  /* fails, and the first write that is hit is torn; fault_set: as DEAD_DISK */
 };
@@ -114,8 +118,8 @@ typedef struct fault_rule {
     int first;        /* 1 is the first call */
     int last;         /* INT_MAX: without end */
     enum fault_mode mode;
-    int error;      /* errno of failing calls */
-    double seconds; /* of a stall */
+    int error;     /* errno of failing calls */
+    double amount; /* seconds of a stall, bytes of a limit */
 } fault_rule;
 
 enum { FAULT_MOST_RULES = 8 };

@@ -102,11 +102,11 @@ static bool read_deed(char *text, fault_rule *r)
     if (more) {
         *more++ = '\0';
     }
-    if (strcmp(text, "stall") == 0) {
+    if (strcmp(text, "stall") == 0 || strcmp(text, "limit") == 0) {
         char *end = NULL;
-        r->mode = FAULT_STALL;
-        r->seconds = more ? strtod(more, &end) : -1;
-        return more && end != more && *end == '\0' && r->seconds >= 0;
+        r->mode = *text == 's' ? FAULT_STALL : FAULT_LIMIT;
+        r->amount = more ? strtod(more, &end) : -1;
+        return more && end != more && *end == '\0' && r->amount >= 0;
     }
     if (strcmp(text, "lie") == 0) {
         r->mode = FAULT_LIE;
