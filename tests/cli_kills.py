@@ -5,8 +5,8 @@
 """The tool killed with SIGKILL while it saves: at the calls that touch the disk, from the first to
 the last, and at random times; one rank, another, or all; over an old checkpoint in its folder, and
 beside it. Afterwards `allshard recover`, or a load, gives exactly the old or exactly the new
-checkpoint, and the next save is good; and so it is when the recovery is killed in its turn. A sample
-of the kills, chosen by ALLSHARD_SEED; all of them with ALLSHARD_LONG=1."""
+checkpoint, and the next save is good; and so it is when the recovery is killed in its turn. A
+sample of the kills, chosen by ALLSHARD_SEED; all of them with ALLSHARD_LONG=1."""
 
 import concurrent.futures
 import json
@@ -363,8 +363,8 @@ class Kills(unittest.TestCase):
         return done.returncode != 0
 
     def check_recovery(self, place, engine):
-        """A save killed at a place; its recovery killed at each step, from the same start each time,
-        and at one step after the other. The number of kills."""
+        """A save killed at a place; its recovery killed at each step, from the same start each
+        time, and at one step after the other. The number of kills."""
         base = self.case_folder()
         target = self.scene(base, False)
         command = copy_command(self.root / "from-new", target, LIMITS["new"], engine, FAULTY)
