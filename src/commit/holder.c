@@ -179,11 +179,12 @@ static int break_by_rename(const as_holder *h, int meta, const char *path, const
 }
 
 int as_holder_break(const as_holder *h, int meta, const char *path, const char *unique, bool *broke,
-                    as_error *e)
+                    bool *refused, as_error *e)
 {
     *broke = false;
     bool guarded = as_holder_guard(h->fd);
-    if (!guarded && errno == EWOULDBLOCK) {
+    *refused = !guarded && errno == EWOULDBLOCK;
+    if (*refused) {
         return AS_OK;
     }
     struct stat now;

@@ -42,15 +42,15 @@ void as_holder_close(as_holder *h);
 int as_holder_judge(const as_holder *h, int meta, const char *path, const as_owner *self,
                     int64_t lease_ms, const as_log *log, enum as_verdict *verdict, as_error *e);
 
-/* Removes the lock of a dead holder unless it changed since it was looked at: then
- * *broke is false. `unique` is a name that no other process uses in `meta`. */
+/* Removes the lock of a dead holder unless it changed since it was looked at, or somebody guards
+ * it (*refused): then *broke is false. `unique` is a name that no other process uses in `meta`. */
 int as_holder_break(const as_holder *h, int meta, const char *path, const char *unique, bool *broke,
-                    as_error *e);
+                    bool *refused, as_error *e);
 
 /* AS_BUSY: who holds it, since when, and what to do. */
 int as_holder_busy(const char *path, const as_owner *owner, as_error *e);
 
-/* flock of the lock file keeps breakers and a releasing holder apart: whoever has it and
+/* flock of the lock file keeps breakers and a committing or releasing holder apart: whoever has it and
  * still finds that very file under the name may remove the name. False with errno. */
 bool as_holder_guard(int fd);
 

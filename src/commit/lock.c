@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <time.h>
 
 #include "base/hash.h"
@@ -54,13 +55,33 @@ static char *join(const char *first, const char *second, as_error *e)
     return path;
 }
 
-/* A name that no other process uses: of this process and this moment. */
+/* Part of a name that no other process uses: of this process and this moment. */
 static void unique_name(const as_owner *self, char *out, size_t size)
 {
     struct timespec moment;
     (void)clock_gettime(CLOCK_REALTIME, &moment);
     uint64_t seed = (uint64_t)moment.tv_sec * 1000000000U + (uint64_t)moment.tv_nsec;
-    (void)snprintf(out, size, "lock-%016" PRIx64, as_hash_seeded(self, sizeof *self, seed).low);
+    (void)snprintf(out, size, "%016" PRIx64, as_hash_seeded(self, sizeof *self, seed).low);
+}
+
+/* The holder seems dead, yet its lock is guarded: usually by another breaker, for a moment. A host
+ * that stands still, or one that is gone and whose server has not noticed, keeps it longer. */
+static int face_guard(as_lock *lock, const as_owner *owner, as_error *e)
+{
+    int64_t now = as_moment_ms();
+    if (lock->refused == 0) {
+        lock->refused = now;
+    }
+    if (now - lock->refused <= 2 * lock->lease_ms) {
+        return AS_OK;
+    }
+    return as_fail(e, AS_BUSY, 0,
+                   "%s: process %" PRId64
+                   " on host %s gives no sign of life, but the file system still keeps that "
+                   "host's file lock on it. If the host stands still, it may go on: wait for it. "
+                   "If it is dead, wait until the file system has noticed, or remove this lock "
+                   "by hand",
+                   lock->path, owner->pid, owner->pid ? owner->host : "unknown");
 }
 
 /* Looks at the lock if there is one and breaks it if its holder is dead. *again: the name
@@ -81,22 +102,35 @@ static int face_holder(as_lock *lock, const as_owner *self, const char *unique, 
         code = as_holder_busy(lock->path, &holder.owner, e);
     } else if (code == AS_OK && verdict == AS_HOLDER_DEAD) {
         bool broke;
-        code = as_holder_break(&holder, lock->meta, lock->path, unique, &broke, e);
+        bool refused;
+        code = as_holder_break(&holder, lock->meta, lock->path, unique, &broke, &refused, e);
         if (code == AS_OK && broke) {
             lock->broke_stale = true;
             lock->before = holder.owner;
+        }
+        if (code == AS_OK && refused) {
+            code = face_guard(lock, &holder.owner, e);
         }
     }
     as_holder_close(&holder);
     return code;
 }
 
+/* Waits for a breaker that is at work on the lock. False with errno. */
+static bool guard_patiently(const as_lock *lock)
+{
+    bool guarded = as_holder_guard(lock->fd);
+    for (int i = 0; !guarded && errno == EWOULDBLOCK && i < MOST_TRIES; i++) {
+        as_sleep_ms(PAUSE_MS);
+        guarded = as_holder_guard(lock->fd);
+    }
+    return guarded;
+}
+
 /* If our file lies under the name, the name goes. */
 static int remove_if_ours(const as_lock *lock, as_error *e)
 {
-    for (int i = 0; !as_holder_guard(lock->fd) && errno == EWOULDBLOCK && i < MOST_TRIES; i++) {
-        as_sleep_ms(PAUSE_MS);
-    }
+    (void)guard_patiently(lock);
     struct stat now;
     bool there = as_sys_table.fstatat(lock->meta, AS_LOCK_NAME, &now, AT_SYMLINK_NOFOLLOW) == 0;
     if (there &&
@@ -206,8 +240,11 @@ static int try_take(as_lock *lock, int folder, const as_owner *self, const as_lo
     if (code != AS_OK) {
         return as_error_pass(e, &own);
     }
-    char unique[64];
-    unique_name(self, unique, sizeof unique);
+    char number[24];
+    char unique[40];
+    unique_name(self, number, sizeof number);
+    (void)snprintf(unique, sizeof unique, "lock-%s", number);
+    (void)snprintf(lock->draft, sizeof lock->draft, AS_DRAFT_PREFIX "%s", number);
     code = face_holder(lock, self, unique, log, again, e);
     if (code == AS_OK && !*again) {
         code = link_ours(lock, self, unique, again, e);
@@ -240,6 +277,50 @@ static int take(as_lock *lock, int folder, const as_log *log, as_error *e)
     return code;
 }
 
+/* The sign of life. *ours: the lock is still this process's. False: it could not be given, errno. */
+static bool touch(as_lock *lock, bool *ours)
+{
+    struct stat status;
+    *ours = true;
+    int seen = as_sys_table.futimens(lock->fd, NULL);
+    if (seen >= 0) {
+        seen = as_sys_table.fstatat(lock->meta, AS_LOCK_NAME, &status, AT_SYMLINK_NOFOLLOW);
+    }
+    if (seen < 0 && errno != ENOENT && errno != ESTALE) {
+        return false;
+    }
+    *ours = seen >= 0 && is_ours(lock, &status);
+    if (*ours) {
+        atomic_store(&lock->renewed, as_moment_ms());
+    }
+    return true;
+}
+
+/* The heartbeat's. Trouble is left to the holder's own next look. */
+static void beat(void *user)
+{
+    as_lock *lock = user;
+    bool ours;
+    if (touch(lock, &ours) && !ours) {
+        atomic_store(&lock->lost, true);
+    }
+}
+
+static void start_heart(as_lock *lock, const as_log *log)
+{
+    int reason;
+    atomic_store(&lock->renewed, as_moment_ms());
+    lock->heart = as_heartbeat_start(lock->lease_ms / 4, beat, lock, &reason);
+    if (!lock->heart) {
+        char why[128];
+        as_log_say(
+            log, AS_LOG_WARNING,
+            "%s: no thread can be had to give the sign of life (%s): while this process waits "
+            "for one long system call, other hosts may take it for dead",
+            lock->path, strerror_r(reason, why, sizeof why));
+    }
+}
+
 static void free_lock(as_lock *lock)
 {
     free(lock->meta_path);
@@ -267,7 +348,7 @@ int as_lock_take(as_lock **out, int folder, const char *dir, int64_t lease_ms, c
         free_lock(lock);
         return code;
     }
-    lock->renewed = as_moment_ms();
+    start_heart(lock, log);
     if (lock->broke_stale) {
         as_log_say(log, AS_LOG_WARNING,
                    "%s: took over the lock of a dead save (process %" PRId64 " on %s)", lock->path,
@@ -327,28 +408,64 @@ int as_lock_look(int folder, const char *dir, int64_t lease_ms, const as_log *lo
     return as_error_pass(e, &own);
 }
 
+static int fail_lost(as_lock *lock, as_error *e)
+{
+    int64_t silence = as_moment_ms() - atomic_load(&lock->renewed);
+    as_holder now = {.fd = -1};
+    (void)as_holder_look(&now, lock->meta, lock->path, NULL);
+    if (now.fd >= 0 && now.owner.pid != 0) {
+        (void)as_fail(
+            e, AS_BUSY, 0,
+            "%s: the lock was taken away from this save, whose last sign of life was %" PRId64
+            " ms ago, by process %" PRId64 " on host %s; save again when that one is done",
+            lock->path, silence, now.owner.pid, now.owner.host);
+    } else {
+        (void)as_fail(
+            e, AS_BUSY, 0,
+            "%s: the lock was taken away from this save, whose last sign of life was %" PRId64
+            " ms ago; save again",
+            lock->path, silence);
+    }
+    as_holder_close(&now);
+    return AS_BUSY;
+}
+
 int as_lock_refresh(as_lock *lock, bool now, as_error *e)
 {
-    int64_t moment = as_moment_ms();
-    if (!now && moment - lock->renewed < lock->lease_ms / 4) {
+    bool ours = !atomic_load(&lock->lost);
+    if (ours && !now && as_moment_ms() - atomic_load(&lock->renewed) < lock->lease_ms / 4) {
         return AS_OK;
     }
-    struct stat status;
-    int seen = as_sys_table.futimens(lock->fd, NULL);
-    if (seen >= 0) {
-        seen = as_sys_table.fstatat(lock->meta, AS_LOCK_NAME, &status, AT_SYMLINK_NOFOLLOW);
-    }
-    if (seen < 0 && errno != ENOENT && errno != ESTALE) {
+    if (ours && !touch(lock, &ours)) {
         return as_fail(e, AS_SYSTEM, errno, "%s: cannot refresh the lock", lock->path);
     }
-    if (seen < 0 || !is_ours(lock, &status)) {
-        return as_fail(e, AS_BUSY, 0,
-                       "%s: the lock was taken away from this save, which gave no sign of life for "
-                       "%" PRId64 " ms; save again",
-                       lock->path, moment - lock->renewed);
+    return ours ? AS_OK : fail_lost(lock, e);
+}
+
+int as_lock_guard(as_lock *lock, as_error *e)
+{
+    lock->guarded = guard_patiently(lock);
+    bool refused = !lock->guarded && errno == EWOULDBLOCK;
+    int code = as_lock_refresh(lock, true, e);
+    if (code == AS_OK && refused) {
+        /* Whoever guards it has perhaps taken its last look before this sign of life. */
+        code = as_fail(e, AS_BUSY, 0,
+                       "%s: another process takes this save for dead and is breaking its lock; "
+                       "save again",
+                       lock->path);
     }
-    lock->renewed = moment;
-    return AS_OK;
+    if (code != AS_OK) {
+        as_lock_unguard(lock);
+    }
+    return code;
+}
+
+void as_lock_unguard(as_lock *lock)
+{
+    if (lock->guarded) {
+        (void)as_sys_table.flock(lock->fd, LOCK_UN);
+        lock->guarded = false;
+    }
 }
 
 int as_lock_release(as_lock *lock, int folder, as_error *e)
@@ -356,6 +473,7 @@ int as_lock_release(as_lock *lock, int folder, as_error *e)
     if (!lock) {
         return AS_OK;
     }
+    as_heartbeat_stop(lock->heart);
     int code = remove_if_ours(lock, e);
     as_held_drop(&lock->held);
     (void)as_sys_table.close(lock->fd);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "commit/recover.h"
 
-#include <inttypes.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,24 +23,14 @@ static int copy_names(const as_names *from, as_names *to, as_error *e)
     return AS_OK;
 }
 
-/* What lies in .allshard/ besides the lock: staged files by name; *any: anything at all. */
-static int list_leftovers(int meta, const char *path, as_names *staged, bool *any, as_error *e)
+/* The staged files, by name. */
+static int list_staged(int meta, const char *meta_path, as_names *staged, as_error *e)
 {
-    as_names names = AS_NAMES_INIT;
-    int code = as_folder_list(meta, path, &names, e);
-    *any = false;
-    for (size_t i = 0; i < names.count; i++) {
-        *any = *any || strcmp(names.items[i], AS_LOCK_NAME) != 0;
-    }
-    as_names_free(&names);
-    if (code != AS_OK) {
-        return code;
-    }
     int fd;
     as_error own = AS_ERROR_INIT;
-    code = as_meta_open_inside(meta, path, AS_NEW_NAME, &fd, &own);
+    int code = as_meta_open_inside(meta, meta_path, AS_NEW_NAME, &fd, &own);
     if (code == AS_OK) {
-        (void)as_folder_list(fd, path, staged, &own);
+        (void)as_folder_list(fd, meta_path, staged, &own);
         (void)as_sys_table.close(fd);
     } else if (code == AS_NOT_FOUND || code == AS_INVALID) {
         /* None, or something that is cleared away like the rest. */
@@ -49,29 +39,58 @@ static int list_leftovers(int meta, const char *path, as_names *staged, bool *an
     return as_error_pass(e, &own);
 }
 
-/* Fills the report from what is there; nothing is changed. */
-static int examine(int meta, const char *meta_path, as_journal *j, as_recover_report *report,
-                   as_error *e)
+/* Drafts go before anybody looks for a journal: whoever lost the lock to us a moment ago cannot
+ * rename its own any more, or has done so already, and then it is found. */
+static int drop_drafts(int meta, const char *meta_path, const as_names *names, as_error *e)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        const char *name = names->items[i];
+        if (strncmp(name, AS_DRAFT_PREFIX, sizeof AS_DRAFT_PREFIX - 1) == 0 &&
+            as_sys_table.unlinkat(meta, name, 0) < 0 && errno != ENOENT) {
+            return as_fail(e, AS_SYSTEM, errno, "%s/%s: cannot remove this draft of a dead save",
+                           meta_path, name);
+        }
+    }
+    return AS_OK;
+}
+
+static int read_journal(int meta, const char *meta_path, as_journal *j, bool *found, as_error *e)
 {
     char *what;
     if (asprintf(&what, "%s/" AS_JOURNAL_NAME, meta_path) < 0) {
         return as_fail_nomem(e);
     }
-    bool found;
-    int code = as_journal_read(meta, what, j, NULL, &found, e);
+    int code = as_journal_read(meta, what, j, NULL, found, e);
     free(what);
+    return code;
+}
+
+/* Fills the report from what is there; nothing is changed but, under the lock, drafts removed. */
+static int examine(int meta, const char *meta_path, bool locked, as_journal *j,
+                   as_recover_report *report, as_error *e)
+{
+    as_names names = AS_NAMES_INIT;
+    bool found = false;
+    int code = as_folder_list(meta, meta_path, &names, e);
+    if (code == AS_OK && locked) {
+        code = drop_drafts(meta, meta_path, &names, e);
+    }
+    if (code == AS_OK) {
+        code = read_journal(meta, meta_path, j, &found, e);
+    }
     if (code == AS_OK && found) {
         report->outcome = AS_RECOVER_FINISHED;
         code = copy_names(&j->incoming, &report->incoming, e);
-        return code == AS_OK ? copy_names(&j->outgoing, &report->outgoing, e) : code;
+        code = code == AS_OK ? copy_names(&j->outgoing, &report->outgoing, e) : code;
+    } else if (code == AS_OK) {
+        bool any = report->had_owner;
+        for (size_t i = 0; i < names.count; i++) {
+            any = any || strcmp(names.items[i], AS_LOCK_NAME) != 0;
+        }
+        report->outcome = any ? AS_RECOVER_CLEARED : AS_RECOVER_NOTHING;
+        code = any ? list_staged(meta, meta_path, &report->cleared, e) : AS_OK;
     }
-    bool any = false;
-    if (code == AS_OK) {
-        code = list_leftovers(meta, meta_path, &report->cleared, &any, e);
-    }
-    if (code == AS_OK) {
-        report->outcome = any || report->had_owner ? AS_RECOVER_CLEARED : AS_RECOVER_NOTHING;
-    }
+    as_names_free(&names);
     return code;
 }
 
@@ -94,22 +113,33 @@ static void deliver(as_recover_report *from, as_recover_report *to, int code)
     as_recover_report_free(from);
 }
 
+static int finish_save(const as_journal *j, as_lock *lock, int folder, const char *dir, as_error *e)
+{
+    int code = as_lock_guard(lock, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    /* The save may have been killed before its journal was durable: a power cut between
+     * the moves must not find them without it. */
+    code = as_folder_sync(lock->meta, lock->meta_path, e);
+    if (code == AS_OK) {
+        code = as_apply(j, lock, folder, dir, e);
+    }
+    if (code == AS_OK) {
+        code = as_apply_end(lock, e);
+    }
+    as_lock_unguard(lock);
+    return code;
+}
+
 int as_recover_held(as_lock *lock, int folder, const char *dir, as_recover_report *report,
                     const as_log *log, as_error *e)
 {
     as_recover_report own = {.had_owner = lock->broke_stale, .owner = lock->before};
     as_journal j = AS_JOURNAL_INIT;
-    int code = examine(lock->meta, lock->meta_path, &j, &own, e);
+    int code = examine(lock->meta, lock->meta_path, true, &j, &own, e);
     if (code == AS_OK && own.outcome == AS_RECOVER_FINISHED) {
-        /* The save may have been killed before its journal was durable: a power cut between
-         * the moves must not find them without it. */
-        code = as_folder_sync(lock->meta, lock->meta_path, e);
-        if (code == AS_OK) {
-            code = as_apply(&j, lock, folder, dir, e);
-        }
-        if (code == AS_OK) {
-            code = as_apply_end(lock, e);
-        }
+        code = finish_save(&j, lock, folder, dir, e);
         if (code == AS_OK) {
             as_log_say(log, AS_LOG_WARNING,
                        "%s: finished a save that had been cut off: %zu files in, %zu out", dir,
@@ -140,7 +170,7 @@ static int look_only(int meta, int folder, const char *dir, int64_t lease_ms,
     }
     int code = as_lock_look(folder, dir, lease_ms, log, &own.had_owner, &own.owner, e);
     if (code == AS_OK) {
-        code = examine(meta, meta_path, &j, &own, e);
+        code = examine(meta, meta_path, false, &j, &own, e);
     }
     if (code == AS_OK && own.outcome == AS_RECOVER_NOTHING) {
         /* The empty folder itself. */

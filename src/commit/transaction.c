@@ -19,8 +19,6 @@ enum {
     MOST_TRIES = 20 /* of making a folder that another save, giving up, takes away again */
 };
 
-static const char journal_draft[] = AS_JOURNAL_NAME ".tmp";
-
 enum txn_state {
     TXN_OPEN,      /* nothing counts yet */
     TXN_COMMITTED, /* all moves are made and durable */
@@ -309,28 +307,52 @@ static int sync_names(as_txn *t, as_error *e)
     return code == AS_OK ? as_made_sync(&t->made, e) : code;
 }
 
-/* Takes away a journal that may or may not have become durable. AS_UNKNOWN if that
- * cannot be made sure. */
-static int withdraw_journal(as_txn *t, as_error *e)
+/* Whether the save counts cannot be told: why, and what became of the attempt to settle it. */
+static int leave_unknown(as_txn *t, as_error *e, as_error *own)
 {
-    as_error own = AS_ERROR_INIT;
-    if (as_apply_end(t->lock, &own) == AS_OK) {
-        return e->code;
-    }
     t->state = TXN_LEFT;
     as_error both = AS_ERROR_INIT;
     int code = as_fail(&both, AS_UNKNOWN, 0,
                        "%s: the journal could neither be made durable (%s) nor be taken away (%s). "
                        "Whether the save counts shows when the storage works again: run `allshard "
                        "recover %s` then; it gives the old checkpoint or the new one, whole",
-                       t->dir, as_error_text(e), as_error_text(&own), t->dir);
+                       t->dir, as_error_text(e), as_error_text(own), t->dir);
     both.sys_errno = e->sys_errno;
-    as_error_clear(&own);
+    as_error_clear(own);
     as_error_move(e, &both);
     return code;
 }
 
-/* The moment that counts. `e` holds no error yet. */
+/* Takes away a journal that may or may not have become durable. AS_UNKNOWN if that cannot be made
+ * sure; so too if the lock is lost, for what lies there is another's to judge. */
+static int withdraw_journal(as_txn *t, as_error *e)
+{
+    as_error own = AS_ERROR_INIT;
+    if (as_lock_refresh(t->lock, true, &own) == AS_OK && as_apply_end(t->lock, &own) == AS_OK) {
+        return e->code;
+    }
+    return leave_unknown(t, e, &own);
+}
+
+/* The rename of the draft is the moment that counts. Whoever breaks the lock removes all drafts
+ * before it looks for a journal (recover.c): after that this rename fails, and before that the
+ * breaker finds the journal and carries it out. */
+static int rename_draft(as_txn *t, as_error *e)
+{
+    const as_lock *lock = t->lock;
+    if (as_sys_table.renameat(lock->meta, lock->draft, lock->meta, AS_JOURNAL_NAME) < 0) {
+        int reason = errno;
+        if (reason == ENOENT && as_lock_refresh(t->lock, true, e) == AS_BUSY) {
+            return AS_BUSY;
+        }
+        (void)as_fail(e, AS_SYSTEM, reason, "%s/%s: cannot rename the journal", lock->meta_path,
+                      lock->draft);
+        return withdraw_journal(t, e);
+    }
+    return as_folder_sync(lock->meta, lock->meta_path, e) == AS_OK ? AS_OK : withdraw_journal(t, e);
+}
+
+/* Makes the save count; on AS_OK the lock is guarded. `e` holds no error yet. */
 static int write_journal(as_txn *t, const as_journal *j, as_error *e)
 {
     as_buffer bytes = AS_BUFFER_INIT;
@@ -338,26 +360,31 @@ static int write_journal(as_txn *t, const as_journal *j, as_error *e)
     const as_lock *lock = t->lock;
     int code = as_journal_to_bytes(j, &bytes, e);
     if (code == AS_OK) {
-        code = as_buffer_format(&path, e, "%s/%s", lock->meta_path, journal_draft);
+        code = as_buffer_format(&path, e, "%s/%s", lock->meta_path, lock->draft);
     }
     if (code == AS_OK) {
-        code = write_file(lock->meta, journal_draft, 0, path.data, bytes.data, bytes.size, e);
-    }
-    /* Last look: after too long a standstill the folder may be another's. */
-    if (code == AS_OK) {
-        code = as_lock_refresh(t->lock, true, e);
-    }
-    if (code == AS_OK) {
-        if (as_sys_table.renameat(lock->meta, journal_draft, lock->meta, AS_JOURNAL_NAME) < 0) {
-            (void)as_fail(e, AS_SYSTEM, errno, "%s: cannot rename the journal", path.data);
-            code = withdraw_journal(t, e);
-        } else if (as_folder_sync(lock->meta, lock->meta_path, e) != AS_OK) {
-            code = withdraw_journal(t, e);
+        code = write_file(lock->meta, lock->draft, 0, path.data, bytes.data, bytes.size, e);
+        /* Last look: after too long a standstill the folder may be another's. */
+        if (code == AS_OK) {
+            code = as_lock_guard(t->lock, e);
+            code = code == AS_OK ? rename_draft(t, e) : code;
+            if (code != AS_OK) {
+                as_lock_unguard(t->lock);
+                (void)as_sys_table.unlinkat(lock->meta, lock->draft, 0);
+            }
         }
     }
     as_buffer_free(&path);
     as_buffer_free(&bytes);
     return code;
+}
+
+/* Where flock does not work, the lock may have been broken since the last look: then the breaker
+ * carries the journal out, and two at once would stumble over each other. */
+static int apply_journal(as_txn *t, const as_journal *j, as_error *e)
+{
+    int code = t->lock->guarded ? AS_OK : as_lock_refresh(t->lock, true, e);
+    return code == AS_OK ? as_apply(j, t->lock, t->folder, t->dir, e) : code;
 }
 
 /* Steps 3 to 5 of a commit. `e` holds no error yet. */
@@ -371,7 +398,9 @@ static int commit(as_txn *t, const as_journal *j, as_error *e)
         return code;
     }
     as_error own = AS_ERROR_INIT;
-    if (as_apply(j, t->lock, t->folder, t->dir, &own) == AS_OK) {
+    code = apply_journal(t, j, &own);
+    as_lock_unguard(t->lock);
+    if (code == AS_OK) {
         t->state = TXN_COMMITTED;
         return AS_OK;
     }
@@ -382,6 +411,19 @@ static int commit(as_txn *t, const as_journal *j, as_error *e)
                 "place (%s); remove the cause and run `allshard recover %s`",
                 t->dir, as_error_text(&own), t->dir);
     as_error_clear(&own);
+    return code;
+}
+
+/* A file that is gone because the folder is another's by now: tell that. */
+static int explain_loss(as_txn *t, int code, as_error *e)
+{
+    as_error lost = AS_ERROR_INIT;
+    if (code != AS_OK && code != AS_BUSY && code != AS_PENDING && code != AS_UNKNOWN &&
+        as_lock_refresh(t->lock, true, &lost) == AS_BUSY) {
+        as_error_move(e, &lost);
+        return AS_BUSY;
+    }
+    as_error_clear(&lost);
     return code;
 }
 
@@ -401,6 +443,7 @@ int as_txn_commit(as_txn *t, const char *const *incoming, size_t incoming_count,
         code = commit(t, &j, &own);
     }
     as_journal_free(&j);
+    code = explain_loss(t, code, &own);
     (void)as_error_pass(e, &own);
     return code;
 }
@@ -413,7 +456,7 @@ int as_txn_finish(as_txn *t, as_error *e)
         return code;
     }
     as_error own = AS_ERROR_INIT;
-    int code = as_lock_refresh(t->lock, true, &own);
+    int code = as_lock_guard(t->lock, &own);
     if (code == AS_BUSY) {
         /* Whoever took the folder over has finished this save before its own. */
         warn(t, &own, "the save itself is complete");
@@ -422,6 +465,7 @@ int as_txn_finish(as_txn *t, as_error *e)
     }
     if (code == AS_OK) {
         code = as_apply_end(t->lock, &own);
+        as_lock_unguard(t->lock);
     }
     if (code != AS_OK) {
         code =

@@ -12,14 +12,6 @@
  * never come to an end. */
 enum { MOST_TRIES = 16 };
 
-static void close_folder(as_stage *s)
-{
-    if (s->is_open) {
-        (void)as_sys_table.close(s->folder);
-        s->is_open = false;
-    }
-}
-
 /* The staging folder, opened once. */
 static int open_folder(as_stage *s, as_error *e)
 {
@@ -42,7 +34,10 @@ static int open_folder(as_stage *s, as_error *e)
 
 void as_stage_free(as_stage *s)
 {
-    close_folder(s);
+    if (s->is_open) {
+        (void)as_sys_table.close(s->folder);
+        s->is_open = false;
+    }
     as_buffer_free(&s->path);
 }
 
@@ -191,6 +186,9 @@ static int create_in_waves(as_stage *s, as_error *e)
 
 int as_stage_create(as_stage *s, as_error *e)
 {
+    /* At once, while the folder is surely this save's: should its lock be lost later, the folder of
+     * that name could be another save's. */
+    (void)open_folder(s, e);
     if (s->call->creators > 0) {
         return create_in_waves(s, e);
     }
@@ -245,11 +243,9 @@ static int settle_modes(as_stage *s, as_error *e)
 
 int as_stage_settle(as_stage *s, as_error *e)
 {
-    bool settled = first_mode(s) == (mode_t)s->call->mode;
-    if (!settled) {
-        (void)settle_modes(s, e);
+    if (first_mode(s) == (mode_t)s->call->mode) {
+        return AS_OK;
     }
-    /* Some file systems do not remove a folder that somebody has open. */
-    close_folder(s);
-    return settled ? AS_OK : as_comm_agree(s->call->session->comm, e);
+    (void)settle_modes(s, e);
+    return as_comm_agree(s->call->session->comm, e);
 }
