@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The lock of a checkpoint folder: who holds it, whether that one lives, and what is told.
  */
+#include <time.h>
+
 #include "lock_scene.h"
 
 static void test_take_and_release(void **state)
@@ -100,15 +102,9 @@ static void test_stale_on_this_host(void **state)
     o.start += 1;
     plant(&o);
     expect_stale(true);
-    /* Before the machine was started anew. */
+    /* Another boot of this machine, or a clone of it that runs: nobody can tell. */
     o = self();
-    (void)snprintf(o.machine, sizeof o.machine, "%s", "0123456789abcdef");
-    as_owner me = o;
     (void)snprintf(o.boot, sizeof o.boot, "%s", "another boot");
-    assert_int_equal(as_owner_life(&o, &me), AS_LIFE_GONE);
-    /* A machine that cannot be told from another of that name is watched. */
-    o.machine[0] = '\0';
-    assert_int_equal(as_owner_life(&o, &me), AS_LIFE_FAR);
     plant(&o);
     expect_stale(false);
     /* This process's own, which it does not hold: it could not remove it. */
@@ -136,6 +132,68 @@ static void test_far_holder(void **state)
     plant(&o);
     write_text(dir, AS_META_NAME "/" AS_LOCK_NAME, "{\"allshard_lock\":1}");
     expect_stale(false);
+}
+
+/* Sets the age of the lock that lies there. */
+static void make_old(int64_t seconds)
+{
+    char path[300];
+    const struct timespec when = {.tv_sec = time(NULL) - (time_t)seconds};
+    const struct timespec times[2] = {when, when};
+    (void)snprintf(path, sizeof path, "%s/" AS_META_NAME "/" AS_LOCK_NAME, dir);
+    must(utimensat(AT_FDCWD, path, times, 0) == 0, path);
+}
+
+/* Garbage that nobody touched for long is nobody's; anything that tells a holder is watched. */
+static void test_old_garbage(void **state)
+{
+    (void)state;
+    static const char *const garbage[] = {"", "\n", "{\"allshard_lock\":1}", "\xff\xfe", "[]"};
+    for (size_t i = 0; i < sizeof garbage / sizeof garbage[0]; i++) {
+        as_owner o = self();
+        plant(&o);
+        write_text(dir, AS_META_NAME "/" AS_LOCK_NAME, garbage[i]);
+        make_old(3600);
+        expect_stale(true);
+    }
+    as_owner o = self();
+    plant(&o);
+    write_text(dir, AS_META_NAME "/" AS_LOCK_NAME, "{\"allshard_lock\":2,\"pid\":\"?\"}");
+    make_old(3600);
+    expect_stale(false);
+    (void)snprintf(o.host, sizeof o.host, "%s", "node7");
+    plant(&o);
+    make_old(3600);
+    expect_stale(false);
+    /* From the future, by its clock. */
+    plant(&o);
+    write_text(dir, AS_META_NAME "/" AS_LOCK_NAME, "");
+    make_old(-3600);
+    expect_stale(false);
+}
+
+/* Something else under the name of the lock. */
+static void test_no_lock_at_all(void **state)
+{
+    (void)state;
+    char path[300];
+    as_error e = AS_ERROR_INIT;
+    as_lock *lock;
+    as_owner o = self();
+    (void)snprintf(path, sizeof path, "%s/" AS_META_NAME "/" AS_LOCK_NAME, dir);
+    for (int i = 0; i < 3; i++) {
+        plant(&o);
+        must(unlink(path) == 0, path);
+        must(i == 0   ? mkdir(path, 0755) == 0
+             : i == 1 ? symlink("x", path) == 0
+                      : mkfifo(path, 0644) == 0,
+             path);
+        assert_int_equal(take(&lock, &e), AS_INVALID);
+        assert_non_null(strstr(as_error_text(&e), path));
+        assert_non_null(strstr(as_error_text(&e), "remove it"));
+        as_error_clear(&e);
+        must(remove(path) == 0, path);
+    }
 }
 
 /* How long it takes until a far holder's lock is taken over. */
@@ -269,6 +327,89 @@ static void test_lost_answer(void **state)
     assert_false(exists(dir, AS_META_NAME));
 }
 
+/* ---- without hard links, as on vfat and some mounts of user space ---- */
+
+static int link_errno;
+static int pwrite_errno;
+static bool look_when_empty;
+
+static int no_link(int from_folder, const char *from, int to_folder, const char *to, int flags)
+{
+    (void)from_folder;
+    (void)from;
+    (void)to_folder;
+    (void)to;
+    (void)flags;
+    errno = link_errno;
+    return -1;
+}
+
+/* Another process that looks while the lock has no content yet waits for it. */
+static ssize_t late_pwrite(int fd, const void *bytes, size_t count, off_t offset)
+{
+    struct stat status;
+    must(fstat(fd, &status) == 0, "fstat");
+    if (pwrite_errno && exists(dir, AS_META_NAME "/" AS_LOCK_NAME)) {
+        errno = pwrite_errno;
+        return -1;
+    }
+    if (look_when_empty && exists(dir, AS_META_NAME "/" AS_LOCK_NAME)) {
+        look_when_empty = false;
+        pid_t child = fork();
+        must(child >= 0, "fork");
+        if (child == 0) {
+            as_lock *lock;
+            _exit(take(&lock, NULL) == AS_BUSY ? 0 : 1);
+        }
+        as_sleep_ms(LEASE_MS / 4);
+    }
+    return real_table.pwrite(fd, bytes, count, offset);
+}
+
+static void test_without_links(void **state)
+{
+    (void)state;
+    static const int reasons[] = {EPERM, EOPNOTSUPP, ENOSYS};
+    real_table = as_sys_table;
+    as_sys_table.linkat = no_link;
+    as_sys_table.pwrite = late_pwrite;
+    for (size_t i = 0; i < sizeof reasons / sizeof reasons[0]; i++) {
+        link_errno = reasons[i];
+        as_lock *lock;
+        as_lock *other;
+        as_error e = AS_ERROR_INIT;
+        int before = count_descriptors();
+        look_when_empty = true;
+        assert_int_equal(take(&lock, &e), AS_OK);
+        assert_false(look_when_empty);
+        int status;
+        must(wait(&status) > 0, "wait");
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        as_names names = AS_NAMES_INIT;
+        assert_int_equal(as_folder_list(lock->meta, dir, &names, &e), AS_OK);
+        assert_int_equal(names.count, 1);
+        as_names_free(&names);
+        assert_int_equal(take(&other, &e), AS_BUSY);
+        assert_non_null(strstr(as_error_text(&e), "has held this folder since"));
+        as_error_clear(&e);
+        assert_int_equal(as_lock_refresh(lock, true, &e), AS_OK);
+        assert_int_equal(as_lock_release(lock, folder, &e), AS_OK);
+        assert_false(exists(dir, AS_META_NAME));
+        as_owner o = self();
+        o.start += 1;
+        plant(&o);
+        expect_stale(true);
+        pwrite_errno = ENOSPC;
+        assert_int_equal(take(&lock, &e), AS_SYSTEM);
+        assert_int_equal(e.sys_errno, ENOSPC);
+        as_error_clear(&e);
+        pwrite_errno = 0;
+        assert_false(exists(dir, AS_META_NAME));
+        assert_int_equal(count_descriptors(), before);
+    }
+    as_sys_table = real_table;
+}
+
 /* A lock that could not be removed by its living holder. */
 static int no_unlink(int at, const char *path, int flags)
 {
@@ -320,6 +461,8 @@ int main(void)
         LOCK_TEST(test_longer_lease_counts), LOCK_TEST(test_far_holder_alive),
         LOCK_TEST(test_lost_lock),           LOCK_TEST(test_lost_answer),
         LOCK_TEST(test_release_fails),       LOCK_TEST(test_folder_gone),
+        LOCK_TEST(test_old_garbage),         LOCK_TEST(test_no_lock_at_all),
+        LOCK_TEST(test_without_links),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

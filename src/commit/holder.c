@@ -13,6 +13,8 @@
 #include "commit/folder.h"
 #include "commit/held.h"
 
+enum { GARBAGE_AGE_MS = 600000 }; /* more than clocks of a cluster differ */
+
 int64_t as_moment_ms(void)
 {
     return as_clock() / 1000000;
@@ -43,6 +45,24 @@ void as_holder_close(as_holder *h)
     }
 }
 
+static int fail_open(int meta, const char *path, as_error *e)
+{
+    int reason = errno;
+    struct stat status;
+    if (reason == ELOOP || reason == EISDIR || reason == ENXIO) {
+        return as_fail(e, AS_INVALID, 0, "%s: this is not a regular file; remove it", path);
+    }
+    if (reason == EACCES &&
+        as_sys_table.fstatat(meta, AS_LOCK_NAME, &status, AT_SYMLINK_NOFOLLOW) == 0) {
+        return as_fail(
+            e, AS_SYSTEM, reason,
+            "%s: cannot open the lock, which user %u made; if no save of that user is at "
+            "work, let that user run `allshard recover`",
+            path, (unsigned)status.st_uid);
+    }
+    return as_fail(e, AS_SYSTEM, reason, "%s: cannot open the lock", path);
+}
+
 /* Each look opens the file anew: that is what makes an NFS client ask its server. */
 int as_holder_look(as_holder *h, int meta, const char *path, as_error *e)
 {
@@ -53,8 +73,7 @@ int as_holder_look(as_holder *h, int meta, const char *path, as_error *e)
         h->fd = as_open(meta, AS_LOCK_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
     }
     if (h->fd < 0) {
-        return errno == ENOENT ? AS_OK
-                               : as_fail(e, AS_SYSTEM, errno, "%s: cannot open the lock", path);
+        return errno == ENOENT ? AS_OK : fail_open(meta, path, e);
     }
     int code = AS_OK;
     if (as_sys_table.fstat(h->fd, &h->status) < 0) {
@@ -69,7 +88,8 @@ int as_holder_look(as_holder *h, int meta, const char *path, as_error *e)
         h->size = got > 0 ? (size_t)got : 0;
     }
     if (code == AS_OK) {
-        (void)as_owner_from_json(h->content, h->size, path, &h->owner, NULL);
+        h->newer = as_owner_from_json(h->content, h->size, path, &h->owner, NULL) != AS_OK &&
+                   as_owner_is_newer(h->content, h->size);
     } else {
         as_holder_close(h);
     }
@@ -100,7 +120,8 @@ static int watch(const as_holder *first, int meta, const char *path, int64_t lea
         if (code != AS_OK) {
             return code;
         }
-        if (next.fd < 0 || !same_file(&next.status, &first->status)) {
+        if (next.fd < 0 || !same_file(&next.status, &first->status) ||
+            (first->owner.pid == 0 && next.owner.pid != 0)) {
             *verdict = AS_HOLDER_CHANGED;
         } else if (!unchanged(first, &next)) {
             *verdict = AS_HOLDER_LIVE;
@@ -108,6 +129,15 @@ static int watch(const as_holder *first, int meta, const char *path, int64_t lea
         as_holder_close(&next);
     }
     return AS_OK;
+}
+
+/* A lock is there only with its content, or (as_lock_take without hard links) without it for the
+ * blink of an eye. What has been unreadable for so long, by whatever clocks, and was not touched
+ * either, was damaged when nobody held it any more, or was emptied by one who could not remove it. */
+static bool is_old_garbage(const as_holder *h, int64_t lease_ms)
+{
+    int64_t age_ms = ((int64_t)time(NULL) - (int64_t)h->status.st_mtim.tv_sec) * 1000;
+    return h->owner.pid == 0 && !h->newer && age_ms > GARBAGE_AGE_MS && age_ms > 2 * lease_ms;
 }
 
 int as_holder_judge(const as_holder *h, int meta, const char *path, const as_owner *self,
@@ -125,6 +155,10 @@ int as_holder_judge(const as_holder *h, int meta, const char *path, const as_own
     case AS_LIFE_FAR:
         break;
     }
+    if (is_old_garbage(h, lease_ms)) {
+        *verdict = AS_HOLDER_DEAD;
+        return AS_OK;
+    }
     lease_ms = lease_ms > h->owner.lease_ms ? lease_ms : h->owner.lease_ms;
     as_log_say(log, AS_LOG_INFO,
                "%s: held by process %" PRId64 " on %s; watching up to %" PRId64
@@ -136,10 +170,11 @@ int as_holder_judge(const as_holder *h, int meta, const char *path, const as_own
 int as_holder_busy(const char *path, const as_owner *owner, as_error *e)
 {
     if (owner->pid == 0) {
-        return as_fail(e, AS_BUSY, 0,
-                       "%s: another save holds this folder, by a lock that cannot be read but is "
-                       "being refreshed; wait until that save ends",
-                       path);
+        return as_fail(
+            e, AS_BUSY, 0,
+            "%s: another save, perhaps of a newer allshard, holds this folder, by a lock "
+            "that cannot be read but is being refreshed; wait until that save ends",
+            path);
     }
     return as_fail(e, AS_BUSY, 0,
                    "%s: process %" PRId64
@@ -171,8 +206,10 @@ static int break_by_rename(const as_holder *h, int meta, const char *path, const
     struct stat moved;
     *broke = as_sys_table.fstatat(meta, unique, &moved, AT_SYMLINK_NOFOLLOW) == 0 &&
              same_file(&moved, &h->status);
-    if (!*broke) {
-        (void)as_sys_table.linkat(meta, unique, meta, AS_LOCK_NAME, 0);
+    if (!*broke && as_sys_table.linkat(meta, unique, meta, AS_LOCK_NAME, 0) < 0 &&
+        errno != EEXIST) {
+        /* No hard links here. */
+        (void)as_sys_table.renameat(meta, unique, meta, AS_LOCK_NAME);
     }
     (void)as_sys_table.unlinkat(meta, unique, 0);
     return AS_OK;

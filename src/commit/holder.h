@@ -24,6 +24,7 @@ typedef struct as_holder {
     char content[AS_LOCK_LARGEST];
     size_t size;
     as_owner owner; /* pid 0: the content does not tell */
+    bool newer;     /* a later version's, which cannot be read here */
 } as_holder;
 
 enum as_verdict {

@@ -7,24 +7,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <time.h>
 
 #include "base/hash.h"
 #include "base/sys.h"
 #include "commit/folder.h"
 #include "commit/holder.h"
+#include "commit/lock_keep.h"
 #include "commit/meta.h"
 
 enum {
     MOST_TRIES = 200, /* of taking it, each lost to another process */
     PAUSE_MS = 5      /* between them */
 };
-
-static bool is_ours(const as_lock *lock, const struct stat *status)
-{
-    return status->st_dev == lock->held.device && status->st_ino == lock->held.inode;
-}
 
 /* What the environment says, in milliseconds; 0 if it says nothing or nonsense. */
 static int64_t lease_of_environment(void)
@@ -116,25 +111,14 @@ static int face_holder(as_lock *lock, const as_owner *self, const char *unique, 
     return code;
 }
 
-/* Waits for a breaker that is at work on the lock. False with errno. */
-static bool guard_patiently(const as_lock *lock)
-{
-    bool guarded = as_holder_guard(lock->fd);
-    for (int i = 0; !guarded && errno == EWOULDBLOCK && i < MOST_TRIES; i++) {
-        as_sleep_ms(PAUSE_MS);
-        guarded = as_holder_guard(lock->fd);
-    }
-    return guarded;
-}
-
 /* If our file lies under the name, the name goes. */
 static int remove_if_ours(const as_lock *lock, as_error *e)
 {
-    (void)guard_patiently(lock);
+    (void)as_lock_flock(lock);
     struct stat now;
     bool there = as_sys_table.fstatat(lock->meta, AS_LOCK_NAME, &now, AT_SYMLINK_NOFOLLOW) == 0;
     if (there &&
-        (!is_ours(lock, &now) || as_sys_table.unlinkat(lock->meta, AS_LOCK_NAME, 0) == 0)) {
+        (!as_lock_is_ours(lock, &now) || as_sys_table.unlinkat(lock->meta, AS_LOCK_NAME, 0) == 0)) {
         return AS_OK;
     }
     if (errno == ENOENT) {
@@ -148,8 +132,20 @@ static int remove_if_ours(const as_lock *lock, as_error *e)
                    lock->path);
 }
 
-/* Writes who we are into the new file and learns its identity. */
-static int fill_ours(as_lock *lock, const as_owner *self, as_error *e)
+/* Learns the identity of the file that is to be the lock. */
+static int identify(as_lock *lock, as_error *e)
+{
+    struct stat status;
+    if (as_sys_table.fstat(lock->fd, &status) < 0) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot stat a new lock", lock->path);
+    }
+    lock->held.device = status.st_dev;
+    lock->held.inode = status.st_ino;
+    return AS_OK;
+}
+
+/* Writes who we are into the new file. */
+static int fill(const as_lock *lock, const as_owner *self, as_error *e)
 {
     as_buffer text = AS_BUFFER_INIT;
     int code = as_owner_to_json(self, &text, e);
@@ -157,22 +153,63 @@ static int fill_ours(as_lock *lock, const as_owner *self, as_error *e)
         code = as_write_all(lock->fd, text.data, text.size, 0, lock->path, e);
     }
     as_buffer_free(&text);
-    if (code == AS_OK) {
-        code = as_sync(lock->fd, lock->path, e);
-    }
+    return code == AS_OK ? as_sync(lock->fd, lock->path, e) : code;
+}
+
+static void drop_file(as_lock *lock)
+{
+    as_held_drop(&lock->held);
+    (void)as_sys_table.close(lock->fd);
+    lock->fd = -1;
+}
+
+/* A new file; fd -1 without an error if the name is there, or .allshard/ went away. */
+static int open_new(as_lock *lock, const char *name, as_error *e)
+{
     struct stat status;
-    if (code == AS_OK && as_sys_table.fstat(lock->fd, &status) < 0) {
-        code = as_fail(e, AS_SYSTEM, errno, "%s: cannot stat a new lock", lock->path);
+    lock->fd = as_open(lock->meta, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
+    if (lock->fd >= 0 || errno == ENOENT || errno == EEXIST || errno == ESTALE) {
+        return AS_OK;
     }
+    int reason = errno;
+    if (reason == EACCES && as_sys_table.fstat(lock->meta, &status) == 0) {
+        return as_fail(e, AS_SYSTEM, reason,
+                       "%s: cannot create a lock in this folder, which user %u made; if no save of "
+                       "that user is at work, let that user run `allshard recover`",
+                       lock->path, (unsigned)status.st_uid);
+    }
+    return as_fail(e, AS_SYSTEM, reason, "%s: cannot create a lock", lock->path);
+}
+
+/* File systems without hard links: the file is made under its name, which of several only one
+ * can do, and is empty for a moment; then nobody takes it for a dead one's. */
+static int create_name(as_lock *lock, const as_owner *self, bool *ours, as_error *e)
+{
+    int code = open_new(lock, AS_LOCK_NAME, e);
+    if (code != AS_OK || lock->fd < 0) {
+        return code;
+    }
+    code = identify(lock, e);
     if (code == AS_OK) {
-        lock->held.device = status.st_dev;
-        lock->held.inode = status.st_ino;
+        as_held_add(&lock->held);
+        code = fill(lock, self, e);
+    }
+    *ours = code == AS_OK;
+    if (!*ours) {
+        (void)as_sys_table.unlinkat(lock->meta, AS_LOCK_NAME, 0);
+        drop_file(lock);
     }
     return code;
 }
 
-/* Links the file to the name of the lock. *ours says whether it is ours now. */
-static int link_name(as_lock *lock, const char *unique, bool *ours, as_error *e)
+static bool knows_no_links(int reason)
+{
+    return reason == EPERM || reason == EOPNOTSUPP || reason == ENOSYS || reason == EMLINK;
+}
+
+/* Links the file to the name of the lock. *ours says whether it is ours now; *refused: the file
+ * system knows no hard links. */
+static int link_name(as_lock *lock, const char *unique, bool *ours, bool *refused, as_error *e)
 {
     *ours = as_sys_table.linkat(lock->meta, unique, lock->meta, AS_LOCK_NAME, 0) == 0;
     if (*ours) {
@@ -185,7 +222,8 @@ static int link_name(as_lock *lock, const char *unique, bool *ours, as_error *e)
         *ours = true;
         return AS_OK;
     }
-    if (reason == EEXIST || reason == ENOENT || reason == ESTALE) {
+    *refused = knows_no_links(reason);
+    if (*refused || reason == EEXIST || reason == ENOENT || reason == ESTALE) {
         return AS_OK;
     }
     (void)remove_if_ours(lock, NULL);
@@ -199,24 +237,27 @@ static int link_ours(as_lock *lock, const as_owner *self, const char *unique, bo
                      as_error *e)
 {
     *again = true;
-    lock->fd = as_open(lock->meta, unique, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
-    if (lock->fd < 0) {
-        return errno == ENOENT || errno == EEXIST || errno == ESTALE
-                   ? AS_OK
-                   : as_fail(e, AS_SYSTEM, errno, "%s: cannot create a lock", lock->path);
+    int code = open_new(lock, unique, e);
+    if (code != AS_OK || lock->fd < 0) {
+        return code;
     }
     bool ours = false;
-    int code = fill_ours(lock, self, e);
+    bool refused = false;
+    code = identify(lock, e);
+    if (code == AS_OK) {
+        code = fill(lock, self, e);
+    }
     if (code == AS_OK) {
         /* Before it can be seen: another thread must not take it for a leftover. */
         as_held_add(&lock->held);
-        code = link_name(lock, unique, &ours, e);
+        code = link_name(lock, unique, &ours, &refused, e);
     }
     (void)as_sys_table.unlinkat(lock->meta, unique, 0);
     if (!ours) {
-        as_held_drop(&lock->held);
-        (void)as_sys_table.close(lock->fd);
-        lock->fd = -1;
+        drop_file(lock);
+    }
+    if (refused) {
+        code = create_name(lock, self, &ours, e);
     }
     *again = !ours;
     return code;
@@ -277,50 +318,6 @@ static int take(as_lock *lock, int folder, const as_log *log, as_error *e)
     return code;
 }
 
-/* The sign of life. *ours: the lock is still this process's. False: it could not be given, errno. */
-static bool touch(as_lock *lock, bool *ours)
-{
-    struct stat status;
-    *ours = true;
-    int seen = as_sys_table.futimens(lock->fd, NULL);
-    if (seen >= 0) {
-        seen = as_sys_table.fstatat(lock->meta, AS_LOCK_NAME, &status, AT_SYMLINK_NOFOLLOW);
-    }
-    if (seen < 0 && errno != ENOENT && errno != ESTALE) {
-        return false;
-    }
-    *ours = seen >= 0 && is_ours(lock, &status);
-    if (*ours) {
-        atomic_store(&lock->renewed, as_moment_ms());
-    }
-    return true;
-}
-
-/* The heartbeat's. Trouble is left to the holder's own next look. */
-static void beat(void *user)
-{
-    as_lock *lock = user;
-    bool ours;
-    if (touch(lock, &ours) && !ours) {
-        atomic_store(&lock->lost, true);
-    }
-}
-
-static void start_heart(as_lock *lock, const as_log *log)
-{
-    int reason;
-    atomic_store(&lock->renewed, as_moment_ms());
-    lock->heart = as_heartbeat_start(lock->lease_ms / 4, beat, lock, &reason);
-    if (!lock->heart) {
-        char why[128];
-        as_log_say(
-            log, AS_LOG_WARNING,
-            "%s: no thread can be had to give the sign of life (%s): while this process waits "
-            "for one long system call, other hosts may take it for dead",
-            lock->path, strerror_r(reason, why, sizeof why));
-    }
-}
-
 static void free_lock(as_lock *lock)
 {
     free(lock->meta_path);
@@ -348,7 +345,7 @@ int as_lock_take(as_lock **out, int folder, const char *dir, int64_t lease_ms, c
         free_lock(lock);
         return code;
     }
-    start_heart(lock, log);
+    as_lock_start_heart(lock, log);
     if (lock->broke_stale) {
         as_log_say(log, AS_LOG_WARNING,
                    "%s: took over the lock of a dead save (process %" PRId64 " on %s)", lock->path,
@@ -406,66 +403,6 @@ int as_lock_look(int folder, const char *dir, int64_t lease_ms, const as_log *lo
         as_error_clear(&own);
     }
     return as_error_pass(e, &own);
-}
-
-static int fail_lost(as_lock *lock, as_error *e)
-{
-    int64_t silence = as_moment_ms() - atomic_load(&lock->renewed);
-    as_holder now = {.fd = -1};
-    (void)as_holder_look(&now, lock->meta, lock->path, NULL);
-    if (now.fd >= 0 && now.owner.pid != 0) {
-        (void)as_fail(
-            e, AS_BUSY, 0,
-            "%s: the lock was taken away from this save, whose last sign of life was %" PRId64
-            " ms ago, by process %" PRId64 " on host %s; save again when that one is done",
-            lock->path, silence, now.owner.pid, now.owner.host);
-    } else {
-        (void)as_fail(
-            e, AS_BUSY, 0,
-            "%s: the lock was taken away from this save, whose last sign of life was %" PRId64
-            " ms ago; save again",
-            lock->path, silence);
-    }
-    as_holder_close(&now);
-    return AS_BUSY;
-}
-
-int as_lock_refresh(as_lock *lock, bool now, as_error *e)
-{
-    bool ours = !atomic_load(&lock->lost);
-    if (ours && !now && as_moment_ms() - atomic_load(&lock->renewed) < lock->lease_ms / 4) {
-        return AS_OK;
-    }
-    if (ours && !touch(lock, &ours)) {
-        return as_fail(e, AS_SYSTEM, errno, "%s: cannot refresh the lock", lock->path);
-    }
-    return ours ? AS_OK : fail_lost(lock, e);
-}
-
-int as_lock_guard(as_lock *lock, as_error *e)
-{
-    lock->guarded = guard_patiently(lock);
-    bool refused = !lock->guarded && errno == EWOULDBLOCK;
-    int code = as_lock_refresh(lock, true, e);
-    if (code == AS_OK && refused) {
-        /* Whoever guards it has perhaps taken its last look before this sign of life. */
-        code = as_fail(e, AS_BUSY, 0,
-                       "%s: another process takes this save for dead and is breaking its lock; "
-                       "save again",
-                       lock->path);
-    }
-    if (code != AS_OK) {
-        as_lock_unguard(lock);
-    }
-    return code;
-}
-
-void as_lock_unguard(as_lock *lock)
-{
-    if (lock->guarded) {
-        (void)as_sys_table.flock(lock->fd, LOCK_UN);
-        lock->guarded = false;
-    }
 }
 
 int as_lock_release(as_lock *lock, int folder, as_error *e)

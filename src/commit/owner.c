@@ -161,16 +161,23 @@ int as_owner_from_json(const char *bytes, size_t count, const char *what, as_own
     return AS_OK;
 }
 
+bool as_owner_is_newer(const char *bytes, size_t count)
+{
+    json_error_t fault;
+    json_t *object = json_loadb(bytes ? bytes : "", count, JSON_REJECT_DUPLICATES, &fault);
+    bool newer = json_integer_value(json_object_get(object, version_key)) > VERSION;
+    json_decref(object);
+    return newer;
+}
+
 enum as_life as_owner_life(const as_owner *o, const as_owner *self)
 {
     if (o->pid == 0 || strcmp(o->host, self->host) != 0 || !o->boot[0] || !self->boot[0]) {
         return AS_LIFE_FAR;
     }
-    if (strcmp(o->boot, self->boot) != 0) {
-        /* Cloned machines and containers share names: only the same machine's other boot counts. */
-        return o->machine[0] && strcmp(o->machine, self->machine) == 0 ? AS_LIFE_GONE : AS_LIFE_FAR;
-    }
-    if (!o->space[0] || strcmp(o->space, self->space) != 0) {
+    /* Another boot may be this machine's last one, or that of a clone, or of a container on another
+     * host: they share host names and machine ids when they come of one image. */
+    if (strcmp(o->boot, self->boot) != 0 || !o->space[0] || strcmp(o->space, self->space) != 0) {
         return AS_LIFE_FAR;
     }
     char state;

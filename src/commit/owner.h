@@ -5,6 +5,7 @@
 #ifndef ALLSHARD_COMMIT_OWNER_H
 #define ALLSHARD_COMMIT_OWNER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,8 +40,10 @@ int as_owner_to_json(const as_owner *o, as_buffer *out, as_error *e);
 int as_owner_from_json(const char *bytes, size_t count, const char *what, as_owner *out,
                        as_error *e);
 
-/* `self` is as_owner_self of the one who asks. A zombie is gone. The same host name
- * with another boot id is gone if the machine is known to be the same, else far. */
+/* Is it a lock of a later version of allshard's? */
+bool as_owner_is_newer(const char *bytes, size_t count);
+
+/* `self` is as_owner_self of the one who asks. A zombie is gone; another boot id is far. */
 enum as_life as_owner_life(const as_owner *o, const as_owner *self);
 
 /* "2025-01-31T12:00:00Z" of a time in seconds since 1970, into at least 21 bytes. */
