@@ -104,7 +104,62 @@ static void test_order_of_calls(void **state)
     at = strstr(text, "renameat a/");
     assert_non_null(at);
     assert_memory_equal(at, "renameat a/model.safetensors.index.json ", 40);
+    /* DIR was there already; whether its own entry is durable nobody knows. */
+    char parent[300];
+    (void)snprintf(parent, sizeof parent, "fsync %s\n", strrchr(root, '/') + 1);
+    at = strstr(text, "fsync a\n");
+    at = at ? strstr(at, parent) : NULL;
+    assert_non_null(at);
+    assert_non_null(strstr(at, "renameat .allshard/journal-"));
     free(text);
+}
+
+static int told;
+
+static void count_told(int level, const char *text, void *user)
+{
+    (void)user;
+    told += level == AS_LOG_INFO && strstr(text, "folder above may not be opened") != NULL;
+}
+
+static as_sys real_table;
+static int parent_errno;
+
+static int closed_parent(int folder, const char *path, int flags, mode_t mode)
+{
+    if (parent_errno && strcmp(path, "..") == 0) {
+        errno = parent_errno;
+        return -1;
+    }
+    return real_table.openat(folder, path, flags, mode);
+}
+
+/* Somebody else's folder above, which may be entered only: told, and no error. */
+static void test_closed_parent(void **state)
+{
+    (void)state;
+    const as_log log = {.call = count_told};
+    const char *const name = "a";
+    real_table = as_sys_table;
+    as_sys_table.openat = closed_parent;
+    for (int i = 0; i < 2; i++) {
+        set_scene(&scenes[4]);
+        parent_errno = 0;
+        as_txn *t;
+        assert_int_equal(as_txn_begin(&t, dir, NULL, &log, NULL), AS_OK);
+        assert_int_equal(as_txn_put(t, name, "x", 1, NULL), AS_OK);
+        parent_errno = i ? EIO : EACCES;
+        assert_int_equal(as_txn_commit(t, &name, 1, NULL, 0, NULL), i ? AS_SYSTEM : AS_OK);
+        if (i) {
+            as_txn_abort(t);
+        } else {
+            assert_int_equal(as_txn_finish(t, NULL), AS_OK);
+        }
+        assert_int_equal(exists(dir, name), i == 0);
+        assert_false(has_leftovers());
+    }
+    as_sys_table = real_table;
+    assert_int_equal(told, 1);
 }
 
 static void test_abort(void **state)
@@ -319,15 +374,11 @@ static void test_second_save_is_busy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain_save),
-        cmocka_unit_test(test_foreign_files_stay),
-        cmocka_unit_test(test_order_of_calls),
-        cmocka_unit_test(test_abort),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_links),
-        cmocka_unit_test(test_damaged_journal),
-        cmocka_unit_test(test_modes),
-        cmocka_unit_test(test_second_save_is_busy),
+        cmocka_unit_test(test_plain_save),     cmocka_unit_test(test_foreign_files_stay),
+        cmocka_unit_test(test_order_of_calls), cmocka_unit_test(test_closed_parent),
+        cmocka_unit_test(test_abort),          cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_links),          cmocka_unit_test(test_damaged_journal),
+        cmocka_unit_test(test_modes),          cmocka_unit_test(test_second_save_is_busy),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

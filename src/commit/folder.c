@@ -96,7 +96,33 @@ int as_folder_make(const char *path, as_made *made, as_error *e)
     return code;
 }
 
-int as_made_sync(const as_made *made, as_error *e)
+/* fsyncs `parent`, seen from `folder`, which holds the entry of `path`. */
+static int sync_parent(int folder, const char *parent, const char *path, const as_log *log,
+                       as_error *e)
+{
+    int fd = as_open(folder, parent, OPEN_FOLDER, 0);
+    if (fd < 0 && (errno == EACCES || errno == EPERM)) {
+        as_log_say(
+            log, AS_LOG_INFO,
+            "%s: the folder above may not be opened, so it is left to the file system when a "
+            "power cut can no longer take this folder away",
+            path);
+        return AS_OK;
+    }
+    if (fd < 0) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot open the folder above", path);
+    }
+    as_error own = AS_ERROR_INIT;
+    int code = as_folder_sync(fd, path, &own);
+    (void)as_sys_table.close(fd);
+    if (code != AS_OK) {
+        code = as_fail(e, AS_SYSTEM, own.sys_errno, "%s: cannot fsync the folder above", path);
+    }
+    as_error_clear(&own);
+    return code;
+}
+
+int as_made_sync(const as_made *made, const as_log *log, as_error *e)
 {
     int code = AS_OK;
     for (size_t i = 0; code == AS_OK && i < made->paths.count; i++) {
@@ -106,15 +132,16 @@ int as_made_sync(const as_made *made, as_error *e)
         if (!parent) {
             return AS_NOMEM;
         }
-        int fd;
-        code = as_folder_open(parent, &fd, e);
-        if (code == AS_OK) {
-            code = as_folder_sync(fd, parent, e);
-            (void)as_sys_table.close(fd);
-        }
+        code = sync_parent(AT_FDCWD, parent, path, log, e);
         free(parent);
     }
     return code;
+}
+
+int as_folder_sync_parent(int folder, const char *path, const as_log *log, as_error *e)
+{
+    /* Not by the path: if that is a link, the folder's entry lies elsewhere. */
+    return sync_parent(folder, "..", path, log, e);
 }
 
 void as_made_undo(as_made *made)
@@ -274,6 +301,25 @@ int as_file_create(int folder, const char *name, mode_t mode, const char *what, 
                        (unsigned)mode);
     }
     return AS_OK;
+}
+
+int as_file_put(int folder, const char *name, mode_t mode, const char *what, const void *bytes,
+                size_t count, as_error *e)
+{
+    int fd;
+    int code = as_file_create(folder, name, mode, what, &fd, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    code = as_write_all(fd, bytes, count, 0, what, e);
+    if (code == AS_OK) {
+        code = as_sync(fd, what, e);
+    }
+    (void)as_sys_table.close(fd);
+    if (code != AS_OK) {
+        (void)as_sys_table.unlinkat(folder, name, 0);
+    }
+    return code;
 }
 
 int as_file_read(int folder, const char *name, uint64_t limit, const char *what, as_buffer *out,

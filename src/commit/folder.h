@@ -12,6 +12,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "commit/names.h"
 
 /* What lies in a checkpoint folder only while a save is under way or after a crash. */
@@ -31,8 +32,12 @@ typedef struct as_made {
  * also if the call fails half way. AS_OK, AS_SYSTEM, AS_INVALID (empty path), AS_NOMEM. */
 int as_folder_make(const char *path, as_made *made, as_error *e);
 
-/* Makes the entries of the created folders durable: fsyncs the parent of each. */
-int as_made_sync(const as_made *made, as_error *e);
+/* Makes the entries of the created folders durable: fsyncs the parent of each. A parent that may
+ * not be opened is told to the log, and no error. */
+int as_made_sync(const as_made *made, const as_log *log, as_error *e);
+
+/* The same for an open folder that was there before; perhaps somebody made it a moment ago. */
+int as_folder_sync_parent(int folder, const char *path, const as_log *log, as_error *e);
 
 /* Takes away those created folders that are empty, innermost first, and forgets
  * all. Whatever cannot be taken away stays. */
@@ -69,6 +74,10 @@ int as_tree_remove(int folder, const char *name, const char *what, const as_tick
  * the umask; else exactly that mode, whatever the umask. `what` names it in errors. */
 int as_file_create(int folder, const char *name, mode_t mode, const char *what, int *fd,
                    as_error *e);
+
+/* Creates a file, writes it whole and fsyncs it; takes it away again if that fails. */
+int as_file_put(int folder, const char *name, mode_t mode, const char *what, const void *bytes,
+                size_t count, as_error *e);
 
 /* Reads a whole small regular file, links not followed. Not there: AS_OK with
  * *found false. More than `limit` bytes: AS_LIMIT; not a regular file: AS_INVALID. */

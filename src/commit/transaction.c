@@ -9,6 +9,7 @@
 
 #include "base/sys.h"
 #include "commit/apply.h"
+#include "commit/decide.h"
 #include "commit/folder.h"
 #include "commit/journal.h"
 #include "commit/lock.h"
@@ -146,32 +147,12 @@ int as_txn_begin(as_txn **out, const char *dir, const as_txn_options *options, c
     return AS_OK;
 }
 
-/* Creates a file, writes it whole and fsyncs it; takes it away again if that fails. */
-static int write_file(int folder, const char *name, mode_t mode, const char *what,
-                      const void *bytes, size_t count, as_error *e)
-{
-    int fd;
-    int code = as_file_create(folder, name, mode, what, &fd, e);
-    if (code != AS_OK) {
-        return code;
-    }
-    code = as_write_all(fd, bytes, count, 0, what, e);
-    if (code == AS_OK) {
-        code = as_sync(fd, what, e);
-    }
-    (void)as_sys_table.close(fd);
-    if (code != AS_OK) {
-        (void)as_sys_table.unlinkat(folder, name, 0);
-    }
-    return code;
-}
-
 int as_txn_put(as_txn *t, const char *name, const void *bytes, size_t count, as_error *e)
 {
     as_buffer path = AS_BUFFER_INIT;
     int code = as_staged_path(t->dir, name, &path, e);
     if (code == AS_OK) {
-        code = write_file(t->staged, name, t->mode, path.data, bytes, count, e);
+        code = as_file_put(t->staged, name, t->mode, path.data, bytes, count, e);
     }
     as_buffer_free(&path);
     return code;
@@ -294,7 +275,7 @@ static int draft_journal(as_txn *t, const char *const *incoming, size_t incoming
     return code;
 }
 
-/* Names of the staged files, of .allshard/, of DIR and of what was made above it. */
+/* Names of the staged files, of .allshard/, of what is in it, and of DIR and what was made above. */
 static int sync_names(as_txn *t, as_error *e)
 {
     int code = as_folder_sync(t->staged, t->lock->meta_path, e);
@@ -304,79 +285,11 @@ static int sync_names(as_txn *t, as_error *e)
     if (code == AS_OK) {
         code = as_folder_sync(t->folder, t->dir, e);
     }
-    return code == AS_OK ? as_made_sync(&t->made, e) : code;
-}
-
-/* Whether the save counts cannot be told: why, and what became of the attempt to settle it. */
-static int leave_unknown(as_txn *t, as_error *e, as_error *own)
-{
-    t->state = TXN_LEFT;
-    as_error both = AS_ERROR_INIT;
-    int code = as_fail(&both, AS_UNKNOWN, 0,
-                       "%s: the journal could neither be made durable (%s) nor be taken away (%s). "
-                       "Whether the save counts shows when the storage works again: run `allshard "
-                       "recover %s` then; it gives the old checkpoint or the new one, whole",
-                       t->dir, as_error_text(e), as_error_text(own), t->dir);
-    both.sys_errno = e->sys_errno;
-    as_error_clear(own);
-    as_error_move(e, &both);
-    return code;
-}
-
-/* Takes away a journal that may or may not have become durable. AS_UNKNOWN if that cannot be made
- * sure; so too if the lock is lost, for what lies there is another's to judge. */
-static int withdraw_journal(as_txn *t, as_error *e)
-{
-    as_error own = AS_ERROR_INIT;
-    if (as_lock_refresh(t->lock, true, &own) == AS_OK && as_apply_end(t->lock, &own) == AS_OK) {
-        return e->code;
+    if (code != AS_OK) {
+        return code;
     }
-    return leave_unknown(t, e, &own);
-}
-
-/* The rename of the draft is the moment that counts. Whoever breaks the lock removes all drafts
- * before it looks for a journal (recover.c): after that this rename fails, and before that the
- * breaker finds the journal and carries it out. */
-static int rename_draft(as_txn *t, as_error *e)
-{
-    const as_lock *lock = t->lock;
-    if (as_sys_table.renameat(lock->meta, lock->draft, lock->meta, AS_JOURNAL_NAME) < 0) {
-        int reason = errno;
-        if (reason == ENOENT && as_lock_refresh(t->lock, true, e) == AS_BUSY) {
-            return AS_BUSY;
-        }
-        (void)as_fail(e, AS_SYSTEM, reason, "%s/%s: cannot rename the journal", lock->meta_path,
-                      lock->draft);
-        return withdraw_journal(t, e);
-    }
-    return as_folder_sync(lock->meta, lock->meta_path, e) == AS_OK ? AS_OK : withdraw_journal(t, e);
-}
-
-/* Makes the save count; on AS_OK the lock is guarded. `e` holds no error yet. */
-static int write_journal(as_txn *t, const as_journal *j, as_error *e)
-{
-    as_buffer bytes = AS_BUFFER_INIT;
-    as_buffer path = AS_BUFFER_INIT;
-    const as_lock *lock = t->lock;
-    int code = as_journal_to_bytes(j, &bytes, e);
-    if (code == AS_OK) {
-        code = as_buffer_format(&path, e, "%s/%s", lock->meta_path, lock->draft);
-    }
-    if (code == AS_OK) {
-        code = write_file(lock->meta, lock->draft, 0, path.data, bytes.data, bytes.size, e);
-        /* Last look: after too long a standstill the folder may be another's. */
-        if (code == AS_OK) {
-            code = as_lock_guard(t->lock, e);
-            code = code == AS_OK ? rename_draft(t, e) : code;
-            if (code != AS_OK) {
-                as_lock_unguard(t->lock);
-                (void)as_sys_table.unlinkat(lock->meta, lock->draft, 0);
-            }
-        }
-    }
-    as_buffer_free(&path);
-    as_buffer_free(&bytes);
-    return code;
+    return t->made.paths.count ? as_made_sync(&t->made, &t->log, e)
+                               : as_folder_sync_parent(t->folder, t->dir, &t->log, e);
 }
 
 /* Where flock does not work, the lock may have been broken since the last look: then the breaker
@@ -390,11 +303,13 @@ static int apply_journal(as_txn *t, const as_journal *j, as_error *e)
 /* Steps 3 to 5 of a commit. `e` holds no error yet. */
 static int commit(as_txn *t, const as_journal *j, as_error *e)
 {
+    bool unknown = false;
     int code = sync_names(t, e);
     if (code == AS_OK) {
-        code = write_journal(t, j, e);
+        code = as_decide(j, t->lock, t->dir, &unknown, e);
     }
     if (code != AS_OK) {
+        t->state = unknown ? TXN_LEFT : t->state;
         return code;
     }
     as_error own = AS_ERROR_INIT;
