@@ -30,6 +30,9 @@ typedef struct as_io {
     int64_t count; /* ≤ 1 GiB */
     int64_t offset;
     int64_t nanoseconds; /* out: from submit to its end */
+    bool hash;           /* a read: takes the checksum of the bytes while they are in a cache */
+    uint64_t sum;        /* out: it (base/checksum.h) */
+    int64_t hashing;     /* out: nanoseconds that it took */
     void *owner;         /* the caller's */
     struct as_io *next;  /* the engine's */
 } as_io;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/checksum.h"
 #include "base/clock.h"
 #include "base/sys.h"
 #include "io/posix.h"
@@ -435,6 +436,11 @@ as_io *as_uring_reap(as_uring *u, as_error *e)
     as_io *io = as_io_take(&u->done);
     if (io && io->code != AS_OK) {
         (void)as_error_pass(e, &u->error);
+    } else if (io && io->kind == AS_IO_READ && io->hash) {
+        /* Here, and not when it completed: what waited has been submitted, and goes on meanwhile. */
+        int64_t begin = as_clock();
+        io->sum = as_checksum(io->bytes, (size_t)io->count);
+        io->hashing = as_clock() - begin;
     }
     return io || !u->instead ? io : as_posix_reap(u->instead, e);
 }

@@ -235,13 +235,16 @@ int as_load_checks_share(as_load_checks *c, as_comm *comm, as_error *e)
     if (code == AS_OK) {
         code = as_comm_bcast(comm, 0, head, sizeof head, e);
     }
-    if (code == AS_OK && head[0]) {
-        code = as_comm_bcast_buffer(comm, 0, &c->sizes, e);
+    if (code != AS_OK) {
+        return code;
     }
     c->described = head[0] != 0;
     c->summed = head[1] != 0;
     c->block_bytes = head[2];
-    return code == AS_OK ? as_comm_agree(comm, e) : code;
+    if (c->described) {
+        (void)as_comm_bcast_buffer(comm, 0, &c->sizes, e);
+    }
+    return as_comm_agree(comm, e);
 }
 
 int as_load_checks_size(const as_load_checks *c, int32_t file, const char *name, uint64_t size,
