@@ -11,6 +11,7 @@ static void free_finding(as_finding *x)
     free(x->file);
     free(x->tensor);
     free(x->text);
+    json_decref(x->more);
 }
 
 static int make_room(as_findings *f, as_error *e)
@@ -107,6 +108,12 @@ int as_findings_take(as_findings *f, as_error *e, const char *file, const as_err
     int code = add(f, e, true, file, tensor, text);
     free(tensor);
     return code;
+}
+
+int as_findings_more(as_findings *f, json_t *more, as_error *e)
+{
+    f->items[f->count - 1].more = more;
+    return more ? AS_OK : as_fail_nomem(e);
 }
 
 bool as_findings_has_fault(const as_findings *f, const char *file)

@@ -5,6 +5,7 @@
 #ifndef ALLSHARD_CLI_FINDINGS_H
 #define ALLSHARD_CLI_FINDINGS_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -16,6 +17,7 @@ typedef struct as_finding {
     char *file;   /* name in the folder; heap */
     char *tensor; /* heap; NULL: it is about the whole file */
     char *text;   /* what is wrong and what to do; heap */
+    json_t *more; /* further keys for --json; NULL: none */
 } as_finding;
 
 typedef struct as_findings {
@@ -37,6 +39,9 @@ int as_findings_warn(as_findings *f, as_error *e, const char *file, const char *
 /* A fault out of a room's error text: a leading "file: " goes, and a tensor that the text names
  * first is taken down. */
 int as_findings_take(as_findings *f, as_error *e, const char *file, const as_error *why);
+
+/* Gives the last finding further keys for --json, which it takes over; NULL is AS_NOMEM. */
+int as_findings_more(as_findings *f, json_t *more, as_error *e);
 
 /* Is there a fault that is about this file, or a tensor in it? */
 bool as_findings_has_fault(const as_findings *f, const char *file);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/sys.h"
 #include "format/format.h"
@@ -22,6 +23,28 @@ int as_shard_open(as_view *v, const char *name, int *fd, as_error *e)
         code = as_fail(e, AS_NOT_FOUND, 0, "%s", as_error_text(&why));
         as_error_clear(&why);
         return code;
+    }
+    return as_error_pass(e, &why);
+}
+
+int as_shard_size(as_view *v, const char *name, int64_t *size, as_error *e)
+{
+    int fd = -1;
+    as_error why = AS_ERROR_INIT;
+    struct stat status;
+    int code = as_shard_open(v, name, &fd, &why);
+    *size = -1;
+    if (code == AS_NOT_FOUND || code == AS_FORMAT || code == AS_INVALID) {
+        as_error_clear(&why);
+        return AS_OK;
+    }
+    if (code == AS_OK && as_sys_table.fstat(fd, &status) < 0) {
+        (void)as_fail(&why, AS_SYSTEM, errno, "%s: cannot be looked at", name);
+    } else if (code == AS_OK) {
+        *size = (int64_t)status.st_size;
+    }
+    if (fd >= 0) {
+        (void)as_sys_table.close(fd);
     }
     return as_error_pass(e, &why);
 }

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -21,6 +22,10 @@ typedef struct as_shard {
 /* as_view_open_file, for names out of a file: one that cannot be a file's, or a link that leads
  * nowhere, is AS_NOT_FOUND like any other that is not there. */
 int as_shard_open(as_view *v, const char *name, int *fd, as_error *e);
+
+/* The bytes of a file; −1 if there is none of that name, or something that is no file. AS_SYSTEM,
+ * AS_BUSY. */
+int as_shard_size(as_view *v, const char *name, int64_t *size, as_error *e);
 
 /* Reads the table of a file by all rules of its format. `what` names it in texts. AS_NOT_FOUND,
  * AS_FORMAT, AS_INVALID (the name leads out of the folder), AS_SYSTEM. */

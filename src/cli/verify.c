@@ -1,323 +1,125 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/verify.h"
 
-#include <stdlib.h>
-#include <string.h>
+#include <stdio.h>
 
-#include "base/quote.h"
-#include "cli/read_checkpoint.h"
-#include "cli/shards.h"
-#include "commit/folder.h"
-#include "format/checkpoint.h"
-#include "tensor/dtype.h"
+#include "cli/look.h"
+#include "cli/replicas.h"
+#include "cli/verify_rules.h"
+#include "format/pattern.h"
+#include "io/probe.h"
 
-/* Everything that one run works on. */
-typedef struct as_check {
-    as_findings *findings;
-    as_view *view;
-    as_checkpoint checkpoint;
-    as_shard *shards; /* of checkpoint's files; those that cannot be read have empty tables */
-    bool *good;       /* could file f be read? */
-    as_verified found;
-    as_progress *progress;
-    as_error *e;
-} as_check;
-
-/* ---------------------------------------------------------------- single files */
-
-static int check_metadata(as_check *c, const char *file, const as_table *t)
+/* What the rules say, and the list of what is to be read. On rank 0. */
+static int check_rules(as_check *c, as_bytes *bytes, as_verdict *out, const char *path)
 {
-    const as_pair *format = as_pairs_find(&t->metadata, "format", strlen("format"));
-    if (!t->has_metadata) {
-        return as_findings_warn(
-            c->findings, c->e, file, NULL,
-            "the header has no __metadata__; older transformers cannot load it");
+    int code = as_check_rules(c, path);
+    if (code != AS_OK || !c->view) {
+        return code;
     }
-    if (!format) {
-        return as_findings_warn(
-            c->findings, c->e, file, NULL,
-            "__metadata__ has no \"format\"; huggingface_hub refuses to load it");
-    }
-    if (strcmp(format->value, "pt") != 0 && strcmp(format->value, "mlx") != 0) {
-        return as_findings_warn(
-            c->findings, c->e, file, NULL,
-            "its \"format\" is %s; huggingface_hub loads only \"pt\" and \"mlx\"",
-            as_quote(format->value, format->value_length).text);
-    }
-    return AS_OK;
+    out->files = (int64_t)(c->found.files.count + c->other_files.count);
+    out->tensors = c->found.tensors + c->other_tensors;
+    out->bytes = c->found.bytes + c->other_bytes;
+    bytes->tables = (const as_named_table *)(const void *)c->tables.data;
+    bytes->table_count = c->tables.size / sizeof(as_named_table);
+    return as_bytes_list(bytes, &out->unknown, c->findings, c->view, &c->found, c->e);
 }
 
-/* What the format allows, but torch cannot take: it keeps two F4 elements in one of its own. */
-static int check_dimensions(as_check *c, const char *file, const as_table *t)
+static int read_bytes(as_check *c, as_bytes *bytes, as_verdict *out, as_world *w, const char *path)
 {
-    int code = AS_OK;
-    for (size_t i = 0; i < as_table_count(t) && code == AS_OK; i++) {
-        const as_entry *x = as_table_entry(t, i);
-        if (x->dtype == AS_F4 && x->ndim > 0 && as_table_shape(t, i)[x->ndim - 1] % 2 != 0) {
-            code = as_findings_warn(c->findings, c->e, file, as_table_name(t, i),
-                                    "the last dimension of F4 is odd, which torch cannot load");
-        }
+    int64_t any = as_bytes_count(bytes) > 0;
+    int code = as_world_max(w, &any, 1, c->e);
+    if (code != AS_OK || !any) {
+        return code;
     }
+    as_look_order order = {.path = path,
+                           .engine = c->options->engine,
+                           .progress = c->progress,
+                           .in_place = c->in_place,
+                           .files = (const as_look_file *)(const void *)bytes->files.data,
+                           .file_count = as_bytes_count(bytes)};
+    code = as_look(&bytes->looked, w, &order, c->e);
+    out->bytes_read = bytes->looked.bytes;
+    out->blocks_compared = bytes->looked.blocks;
+    out->seconds = bytes->looked.seconds;
+    (void)snprintf(out->engine, sizeof out->engine, "%s", bytes->looked.engine);
     return code;
 }
 
-/* Reads a file's table; what breaks a rule is a finding. *good: it could be read. */
-static int check_file(as_check *c, const char *file, as_table *out, bool *good)
+/* Where rotten blocks can be had. Collective. */
+static int find_replicas(as_check *c, const as_bytes *bytes, as_replicas *found, as_world *w,
+                         const char *path)
 {
-    as_findings_log warnings = {.findings = c->findings, .file = file, .e = c->e};
-    as_log log = as_findings_as_log(&warnings);
-    as_error why = AS_ERROR_INIT;
-    int code = as_shard_read(c->view, file, file, out, &log, &why);
-    *good = code == AS_OK;
-    if (code == AS_FORMAT || code == AS_INVALID) {
-        code = as_findings_take(c->findings, c->e, file, &why);
-    } else if (code == AS_NOT_FOUND) {
-        code = as_findings_fault(c->findings, c->e, file, NULL,
-                                 "the index names this file, but it is not there");
-    } else if (code != AS_OK) {
-        code = as_error_pass(c->e, &why);
-    }
-    as_error_clear(&why);
-    if (*good) {
-        code = check_metadata(c, file, out);
-        code = code == AS_OK ? check_dimensions(c, file, out) : code;
-    }
-    return code != AS_OK ? code : c->e->code;
+    int64_t any = bytes->looked.runs.size > 0;
+    int code = as_world_max(w, &any, 1, c->e);
+    return code == AS_OK && any
+               ? as_replicas_find(found, w, bytes, path, c->options->against, c->findings, c->e)
+               : code;
 }
 
-/* -------------------------------------------------------------------- the index */
-
-/* Another file that holds the tensor, or NULL. */
-static const char *find_elsewhere(const as_check *c, const char *name, size_t length)
+/* A copy that is not there is told before everything is read. */
+static int check_against(as_check *c)
 {
-    for (size_t f = 0; f < c->found.files.count; f++) {
-        const as_shard *s = &c->shards[f];
-        if (c->good[f] && as_shard_find(s, name, length) < as_table_count(&s->table)) {
-            return c->found.files.items[f];
-        }
-    }
-    return NULL;
-}
-
-static int check_line(as_check *c, size_t i)
-{
-    const as_index *x = &c->checkpoint.index;
-    const as_index_entry *line = as_index_entry_at(x, i);
-    as_shard *s = &c->shards[line->file];
-    if (!c->good[line->file]) {
-        return AS_OK; /* told before */
-    }
-    const char *name = as_index_name(x, i);
-    size_t entry = as_shard_take(s, name, line->name_length);
-    if (entry < as_table_count(&s->table)) {
-        const as_entry *t = as_table_entry(&s->table, entry);
-        c->found.tensors++;
-        c->found.bytes += (int64_t)(t->end - t->begin);
-        return AS_OK;
-    }
-    c->found.complete = false;
-    const char *other = find_elsewhere(c, name, line->name_length);
-    if (other) {
-        return as_findings_fault(c->findings, c->e, c->found.files.items[line->file], name,
-                                 "the index says that it is here, but it is in %s", other);
-    }
-    return as_findings_fault(c->findings, c->e, c->found.files.items[line->file], name,
-                             "the index says that it is here, but it is in no file");
-}
-
-static int check_total_size(as_check *c)
-{
-    const as_index *x = &c->checkpoint.index;
-    const char *file = c->checkpoint.index_name;
-    if (!x->has_total_size) {
-        return as_findings_warn(
-            c->findings, c->e, file, NULL,
-            "it has no metadata.total_size; transformers may refuse to load it");
-    }
-    if (c->found.complete && x->total_size != c->found.bytes) {
-        return as_findings_warn(c->findings, c->e, file, NULL,
-                                "its total_size is %lld, but the tensors take %lld bytes",
-                                (long long)x->total_size, (long long)c->found.bytes);
-    }
-    return AS_OK;
-}
-
-/* Tensors in the files that the index does not name: one warning for each file. */
-static int check_unnamed(as_check *c, size_t f)
-{
-    const as_table *t = &c->shards[f].table;
-    size_t first = 0;
-    size_t unnamed = as_shard_unused(&c->shards[f], &first);
-    if (unnamed == 0) {
-        return AS_OK;
-    }
-    return as_findings_warn(c->findings, c->e, c->found.files.items[f], as_table_name(t, first),
-                            unnamed == 1 ? "the index does not name this tensor of the file"
-                                         : "the index does not name this and %zu more tensors of "
-                                           "the file",
-                            unnamed - 1);
-}
-
-static int check_index(as_check *c)
-{
-    int code = AS_OK;
-    for (size_t i = 0; i < as_index_count(&c->checkpoint.index) && code == AS_OK; i++) {
-        code = check_line(c, i);
-    }
-    for (size_t f = 0; f < c->found.files.count && code == AS_OK; f++) {
-        code = c->good[f] ? check_unnamed(c, f) : AS_OK;
-    }
-    return code == AS_OK ? check_total_size(c) : code;
-}
-
-/* ------------------------------------------------------------------ everything */
-
-static int check_files(as_check *c)
-{
-    size_t count = as_checkpoint_file_count(&c->checkpoint);
-    c->shards = calloc(count + 1, sizeof *c->shards);
-    c->good = calloc(count + 1, sizeof *c->good);
-    if (!c->shards || !c->good) {
-        return as_fail_nomem(c->e);
-    }
-    int code = AS_OK;
-    c->found.complete = true;
-    for (size_t f = 0; f < count && code == AS_OK; f++) {
-        const char *name = as_checkpoint_file(&c->checkpoint, f);
-        code = as_names_add(&c->found.files, name, c->e);
-        if (code == AS_OK) {
-            code = check_file(c, name, &c->shards[f].table, &c->good[f]);
-        }
-        c->found.complete = c->found.complete && c->good[f];
-        if (code == AS_OK && c->good[f]) {
-            code = as_shard_sort(&c->shards[f], c->e);
-        }
-        as_progress_update((int64_t)f + 1, (int64_t)count, c->progress);
-    }
-    if (code != AS_OK || c->checkpoint.index_name) {
-        return code == AS_OK ? check_index(c) : code;
-    }
-    const as_table *t = &c->shards[0].table;
-    for (size_t i = 0; i < as_table_count(t); i++) {
-        c->found.tensors++;
-        c->found.bytes += (int64_t)(as_table_entry(t, i)->end - as_table_entry(t, i)->begin);
-    }
-    return AS_OK;
-}
-
-/* Does the code tell of something wrong with what lies there? */
-static bool is_fault(int code)
-{
-    return code == AS_FORMAT || code == AS_INVALID || code == AS_LIMIT;
-}
-
-/* The file that an error of as_checkpoint_resolve is about: its text begins with the index's
- * name, or with the path. */
-static int take_resolve_error(as_check *c, const as_error *why)
-{
-    const char *text = as_error_text(why);
-    const char *path = as_view_path(c->view);
-    size_t length = strlen(path);
-    if (strncmp(text, path, length) == 0 && text[length] == '/') {
-        const char *name = text + length + 1;
-        const char *end = strstr(name, ": ");
-        char *file = strndup(name, end ? (size_t)(end - name) : 0);
-        if (!file) {
-            return as_fail_nomem(c->e);
-        }
-        int code = as_findings_fault(c->findings, c->e, file, NULL, "%s", end ? end + 2 : text);
-        free(file);
-        return code;
-    }
-    return as_findings_take(c->findings, c->e, path, why);
-}
-
-static int check_view(as_check *c)
-{
-    as_findings_log warnings = {.findings = c->findings, .file = as_view_path(c->view), .e = c->e};
-    as_log log = as_findings_as_log(&warnings);
-    as_opener opener = as_view_opener(c->view);
-    as_error why = AS_ERROR_INIT;
-    int code = as_checkpoint_resolve(&opener, c->found.pattern, &c->checkpoint, &log, &why);
-    if (code == AS_FORMAT || code == AS_INVALID) {
-        code = take_resolve_error(c, &why);
-        as_error_clear(&why);
-        return code;
-    }
-    if (code != AS_OK) {
-        return as_error_pass(c->e, &why);
-    }
-    c->found.index_name = c->checkpoint.index_name;
-    code = check_files(c);
-    if (code == AS_OK && !as_view_single(c->view)) {
-        code = as_verify_folder(c->findings, c->view, &c->found, c->e);
-    }
-    return code != AS_OK ? code : c->e->code;
-}
-
-/* Opens the path; what is wrong with .allshard/ is a fault, and then what lies in place is looked
- * at. c->view stays NULL if that is no checkpoint's file either. */
-static int open_view(as_check *c, const char *path)
-{
-    as_error why = AS_ERROR_INIT;
-    int code = as_view_open(&c->view, path, &why);
-    if (!is_fault(code)) {
-        return as_error_pass(c->e, &why);
-    }
-    as_error plain = AS_ERROR_INIT;
-    if (is_fault(as_view_open_in_place(&c->view, path, &plain))) {
-        code = as_findings_take(c->findings, c->e, path, &plain);
-    } else if (plain.code != AS_OK) {
-        code = as_error_pass(c->e, &plain);
-    } else {
-        code = as_findings_fault(c->findings, c->e, AS_META_NAME, NULL,
-                                 "%s; all else told here is about the files as they lie in place",
-                                 as_error_text(&why));
-    }
-    as_error_clear(&why);
-    as_error_clear(&plain);
+    as_view *v = NULL;
+    int code = c->options->against ? as_view_open(&v, c->options->against, c->e) : AS_OK;
+    as_view_close(v);
     return code;
 }
 
-static int verify_once(as_verdict *out, const char *path, const char *pattern,
-                       as_progress *progress, as_error *e)
+static int verify_once(as_verdict *out, as_world *w, const char *path,
+                       const as_verify_options *options, as_progress *progress, as_error *e)
 {
     *out = AS_VERDICT_INIT;
-    as_error why = AS_ERROR_INIT;
-    as_check c = {
-        .findings = &out->findings, .found.pattern = pattern, .progress = progress, .e = e};
-    int code = open_view(&c, path);
-    if (code != AS_OK || !c.view) {
-        return code;
+    as_check c = {.findings = &out->findings,
+                  .found.pattern = options->pattern,
+                  .options = options,
+                  .progress = progress,
+                  .e = e};
+    as_bytes bytes = {.options = options};
+    as_replicas replicas = AS_REPLICAS_INIT;
+    if (w->rank == 0 && check_against(&c) == AS_OK) {
+        (void)check_rules(&c, &bytes, out, path);
+        as_check_change(&c);
     }
-    code = check_view(&c);
-    out->files = (int64_t)c.found.files.count;
-    out->tensors = c.found.tensors;
-    out->bytes = c.found.bytes;
-    /* What looks bad may be one checkpoint while another takes its place. */
-    if (as_view_check(c.view, &why) == AS_BUSY) {
-        as_error_clear(e);
-        as_error_move(e, &why);
-        code = AS_BUSY;
+    int code = as_world_agree(w, e);
+    if (code == AS_OK) {
+        code = read_bytes(&c, &bytes, out, w, path);
     }
-    as_error_clear(&why);
-    as_shards_free(c.shards, c.found.files.count);
-    free(c.good);
-    as_names_free(&c.found.files);
-    as_checkpoint_free(&c.checkpoint);
-    as_view_close(c.view);
-    return code;
+    if (code == AS_OK && options->against) {
+        code = find_replicas(&c, &bytes, &replicas, w, path);
+    }
+    if (code == AS_OK && w->rank == 0) {
+        (void)as_bytes_tell(&bytes, &replicas.words, c.findings, e);
+        out->replicas = json_incref(replicas.list);
+        out->mend = replicas.mend;
+        replicas.mend = AS_NAMES_INIT;
+        as_check_change(&c);
+    }
+    as_replicas_free(&replicas);
+    as_bytes_free(&bytes);
+    as_check_free(&c);
+    return code == AS_OK ? as_world_agree(w, e) : code;
 }
 
-int as_verify(as_verdict *out, const char *path, const char *pattern, as_progress *progress,
-              as_error *e)
+int as_verify_options_check(const as_verify_options *o, as_error *e)
+{
+    if (o->against && o->no_checksums) {
+        return as_fail(
+            e, AS_INVALID, 0,
+            "--against needs checksums to tell what is rotten: leave out --no-checksums");
+    }
+    int code = o->pattern ? as_pattern_check(o->pattern, e) : AS_OK;
+    return code == AS_OK && o->engine ? as_probe_name(o->engine, e) : code;
+}
+
+int as_verify(as_verdict *out, as_world *w, const char *path, const as_verify_options *options,
+              as_progress *progress, as_error *e)
 {
     enum { TRIES = 5 };
-    int code = verify_once(out, path, pattern, progress, e);
+    int code = verify_once(out, w, path, options, progress, e);
     for (int i = 1; i < TRIES && code == AS_BUSY; i++) {
         as_error_clear(e);
         as_verdict_free(out);
-        code = verify_once(out, path, pattern, progress, e);
+        code = verify_once(out, w, path, options, progress, e);
     }
     if (code != AS_OK) {
         as_verdict_free(out);
@@ -328,5 +130,7 @@ int as_verify(as_verdict *out, const char *path, const char *pattern, as_progres
 void as_verdict_free(as_verdict *v)
 {
     as_findings_free(&v->findings);
+    json_decref(v->replicas);
+    as_names_free(&v->mend);
     *v = AS_VERDICT_INIT;
 }

@@ -16,12 +16,10 @@ enum { LONGEST_MANIFEST = 256 * 1024 * 1024 };
 typedef struct as_folder_check {
     as_findings *findings;
     as_view *view;
-    const as_verified *found;
-    as_names files;   /* of the checkpoint, sorted */
-    as_names known;   /* of other checkpoints in the folder, by the manifest; sorted */
-    as_names listing; /* of the folder, sorted */
-    as_manifest manifest;
-    bool has_manifest;
+    as_verified *found;
+    as_names files;               /* of the checkpoint, sorted */
+    as_names known;               /* of other checkpoints in the folder, by the manifest; sorted */
+    as_names listing;             /* of the folder, sorted */
     const as_manifest_part *part; /* of the manifest that is this checkpoint; NULL: none */
     char *pattern;                /* which names belong to the checkpoint; heap */
     as_error *e;
@@ -75,8 +73,8 @@ static int read_manifest(as_folder_check *c)
     if (code == AS_OK && there) {
         as_error why = AS_ERROR_INIT;
         code = as_manifest_from_bytes(bytes.data ? bytes.data : "", bytes.size, AS_MANIFEST_NAME,
-                                      &c->manifest, &why);
-        c->has_manifest = code == AS_OK;
+                                      &c->found->manifest, &why);
+        c->found->has_manifest = code == AS_OK;
         if (code == AS_FORMAT) {
             code = as_findings_take(c->findings, c->e, AS_MANIFEST_NAME, &why);
             as_error_clear(&why);
@@ -106,26 +104,17 @@ static bool is_part(const as_folder_check *c, const as_manifest_part *p)
 /* A file of the manifest against the folder. */
 static int check_size(as_folder_check *c, const as_manifest_part *p, const as_manifest_file *file)
 {
-    int fd = -1;
-    as_error why = AS_ERROR_INIT;
-    int code = as_shard_open(c->view, file->name, &fd, &why);
-    struct stat status = {0};
-    if (code == AS_OK && as_sys_table.fstat(fd, &status) < 0) {
-        code = as_fail(&why, AS_SYSTEM, errno, "%s: cannot be looked at", file->name);
+    int64_t size = -1;
+    int code = as_shard_size(c->view, file->name, &size, c->e);
+    bool missing = size < 0;
+    if (code != AS_OK) {
+        return code;
     }
-    if (fd >= 0) {
-        (void)as_sys_table.close(fd);
-    }
-    bool missing = code == AS_NOT_FOUND || code == AS_FORMAT || code == AS_INVALID;
-    if (code != AS_OK && !missing) {
-        return as_error_pass(c->e, &why);
-    }
-    as_error_clear(&why);
-    if (!missing && (int64_t)status.st_size == file->size) {
+    if (!missing && size == file->size) {
         return AS_OK;
     }
     /* People edit a config after a save; the weights are what the manifest vouches for. */
-    bool fault = file->role != AS_ROLE_EXTRA && (p == c->part || !c->part);
+    bool fault = file->role != AS_ROLE_EXTRA && (p == c->part || !c->part || !c->found->pattern);
     if (fault && as_findings_has_fault(c->findings, file->name)) {
         return AS_OK; /* what is wrong with it was told by its own rules */
     }
@@ -136,7 +125,7 @@ static int check_size(as_folder_check *c, const as_manifest_part *p, const as_ma
                     AS_MANIFEST_NAME);
     }
     return tell(c->findings, c->e, file->name, NULL, "it has %lld bytes, but %s says %lld",
-                (long long)status.st_size, AS_MANIFEST_NAME, (long long)file->size);
+                (long long)size, AS_MANIFEST_NAME, (long long)file->size);
 }
 
 static int check_part(as_folder_check *c)
@@ -176,18 +165,18 @@ static int check_part(as_folder_check *c)
 
 static int check_manifest(as_folder_check *c)
 {
-    if (!c->has_manifest) {
+    if (!c->found->has_manifest) {
         return AS_OK;
     }
     int code = AS_OK;
-    for (size_t i = 0; i < c->manifest.part_count; i++) {
-        const as_manifest_part *p = &c->manifest.parts[i];
+    for (size_t i = 0; i < c->found->manifest.part_count; i++) {
+        const as_manifest_part *p = &c->found->manifest.parts[i];
         if (is_part(c, p)) {
             c->part = p;
         }
     }
-    for (size_t i = 0; i < c->manifest.part_count; i++) {
-        const as_manifest_part *p = &c->manifest.parts[i];
+    for (size_t i = 0; i < c->found->manifest.part_count; i++) {
+        const as_manifest_part *p = &c->found->manifest.parts[i];
         for (size_t k = 0; k < p->file_count && code == AS_OK; k++) {
             code = check_size(c, p, &p->files[k]);
             if (code == AS_OK && p != c->part) {
@@ -293,7 +282,7 @@ static int check_leftovers(as_folder_check *c)
                              journal ? " after it counted" : "", as_view_path(c->view));
 }
 
-int as_verify_folder(as_findings *f, as_view *v, const as_verified *found, as_error *e)
+int as_verify_folder(as_findings *f, as_view *v, as_verified *found, as_error *e)
 {
     as_folder_check c = {.findings = f, .view = v, .found = found, .e = e};
     int code = AS_OK;
@@ -309,9 +298,7 @@ int as_verify_folder(as_findings *f, as_view *v, const as_verified *found, as_er
         code = check_name(&c, c.listing.items[i]);
     }
     code = code == AS_OK ? check_leftovers(&c) : code;
-    if (c.has_manifest) {
-        as_manifest_free(&c.manifest);
-    }
+    found->part = c.part;
     as_names_free(&c.files);
     as_names_free(&c.known);
     as_names_free(&c.listing);
