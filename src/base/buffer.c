@@ -92,7 +92,8 @@ int as_buffer_extend(as_buffer *b, size_t count, void **out, as_error *e)
 {
     int code = as_buffer_reserve(b, count, e);
     if (code == AS_OK) {
-        *out = b->data + b->size;
+        /* An empty buffer has no place that could be counted from. */
+        *out = b->data ? b->data + b->size : NULL;
         if (count) {
             memset(*out, 0, count);
         }

@@ -27,7 +27,7 @@ int as_buffer_format(as_buffer *b, as_error *e, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Appends `count` zero bytes and gives their place in *out; the place is valid
- * until the buffer grows again. */
+ * until the buffer grows again. NULL where there is nothing: no byte added to an empty buffer. */
 int as_buffer_extend(as_buffer *b, size_t count, void **out, as_error *e);
 
 /* The bytes as a C string (a NUL stands behind them); NULL without memory. */

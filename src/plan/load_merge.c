@@ -225,8 +225,8 @@ int as_load_join(as_planner *p, as_mail *mail, as_error *e)
     mail->in = AS_BUFFER_INIT;
     int code = AS_OK;
     for (int rank = 0; rank < p->size && code == AS_OK; rank++) {
-        as_words w = as_words_of(p->catalog.messages[0].data + mail->in_at[rank],
-                                 mail->in_at[rank + 1] - mail->in_at[rank]);
+        as_words w =
+            as_words_between(p->catalog.messages[0].data, mail->in_at[rank], mail->in_at[rank + 1]);
         code = take_records(p, &w, rank, e);
     }
     if (code == AS_OK) {

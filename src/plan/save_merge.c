@@ -96,8 +96,8 @@ int as_save_merge(as_planner *p, as_mail *mail, as_error *e)
     mail->in = AS_BUFFER_INIT;
     int code = AS_OK;
     for (int rank = 0; rank < p->size && code == AS_OK; rank++) {
-        as_words w = as_words_of(c->messages[0].data + mail->in_at[rank],
-                                 mail->in_at[rank + 1] - mail->in_at[rank]);
+        as_words w =
+            as_words_between(c->messages[0].data, mail->in_at[rank], mail->in_at[rank + 1]);
         code = as_catalog_add(c, w, rank, e);
     }
     if (code == AS_OK) {
@@ -171,8 +171,7 @@ int as_save_tell_names(as_planner *p, as_mail *mail, as_error *e)
     const as_state *s;
     int code = as_planner_state(p, &s, e);
     for (int rank = 0; rank < p->size; rank++) {
-        as_words w = as_words_of(mail->in.data + mail->in_at[rank],
-                                 mail->in_at[rank + 1] - mail->in_at[rank]);
+        as_words w = as_words_between(mail->in.data, mail->in_at[rank], mail->in_at[rank + 1]);
         const int64_t *ask;
         while (code == AS_OK && (ask = as_words_take(&w, 2))) {
             const char *name = as_state_name(s, (size_t)ask[1]);

@@ -83,8 +83,7 @@ int as_schedule_answer(as_schedule *s, as_mail *mail, as_error *e)
     asked *asks = place;
     size_t n = 0;
     for (int rank = 0; rank < s->size; rank++) {
-        as_words w = as_words_of(mail->in.data + mail->in_at[rank],
-                                 mail->in_at[rank + 1] - mail->in_at[rank]);
+        as_words w = as_words_between(mail->in.data, mail->in_at[rank], mail->in_at[rank + 1]);
         const int64_t *words;
         while ((words = as_words_take(&w, ASK_WORDS))) {
             asks[n++] = (asked){.words = words, .rank = rank};

@@ -163,8 +163,7 @@ int as_seams_weigh(as_schedule *s, as_mail *mail, as_error *e)
 {
     int code = AS_OK;
     for (int rank = 0; rank < s->size; rank++) {
-        as_words w = as_words_of(mail->in.data + mail->in_at[rank],
-                                 mail->in_at[rank + 1] - mail->in_at[rank]);
+        as_words w = as_words_between(mail->in.data, mail->in_at[rank], mail->in_at[rank + 1]);
         const int64_t *words;
         while (code == AS_OK && (words = as_words_take(&w, OFFER_WORDS))) {
             offer o = {.planner = rank, .block = words[OFFER_BLOCK], .held = words[OFFER_HELD]};

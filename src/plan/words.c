@@ -29,6 +29,11 @@ as_words as_words_of(const char *bytes, size_t size)
     return (as_words){.at = at, .end = at ? at + size / sizeof *at : at};
 }
 
+as_words as_words_between(const char *bytes, size_t from, size_t to)
+{
+    return as_words_of(bytes ? bytes + from : NULL, to - from);
+}
+
 const int64_t *as_words_take(as_words *w, size_t count)
 {
     if (!w->at || (size_t)(w->end - w->at) < count) {

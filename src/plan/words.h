@@ -23,6 +23,9 @@ typedef struct as_words {
 
 as_words as_words_of(const char *bytes, size_t size);
 
+/* Those of bytes [from, to). `bytes` may be NULL where a buffer stayed empty. */
+as_words as_words_between(const char *bytes, size_t from, size_t to);
+
 /* The next `count` words, or NULL if fewer are left. */
 const int64_t *as_words_take(as_words *w, size_t count);
 

@@ -117,8 +117,7 @@ int as_extras_gather(as_extras *x, as_comm *c, const as_state *s, const char *pa
     (void)put_records(s, pattern, &mail.share, e);
     code = as_comm_share(c, &mail, e);
     for (int rank = 0; rank < as_comm_size(c) && code == AS_OK; rank++) {
-        as_words w =
-            as_words_of(mail.in.data + mail.in_at[rank], mail.in_at[rank + 1] - mail.in_at[rank]);
+        as_words w = as_words_between(mail.in.data, mail.in_at[rank], mail.in_at[rank + 1]);
         const int64_t *kind;
         while (code == AS_OK && (kind = as_words_take(&w, 1))) {
             code = *kind == RECORD_PAIR ? take_pair(x, &w, rank, e) : take_file(x, &w, rank, e);

@@ -183,7 +183,7 @@ int as_overview_gather(as_overview *o, as_comm *c, const as_plan *plan, const ch
         mail.in = AS_BUFFER_INIT;
     }
     for (int r = 0; r < ranks && code == AS_OK; r++) {
-        as_words w = as_words_of(o->text.data + mail.in_at[r], mail.in_at[r + 1] - mail.in_at[r]);
+        as_words w = as_words_between(o->text.data, mail.in_at[r], mail.in_at[r + 1]);
         code = take_records(o, w, r, e);
     }
     if (code == AS_OK) {
