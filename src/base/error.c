@@ -6,9 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/quote.h"
+
 /* Stands for a text that could not be allocated; never freed. */
 static char no_memory_text[] = "out of memory";
 
+/* The text, made fit to be shown: paths and names in it may be anybody's. NULL without memory. */
 static char *format_text(const char *format, va_list arguments)
 {
     va_list again;
@@ -21,6 +24,7 @@ static char *format_text(const char *format, va_list arguments)
     char *text = malloc((size_t)length + 1);
     if (text) {
         (void)vsnprintf(text, (size_t)length + 1, format, arguments);
+        text = as_quote_text(text);
     }
     return text;
 }
@@ -89,6 +93,7 @@ void as_error_prefix(as_error *e, const char *format, ...)
     va_end(arguments);
     char *text = prefix ? join(prefix, ": ", as_error_text(e)) : NULL;
     free(prefix);
+    text = text ? as_quote_text(text) : NULL; /* callers upon callers: not without end */
     if (text) {
         set_text(e, text);
     }

@@ -11,14 +11,16 @@ typedef struct as_error {
     int sys_errno; /* errno of the cause, 0 if none */
     int rank;      /* rank that met it; -1 until the ranks agreed */
     char host[64]; /* its host; empty until the ranks agreed */
-    char *text;    /* heap, owned by the record; NULL if code is AS_OK */
+    char *text;    /* heap, owned by the record; NULL if code is AS_OK. One line, fit to be shown */
 } as_error;
 
 #define AS_ERROR_INIT ((as_error){.rank = -1})
 
 /* Records an error and returns its code. The first error wins: a record that
  * holds one already keeps it, and its code is returned. With sys_errno != 0
- * ": strerror" is appended. `e` may be NULL (the code is still returned). */
+ * ": strerror" is appended. `e` may be NULL (the code is still returned). Control characters of
+ * whatever goes into a text are escaped (as_quote_text), so that no name from a file or a folder
+ * can fake a line or move a cursor. */
 int as_fail(as_error *e, int code, int sys_errno, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 

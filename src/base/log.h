@@ -11,7 +11,8 @@ typedef struct as_log {
     void *user;
 } as_log;
 
-/* `log` may be NULL. Texts longer than 1 KiB are cut. */
+/* `log` may be NULL. Control characters are escaped and long texts cut, as in
+ * errors (as_quote_text). */
 void as_log_say(const as_log *log, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -16,4 +16,10 @@ typedef struct as_quoted {
  * Made for arguments of as_fail: as_fail(e, c, 0, "%s", as_quote(p, n).text). */
 as_quoted as_quote(const char *text, size_t length);
 
+/* Texts that are put together of such strings and others: heap text in, heap text out, the same one
+ * if it is fit as it is. Controls and broken bytes are escaped as above, line ends among them,
+ * and of a text over 4000 bytes the middle is left out. NULL without memory; `text`
+ * is freed then. */
+char *as_quote_text(char *text);
+
 #endif
