@@ -263,6 +263,8 @@ static int number_file(reader *r, uint32_t run, const char *extension, uint32_t 
     run_text(r, run, &text, &length);
     int code = as_index_check_file(text, length, extension, e);
     run_file(r, run, &text, &length);
+    /* What stands behind a "./" may be what could not stand at the beginning: ".//C:a". */
+    code = code == AS_OK ? as_index_check_file(text, length, extension, e) : code;
     size_t place = x->file_names.size;
     *number = (uint32_t)as_index_file_count(x);
     code = code == AS_OK ? as_buffer_append(&x->file_names, text, length, e) : code;
