@@ -57,25 +57,6 @@ static int status_of(int code)
     }
 }
 
-int as_tool_usage(as_tool *tool, int code)
-{
-    tool->usage = tool->usage || code == AS_INVALID || code == AS_SIZE || code == AS_PATTERN;
-    return code;
-}
-
-void as_tool_set(as_tool *tool, const char *key, json_t *value)
-{
-    if (!tool->result) {
-        json_decref(value);
-        return;
-    }
-    if (!value || json_object_set_new(tool->result, key, value) != 0) {
-        /* An object with a hole would mislead: as_output_json says that memory ran out. */
-        json_decref(tool->result);
-        tool->result = NULL;
-    }
-}
-
 /* ---------------------------------------------------------------- the outcome */
 
 static void tell_error(as_tool *tool, const as_error *e)
