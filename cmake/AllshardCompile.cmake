@@ -5,6 +5,15 @@
 set(allshard_sanitize_flags -fsanitize=address,undefined -fno-sanitize-recover=all
                             -fno-omit-frame-pointer)
 
+if(ALLSHARD_FUZZ)
+    if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang" OR NOT ALLSHARD_SANITIZE)
+        message(FATAL_ERROR "ALLSHARD_FUZZ=ON needs clang, which brings libFuzzer, and "
+                            "ALLSHARD_SANITIZE=ON: use the preset fuzz.")
+    endif()
+    list(APPEND allshard_sanitize_flags -fsanitize=fuzzer-no-link)
+    list(APPEND allshard_private_definitions ALLSHARD_JSON_WINDOW=64)
+endif()
+
 function(allshard_compile target)
     set_target_properties(${target} PROPERTIES C_VISIBILITY_PRESET hidden)
     target_compile_definitions(${target} PRIVATE _GNU_SOURCE _FILE_OFFSET_BITS=64
