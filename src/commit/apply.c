@@ -13,6 +13,7 @@ typedef struct places {
     int folder;      /* DIR */
     int staged;      /* .allshard/new; -1 if it is gone */
     int old;         /* .allshard/old */
+    bool again;      /* old/ is there from an earlier time: it was cut off */
     const char *dir; /* for texts */
 } places;
 
@@ -117,6 +118,11 @@ static int move_out(const as_journal *j, const places *p, as_error *e)
                            "`allshard recover`",
                            p->dir, name);
         }
+        if (code == AS_OK && there && p->again) {
+            /* A power cut can leave a rename half done, with both names; and of two names of one
+             * file rename(2) takes none away. */
+            (void)as_sys_table.unlinkat(p->old, name, 0);
+        }
         if (code == AS_OK && there) {
             code = move(p->folder, p->old, name, p, "out of the way", e);
         }
@@ -155,9 +161,10 @@ int as_apply(const as_journal *j, as_lock *lock, int folder, const char *dir, as
     if (code == AS_OK) {
         code = check_incoming(j, &p, e);
     }
-    bool made;
     if (code == AS_OK) {
+        bool made = true;
         code = as_meta_make_inside(lock->meta, lock->meta_path, AS_OLD_NAME, &made, e);
+        p.again = !made;
     }
     if (code == AS_OK) {
         code = as_meta_open_inside(lock->meta, lock->meta_path, AS_OLD_NAME, &p.old, e);
