@@ -4,6 +4,7 @@
  * no combination is left out.
  */
 /* timeout: 300 */
+/* long-timeout: 3600 */
 #include "save_scene.h"
 
 /* Does the code tell the truth about what recovery will find? */
@@ -58,6 +59,7 @@ static void fail_everywhere(const scene *s, enum fault_mode mode, int error, tal
         if (code != AS_OK) {
             assert_int_equal(e.code, code);
             assert_true(strlen(as_error_text(&e)) > 10);
+            assert_true(mode == FAULT_LIE || e.sys_errno == error);
         } else {
             assert_true(finish == AS_OK || finish == AS_PENDING);
         }

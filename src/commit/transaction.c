@@ -278,7 +278,12 @@ static int draft_journal(as_txn *t, const char *const *incoming, size_t incoming
 /* Names of the staged files, of .allshard/, of what is in it, and of DIR and what was made above. */
 static int sync_names(as_txn *t, as_error *e)
 {
-    int code = as_folder_sync(t->staged, t->lock->meta_path, e);
+    as_buffer staged = AS_BUFFER_INIT;
+    int code = as_staged_folder(t->dir, &staged, e);
+    if (code == AS_OK) {
+        code = as_folder_sync(t->staged, staged.data, e);
+    }
+    as_buffer_free(&staged);
     if (code == AS_OK) {
         code = as_folder_sync(t->lock->meta, t->lock->meta_path, e);
     }
@@ -325,6 +330,7 @@ static int commit(as_txn *t, const as_journal *j, as_error *e)
                 "%s: the new checkpoint is durable and counts, but it could not be moved into its "
                 "place (%s); remove the cause and run `allshard recover %s`",
                 t->dir, as_error_text(&own), t->dir);
+    e->sys_errno = own.sys_errno;
     as_error_clear(&own);
     return code;
 }
