@@ -281,7 +281,7 @@ static int test_loads(int victim)
                 break;
             }
             CHECK(hit);
-            FAILS(as, code, ALLSHARD_SYSTEM, strerror(EIO));
+            FAILS(as, code, ALLSHARD_SYSTEM, strerror(EIO), folder);
             check_holds(&new_side, "the next load", kinds[i], at);
         }
     }

@@ -284,6 +284,17 @@ static int check(as_loading *l, as_error *e)
                               e);
 }
 
+/* Those who read a file know its name in the folder, and not always the folder. The same on all
+ * ranks, which have one error and one path. */
+static void name_folder(const as_load_call *call, as_error *e)
+{
+    bool of_a_file = e->code == AS_SYSTEM || e->code == AS_FORMAT || e->code == AS_LIMIT ||
+                     e->code == AS_NOT_FOUND || e->code == AS_CORRUPT;
+    if (of_a_file && !strstr(as_error_text(e), call->path)) {
+        as_error_prefix(e, "%s", call->path);
+    }
+}
+
 int as_load_run(const as_load_call *call, as_buffer *missing, as_buffer *unexpected, as_error *e)
 {
     as_loading l = {.call = call, .checks.path = call->path};
@@ -299,6 +310,7 @@ int as_load_run(const as_load_call *call, as_buffer *missing, as_buffer *unexpec
         again = code == AS_BUSY;
         as_loading_close(&l);
     }
+    name_folder(call, e);
     tally(&l)->total = tally(&l)->durable = as_clock() - start;
     if (code == AS_OK) {
         as_session_gather(call->session);
