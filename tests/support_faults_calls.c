@@ -148,7 +148,12 @@ static int fault_linkat(int from_folder, const char *from, int to_folder, const 
 static DIR *fault_fdopendir(int fd)
 {
     fault_making m = {.call = ON_FDOPENDIR, .fd = fd};
-    DIR *dir = begin(&m) && m.verdict != VERDICT_LIE ? real.fdopendir(fd) : NULL;
+    DIR *dir = NULL;
+    if (begin(&m) && m.verdict != VERDICT_LIE) {
+        dir = real.fdopendir(fd);
+    } else {
+        m.verdict = VERDICT_REFUSE; /* the stream of a lie would be lost */
+    }
     return end(&m, dir ? 0 : -1) == 0 ? dir : NULL;
 }
 

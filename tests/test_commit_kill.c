@@ -3,6 +3,7 @@
  * exactly the old or exactly the new files. With ALLSHARD_LONG=1 no combination is left out.
  */
 /* timeout: 300 */
+/* long-timeout: 3600 */
 #include "save_scene.h"
 
 static void test_killed_save(void **state)
