@@ -48,6 +48,24 @@ static json_t *json_of_names(const as_names *names)
     return list;
 }
 
+/* The dead save's process; null if no lock was left, or none that can be read. */
+static json_t *json_of_holder(const as_recover_report *r)
+{
+    if (!r->had_owner || r->owner.pid == 0) {
+        return json_null();
+    }
+    json_t *holder = json_object();
+    json_t *host = as_json_text(r->owner.host, strlen(r->owner.host));
+    json_t *since = as_json_text(r->owner.created, strlen(r->owner.created));
+    if (!holder || json_object_set_new(holder, "host", host) != 0 ||
+        json_object_set_new(holder, "pid", json_integer((json_int_t)r->owner.pid)) != 0 ||
+        json_object_set_new(holder, "since", since) != 0) {
+        json_decref(holder);
+        return NULL;
+    }
+    return holder;
+}
+
 static void make_json(as_tool *tool, const char *path, const as_recover_report *r)
 {
     static const char *const outcomes[] = {
@@ -58,10 +76,19 @@ static void make_json(as_tool *tool, const char *path, const as_recover_report *
     tool->result = json_object();
     as_tool_set(tool, "path", as_json_text(path, strlen(path)));
     as_tool_set(tool, "outcome", json_string(outcomes[r->outcome]));
+    as_tool_set(tool, "complete",
+                r->outcome == AS_RECOVER_CLEARED && (r->had_old || r->had_staging)
+                    ? json_boolean(r->had_old)
+                    : json_null());
     as_tool_set(tool, "dry_run", json_boolean(options.dry_run));
+    as_tool_set(tool, "holder", json_of_holder(r));
     as_tool_set(tool, "incoming", json_of_names(&r->incoming));
     as_tool_set(tool, "outgoing", json_of_names(&r->outgoing));
     as_tool_set(tool, "cleared", json_of_names(&r->cleared));
+    as_tool_set(tool, "cleared_bytes", json_integer((json_int_t)r->cleared_bytes));
+    as_tool_set(tool, "freed", json_of_names(&r->freed));
+    as_tool_set(tool, "freed_bytes", json_integer((json_int_t)r->freed_bytes));
+    as_tool_set(tool, "others", json_of_names(&r->others));
 }
 
 static void print_names(const as_output *o, const char *what, const as_names *names)
@@ -71,27 +98,66 @@ static void print_names(const as_output *o, const char *what, const as_names *na
     }
 }
 
+/* Whose leftovers they are. */
+static void print_holder(const as_output *o, const as_recover_report *r)
+{
+    if (r->had_owner && r->owner.pid != 0) {
+        as_print(o, "  It was process %lld on host %s, at work since %s, and is dead.\n",
+                 (long long)r->owner.pid, r->owner.host, r->owner.created);
+    } else if (r->had_owner) {
+        as_print(o, "  Its lock cannot be read, and nobody has refreshed it.\n");
+    }
+}
+
+static void print_cleared(const as_output *o, const char *path, const as_recover_report *r)
+{
+    const char *done = options.dry_run ? "would be" : "were";
+    if (r->had_old) {
+        as_print(o,
+                 "%s: the checkpoint is complete. The save that wrote it had been cut off while it "
+                 "removed old files;\n%zu of them (%lld bytes) %s removed.\n",
+                 path, r->freed.count, (long long)r->freed_bytes, done);
+    } else if (r->had_staging) {
+        as_print(o,
+                 "%s: a save had been cut off before it counted. Its leftovers (%zu staged files, "
+                 "%lld bytes)\n%s removed; the checkpoint is as it was before that save.\n",
+                 path, r->cleared.count, (long long)r->cleared_bytes, done);
+    } else {
+        as_print(o,
+                 "%s: a save had been cut off in its first or last moments; no data of it was "
+                 "left. Its leftovers\n%s removed; the checkpoint is whole, the one before that "
+                 "save or the new one.\n",
+                 path, done);
+    }
+}
+
 static void print_text(const as_output *o, const char *path, const as_recover_report *r)
 {
-    bool dry = options.dry_run;
     switch (r->outcome) {
     case AS_RECOVER_NOTHING:
         as_print(o, "%s: nothing to recover.\n", path);
         break;
     case AS_RECOVER_CLEARED:
-        as_print(
-            o,
-            "%s: a save that was killed before it counted %s cleared away; the checkpoint is as "
-            "it was before.\n",
-            path, dry ? "would be" : "was");
-        print_names(o, "removed", &r->cleared);
+        print_cleared(o, path, r);
         break;
     case AS_RECOVER_FINISHED:
-        as_print(o, "%s: a save that was killed after it counted %s finished.\n", path,
-                 dry ? "would be" : "was");
-        print_names(o, "new", &r->incoming);
-        print_names(o, "old, gone", &r->outgoing);
+        as_print(o,
+                 "%s: a save had been cut off after it counted. It %s finished; the folder %s its "
+                 "checkpoint.\n",
+                 path, options.dry_run ? "would be" : "was",
+                 options.dry_run ? "would hold" : "holds");
         break;
+    }
+    print_holder(o, r);
+    print_names(o, "new", &r->incoming);
+    print_names(o, "old, gone", &r->outgoing);
+    print_names(o, "staged, removed", &r->cleared);
+    if (r->outcome == AS_RECOVER_CLEARED) {
+        print_names(o, "old, removed", &r->freed);
+    }
+    print_names(o, "also removed from .allshard/", &r->others);
+    if (options.dry_run && r->outcome != AS_RECOVER_NOTHING) {
+        as_print(o, "Nothing was changed; without --dry-run it is done.\n");
     }
 }
 

@@ -97,6 +97,20 @@ static int is_staged(const places *p, const char *name, bool *staged, as_error *
                          : as_name_is_folder(p->staged, p->dir, name, staged, &is_folder, e);
 }
 
+/* Is the file there that has to go, or a folder in its place? */
+static int check_outgoing(const places *p, const char *name, bool *there, as_error *e)
+{
+    bool is_folder;
+    int code = as_name_is_folder(p->folder, p->dir, name, there, &is_folder, e);
+    if (code == AS_OK && is_folder) {
+        code = as_fail(e, AS_INVALID, 0,
+                       "%s: \"%s\" is a folder where a file should go; move it away and run "
+                       "`allshard recover`",
+                       p->dir, name);
+    }
+    return code;
+}
+
 static int move_out(const as_journal *j, const places *p, as_error *e)
 {
     for (size_t i = 0; i < j->outgoing.count; i++) {
@@ -108,15 +122,8 @@ static int move_out(const as_journal *j, const places *p, as_error *e)
             code = is_staged(p, name, &old_one, e);
         }
         bool there = false;
-        bool is_folder = false;
         if (code == AS_OK && old_one) {
-            code = as_name_is_folder(p->folder, p->dir, name, &there, &is_folder, e);
-        }
-        if (code == AS_OK && is_folder) {
-            code = as_fail(e, AS_INVALID, 0,
-                           "%s: \"%s\" is a folder where a file should go; move it away and run "
-                           "`allshard recover`",
-                           p->dir, name);
+            code = check_outgoing(p, name, &there, e);
         }
         if (code == AS_OK && there && p->again) {
             /* A power cut can leave a rename half done, with both names; and of two names of one
@@ -149,15 +156,38 @@ static int move_in(const as_journal *j, const places *p, as_error *e)
     return AS_OK;
 }
 
+/* No folder is no error: then nothing waits there any more. */
+static int open_staged(int meta, const char *meta_path, int *staged, as_error *e)
+{
+    as_error own = AS_ERROR_INIT;
+    if (as_meta_open_inside(meta, meta_path, AS_NEW_NAME, staged, &own) == AS_NOT_FOUND) {
+        as_error_clear(&own);
+    }
+    return as_error_pass(e, &own);
+}
+
+int as_apply_check(const as_journal *j, int meta, const char *meta_path, int folder,
+                   const char *dir, as_error *e)
+{
+    places p = {.folder = folder, .staged = -1, .old = -1, .dir = dir};
+    int code = open_staged(meta, meta_path, &p.staged, e);
+    if (code == AS_OK) {
+        code = check_incoming(j, &p, e);
+    }
+    for (size_t i = 0; code == AS_OK && i < j->outgoing.count; i++) {
+        bool there;
+        code = check_outgoing(&p, j->outgoing.items[i], &there, e);
+    }
+    if (p.staged >= 0) {
+        (void)as_sys_table.close(p.staged);
+    }
+    return code;
+}
+
 int as_apply(const as_journal *j, as_lock *lock, int folder, const char *dir, as_error *e)
 {
     places p = {.folder = folder, .staged = -1, .old = -1, .dir = dir};
-    as_error own = AS_ERROR_INIT;
-    int code = as_meta_open_inside(lock->meta, lock->meta_path, AS_NEW_NAME, &p.staged, &own);
-    if (code == AS_NOT_FOUND) {
-        as_error_clear(&own);
-    }
-    code = as_error_pass(e, &own);
+    int code = open_staged(lock->meta, lock->meta_path, &p.staged, e);
     if (code == AS_OK) {
         code = check_incoming(j, &p, e);
     }

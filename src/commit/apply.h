@@ -15,6 +15,10 @@
  * neither in staging nor in DIR with its size; AS_INVALID if a folder is in the way. */
 int as_apply(const as_journal *j, as_lock *lock, int folder, const char *dir, as_error *e);
 
+/* Would it go well? The checks of as_apply, and those that it makes on its way; changes nothing. */
+int as_apply_check(const as_journal *j, int meta, const char *meta_path, int folder,
+                   const char *dir, as_error *e);
+
 /* Takes the journal away for good: from then on nothing is left to be carried out. */
 int as_apply_end(as_lock *lock, as_error *e);
 

@@ -2,6 +2,7 @@
 #include "commit/recover.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,20 +24,64 @@ static int copy_names(const as_names *from, as_names *to, as_error *e)
     return AS_OK;
 }
 
-/* The staged files, by name. */
-static int list_staged(int meta, const char *meta_path, as_names *staged, as_error *e)
+/* The files in one of the folders of .allshard/, and what they hold. */
+static int list_folder(int meta, const char *meta_path, const char *name, as_names *files,
+                       int64_t *bytes, as_error *e)
 {
     int fd;
     as_error own = AS_ERROR_INIT;
-    int code = as_meta_open_inside(meta, meta_path, AS_NEW_NAME, &fd, &own);
-    if (code == AS_OK) {
-        (void)as_folder_list(fd, meta_path, staged, &own);
-        (void)as_sys_table.close(fd);
-    } else if (code == AS_NOT_FOUND || code == AS_INVALID) {
+    int code = as_meta_open_inside(meta, meta_path, name, &fd, &own);
+    if (code == AS_NOT_FOUND || code == AS_INVALID) {
         /* None, or something that is cleared away like the rest. */
         as_error_clear(&own);
+        return AS_OK;
+    }
+    if (code == AS_OK) {
+        code = as_folder_list(fd, meta_path, files, &own);
+        for (size_t i = 0; code == AS_OK && i < files->count; i++) {
+            struct stat status;
+            if (as_sys_table.fstatat(fd, files->items[i], &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+                S_ISREG(status.st_mode)) {
+                *bytes += status.st_size;
+            }
+        }
+        (void)as_sys_table.close(fd);
     }
     return as_error_pass(e, &own);
+}
+
+/* What a save makes in .allshard/ under a fixed name. */
+static bool is_known(const char *name)
+{
+    static const char *const known[] = {AS_LOCK_NAME, AS_NEW_NAME, AS_OLD_NAME, AS_JOURNAL_NAME};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(name, known[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What lies in .allshard/ besides lock and journal. *any: anything at all. */
+static int list_leftovers(int meta, const char *meta_path, const as_names *names,
+                          as_recover_report *report, bool *any, as_error *e)
+{
+    int code = AS_OK;
+    *any = false;
+    for (size_t i = 0; code == AS_OK && i < names->count; i++) {
+        const char *name = names->items[i];
+        *any = *any || strcmp(name, AS_LOCK_NAME) != 0;
+        if (!is_known(name)) {
+            code = as_names_add(&report->others, name, e);
+        }
+    }
+    /* The list is sorted. */
+    report->had_old = as_names_find(names, AS_OLD_NAME);
+    report->had_staging = !report->had_old && as_names_find(names, AS_NEW_NAME);
+    if (code == AS_OK && report->had_old) {
+        code = list_folder(meta, meta_path, AS_OLD_NAME, &report->freed, &report->freed_bytes, e);
+    }
+    return code;
 }
 
 /* Drafts go before anybody looks for a journal: whoever lost the lock to us a moment ago cannot
@@ -46,7 +91,7 @@ static int drop_drafts(int meta, const char *meta_path, const as_names *names, a
     for (size_t i = 0; i < names->count; i++) {
         const char *name = names->items[i];
         if (strncmp(name, AS_DRAFT_PREFIX, sizeof AS_DRAFT_PREFIX - 1) == 0 &&
-            as_sys_table.unlinkat(meta, name, 0) < 0 && errno != ENOENT) {
+            as_sys_table.unlinkat(meta, name, 0) < 0 && errno != ENOENT && errno != EISDIR) {
             return as_fail(e, AS_SYSTEM, errno, "%s/%s: cannot remove this draft of a dead save",
                            meta_path, name);
         }
@@ -75,20 +120,23 @@ static int examine(int meta, const char *meta_path, bool locked, as_journal *j,
     if (code == AS_OK && locked) {
         code = drop_drafts(meta, meta_path, &names, e);
     }
+    bool any = false;
     if (code == AS_OK) {
         code = read_journal(meta, meta_path, j, &found, e);
+    }
+    if (code == AS_OK) {
+        code = list_leftovers(meta, meta_path, &names, report, &any, e);
     }
     if (code == AS_OK && found) {
         report->outcome = AS_RECOVER_FINISHED;
         code = copy_names(&j->incoming, &report->incoming, e);
         code = code == AS_OK ? copy_names(&j->outgoing, &report->outgoing, e) : code;
     } else if (code == AS_OK) {
-        bool any = report->had_owner;
-        for (size_t i = 0; i < names.count; i++) {
-            any = any || strcmp(names.items[i], AS_LOCK_NAME) != 0;
+        report->outcome = any || report->had_owner ? AS_RECOVER_CLEARED : AS_RECOVER_NOTHING;
+        if (as_names_find(&names, AS_NEW_NAME)) {
+            code = list_folder(meta, meta_path, AS_NEW_NAME, &report->cleared,
+                               &report->cleared_bytes, e);
         }
-        report->outcome = any ? AS_RECOVER_CLEARED : AS_RECOVER_NOTHING;
-        code = any ? list_staged(meta, meta_path, &report->cleared, e) : AS_OK;
     }
     as_names_free(&names);
     return code;
@@ -99,6 +147,8 @@ void as_recover_report_free(as_recover_report *report)
     as_names_free(&report->incoming);
     as_names_free(&report->outgoing);
     as_names_free(&report->cleared);
+    as_names_free(&report->freed);
+    as_names_free(&report->others);
     *report = AS_RECOVER_REPORT_INIT;
 }
 
@@ -122,6 +172,9 @@ static int finish_save(const as_journal *j, as_lock *lock, int folder, const cha
     /* The save may have been killed before its journal was durable: a power cut between
      * the moves must not find them without it. */
     code = as_folder_sync(lock->meta, lock->meta_path, e);
+    if (code == AS_OK) {
+        code = as_apply_check(j, lock->meta, lock->meta_path, folder, dir, e);
+    }
     if (code == AS_OK) {
         code = as_apply(j, lock, folder, dir, e);
     }
@@ -151,8 +204,10 @@ int as_recover_held(as_lock *lock, int folder, const char *dir, as_recover_repor
     }
     if (code == AS_OK && own.outcome == AS_RECOVER_CLEARED) {
         as_log_say(log, AS_LOG_WARNING,
-                   "%s: cleared away what an unfinished save had left (staged files: %zu)", dir,
-                   own.cleared.count);
+                   own.had_old ? "%s: removed what a complete save had left (old files: %zu)"
+                               : "%s: cleared away what an unfinished save had left (staged "
+                                 "files: %zu)",
+                   dir, own.had_old ? own.freed.count : own.cleared.count);
     }
     as_journal_free(&j);
     deliver(&own, report, code);
@@ -171,6 +226,9 @@ static int look_only(int meta, int folder, const char *dir, int64_t lease_ms,
     int code = as_lock_look(folder, dir, lease_ms, log, &own.had_owner, &own.owner, e);
     if (code == AS_OK) {
         code = examine(meta, meta_path, false, &j, &own, e);
+    }
+    if (code == AS_OK && own.outcome == AS_RECOVER_FINISHED) {
+        code = as_apply_check(&j, meta, meta_path, folder, dir, e);
     }
     if (code == AS_OK && own.outcome == AS_RECOVER_NOTHING) {
         /* The empty folder itself. */

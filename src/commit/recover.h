@@ -14,8 +14,8 @@
 #include "commit/names.h"
 
 enum as_recover_outcome {
-    AS_RECOVER_NOTHING,  /* there was nothing to do */
-    AS_RECOVER_CLEARED,  /* a save that never counted was cleared away */
+    AS_RECOVER_NOTHING, /* there was nothing to do */
+    AS_RECOVER_CLEARED, /* what a save left was removed: one that never counted, or a complete one */
     AS_RECOVER_FINISHED, /* a save that counted was finished */
 };
 
@@ -23,9 +23,15 @@ typedef struct as_recover_report {
     enum as_recover_outcome outcome; /* on a dry run: what would be done */
     as_names incoming;               /* FINISHED: names of the new checkpoint */
     as_names outgoing;               /* FINISHED: names of the old one that went */
-    as_names cleared;                /* CLEARED: staged files that were removed */
-    bool had_owner;                  /* a dead holder's lock was found ... */
-    as_owner owner;                  /* ... of this process; pid 0 if unreadable */
+    bool had_staging;                /* CLEARED: it never counted ... */
+    bool had_old;          /* ... or it was complete; neither: its first or last moments */
+    as_names cleared;      /* CLEARED: staged files that were removed */
+    int64_t cleared_bytes; /* sum of their sizes */
+    as_names freed;        /* old files that waited in .allshard/old/ to be removed */
+    int64_t freed_bytes;   /* sum of their sizes */
+    as_names others;       /* removed from .allshard/, too: drafts, and what no save made */
+    bool had_owner;        /* a dead holder's lock was found ... */
+    as_owner owner;        /* ... of this process; pid 0 if unreadable */
 } as_recover_report;
 
 #define AS_RECOVER_REPORT_INIT ((as_recover_report){0})
