@@ -36,6 +36,7 @@ void as_save_call_from(as_save_call *call, allshard_state *s, const char *direct
         .engine = o.engine,
         .align = o.align,
         .no_checksums = o.checksum == ALLSHARD_CHECKSUM_NONE,
+        .read_back = o.verify_after_write != 0,
         .writers_per_node = o.writers_per_node,
         .creators = o.creators,
         .stripe_count = o.stripe_count,

@@ -37,6 +37,9 @@ typedef struct as_transfer {
 
     /* Opens a file of the plan. *name lives until the next call. */
     int (*open_file)(void *user, int32_t file, int *fd, const char **name, as_error *e);
+    /* Save: opens it for reading. Then this rank reads the blocks that it wrote from storage when
+     * they are synced, and compares them with `checksums`: AS_CORRUPT. NULL: it does not. */
+    int (*open_written)(void *user, int32_t file, int *fd, const char **name, as_error *e);
     /* Called between steps: signs of life for the lock. May be NULL. */
     int (*tick)(void *user, as_error *e);
     void *user;

@@ -99,7 +99,7 @@ static int check(as_prepared *p, const as_save_call *call, as_error *e)
     return code;
 }
 
-enum { ARGUMENTS = 14, PLAN_ARGUMENTS = 7 };
+enum { ARGUMENTS = 15, PLAN_ARGUMENTS = 7 };
 
 /* What all ranks must give alike; the plan depends on the first PLAN_ARGUMENTS. */
 static void list_arguments(const as_prepared *p, const as_save_call *call, as_argument *out)
@@ -117,6 +117,7 @@ static void list_arguments(const as_prepared *p, const as_save_call *call, as_ar
         as_argument_number("mode", call->mode),
         as_argument_text("engine", call->engine),
         as_argument_number("checksum", call->no_checksums),
+        as_argument_number("verify_after_write", call->read_back),
         as_argument_number("creators", call->creators),
         as_argument_number("stripe_count", call->stripe_count),
         as_argument_number("stripe_bytes", call->stripe_bytes),

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "base/checksum.h"
 #include "base/sys.h"
 #include "base/version.h"
 #include "comm/collect.h"
@@ -15,8 +16,10 @@
 #include "commit/folder.h"
 #include "commit/manifest.h"
 #include "commit/owner.h"
+#include "commit/staged.h"
 #include "format/index.h"
 #include "format/pattern.h"
+#include "transfer/read_back.h"
 
 /* 16 digits each leave half of the largest manifest to everything else. */
 enum { MOST_SUMS = AS_MANIFEST_LARGEST / 2 / 16 };
@@ -242,6 +245,16 @@ static int list_incoming(const as_publication *p, as_names *names, as_buffer *fi
     return code;
 }
 
+/* The manifest tells of no checksum. */
+static void drop_sums(as_manifest_part *part, as_manifest_file *files)
+{
+    for (size_t i = 0; i < part->file_count; i++) {
+        files[i].sums = NULL;
+        files[i].sum_count = 0;
+    }
+    part->checksum = AS_CHECKSUM_NONE;
+}
+
 /* Checksums of tiny blocks can make a manifest that no reader would take: better none of them than
  * a manifest that the next save has to throw away. */
 static void drop_many_sums(const as_publication *p, as_manifest_part *part, as_manifest_file *files)
@@ -257,11 +270,43 @@ static void drop_many_sums(const as_publication *p, as_manifest_part *part, as_m
                "the manifest is written without the checksums of %zu blocks, which would make it "
                "too large to read: save with larger blocks",
                count);
-    for (size_t i = 0; i < part->file_count; i++) {
-        files[i].sums = NULL;
-        files[i].sum_count = 0;
+    drop_sums(part, files);
+}
+
+/* Is the staged file what was written, as storage has it? */
+static int read_back(const as_publication *p, const char *name, const as_small_sums *sums,
+                     as_error *e)
+{
+    int folder = -1;
+    int fd = -1;
+    as_buffer path = AS_BUFFER_INIT;
+    int code = as_staged_path(p->directory, name, &path, e);
+    code = code == AS_OK ? as_staged_open(p->directory, &folder, e) : code;
+    if (code == AS_OK) {
+        code = as_staged_open_file(folder, name, O_RDONLY, path.data, &fd, e);
+        (void)as_sys_table.close(folder);
     }
-    part->checksum = AS_CHECKSUM_NONE;
+    if (code == AS_OK) {
+        code = as_read_back_small(fd, path.data, sums, e);
+        (void)as_sys_table.close(fd);
+    }
+    as_buffer_free(&path);
+    return code;
+}
+
+/* Index and small files; the writers of the shards have read these themselves. */
+static int read_back_files(const as_publication *p, const as_buffer *files, as_error *e)
+{
+    const as_manifest_file *f = (const as_manifest_file *)(const void *)files->data;
+    int code = AS_OK;
+    for (size_t i = 0; i < files->size / sizeof *f && code == AS_OK; i++) {
+        if (f[i].role != AS_ROLE_SHARD) {
+            as_small_sums sums = {
+                .size = f[i].size, .block_bytes = p->prepared->plan.block_bytes, .sums = f[i].sums};
+            code = read_back(p, f[i].name, &sums, e);
+        }
+    }
+    return code;
 }
 
 static int put_manifest(const as_publication *p, const as_buffer *files, const as_names *gone,
@@ -287,6 +332,9 @@ static int put_manifest(const as_publication *p, const as_buffer *files, const a
     };
     as_session_engine(p->session, &part.engine, &part.engine_reason);
     drop_many_sums(p, &part, (as_manifest_file *)(void *)files->data);
+    if (p->no_checksums) {
+        drop_sums(&part, (as_manifest_file *)(void *)files->data);
+    }
     as_buffer old = AS_BUFFER_INIT;
     as_buffer text = AS_BUFFER_INIT;
     bool found = false;
@@ -306,6 +354,12 @@ static int put_manifest(const as_publication *p, const as_buffer *files, const a
     }
     if (code == AS_OK) {
         code = as_txn_put(p->txn, AS_MANIFEST_NAME, text.data, text.size, e);
+    }
+    if (code == AS_OK && p->read_back) {
+        uint64_t sum = as_checksum(text.data, text.size);
+        as_small_sums sums = {
+            .size = (int64_t)text.size, .block_bytes = (int64_t)text.size, .sums = &sum};
+        code = read_back(p, AS_MANIFEST_NAME, &sums, e);
     }
     as_buffer_free(&old);
     as_buffer_free(&text);
@@ -346,6 +400,9 @@ int as_publication_commit(as_publication *p, as_error *e)
     }
     if (code == AS_OK) {
         code = list_incoming(p, &incoming, &files, e);
+    }
+    if (code == AS_OK && p->read_back) {
+        code = read_back_files(p, &files, e);
     }
     if (code == AS_OK) {
         code = put_manifest(p, &files, &outgoing, e);

@@ -15,6 +15,8 @@ typedef struct as_publication {
     as_txn *txn; /* main process only */
     const char *directory;
     as_buffer *checksums; /* as_block_sum[] of this rank; NULL: none were taken */
+    bool no_checksums;    /* the manifest gets none all the same */
+    bool read_back;       /* the small files are read from storage and compared */
 
     /* Made by as_publish. */
     char *index;        /* heap: the index's name; NULL if there is one file */

@@ -42,6 +42,18 @@ static int open_staged(void *user, int32_t file, int *fd, const char **name, as_
     return as_stage_open(&s->stage, file, fd, name, e);
 }
 
+static int open_written(void *user, int32_t file, int *fd, const char **name, as_error *e)
+{
+    saving *s = user;
+    return as_stage_open_written(&s->stage, file, fd, name, e);
+}
+
+/* Of what was written; also where the manifest is not to have them. */
+static as_buffer *sums_wanted(saving *s)
+{
+    return s->call->no_checksums && !s->call->read_back ? NULL : &s->checksums;
+}
+
 static int transfer_bytes(saving *s, as_error *e)
 {
     as_transfer t = {
@@ -52,8 +64,9 @@ static int transfer_bytes(saving *s, as_error *e)
         .arena = s->session->arena,
         .memory = s->session->memory,
         .meter = &s->session->meter,
-        .checksums = s->call->no_checksums ? NULL : &s->checksums,
+        .checksums = sums_wanted(s),
         .open_file = open_staged,
+        .open_written = s->call->read_back ? open_written : NULL,
         .tick = s->txn ? refresh_lock : NULL,
         .user = s,
         .progress = s->session->progress,
@@ -103,7 +116,9 @@ static int commit(saving *s, as_error *e)
                         .prepared = s->stage.prepared,
                         .txn = s->txn,
                         .directory = s->call->directory,
-                        .checksums = s->call->no_checksums ? NULL : &s->checksums};
+                        .checksums = sums_wanted(s),
+                        .no_checksums = s->call->no_checksums,
+                        .read_back = s->call->read_back};
     int code = as_publish(&p, e);
     if (code == AS_OK && is_main(s)) {
         (void)as_publication_commit(&p, e);

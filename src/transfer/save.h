@@ -27,6 +27,7 @@ typedef struct as_save_call {
     const char *engine;  /* NULL: "auto" */
     int64_t align;
     bool no_checksums;
+    bool read_back;       /* what was written is read from storage and compared */
     int writers_per_node; /* 0: all ranks write */
     int creators;         /* 0: no limit */
     int stripe_count;

@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "transfer/buffers.h"
 #include "transfer/fill.h"
+#include "transfer/read_back.h"
 #include "transfer/serve.h"
 
 /* Longest sleeps between two looks, nanoseconds: while another rank may wait for this one's
@@ -282,6 +283,7 @@ static void drain(saver *s, as_error *e)
 static int save(const as_transfer *t, as_error *e)
 {
     saver s;
+    size_t before = t->checksums ? t->checksums->size : 0;
     (void)open_saver(&s, t, e);
     int code = as_comm_agree(t->comm, e); /* without buffers on some rank nobody begins */
     if (code == AS_OK) {
@@ -291,7 +293,11 @@ static int save(const as_transfer *t, as_error *e)
         }
     }
     close_saver(&s);
-    return code == AS_MPI ? code : as_comm_agree(t->comm, e);
+    if (code != AS_MPI) {
+        code = as_comm_agree(t->comm, e);
+    }
+    /* Nobody asks this rank for bytes any more: it may look at its own. */
+    return code == AS_OK && t->open_written ? as_read_back(t, before, e) : code;
 }
 
 int as_transfer_save(const as_transfer *t, as_error *e)

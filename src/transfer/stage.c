@@ -219,6 +219,13 @@ int as_stage_open(as_stage *s, int32_t file, int *fd, const char **name, as_erro
     return code;
 }
 
+int as_stage_open_written(as_stage *s, int32_t file, int *fd, const char **name, as_error *e)
+{
+    int code = open_file(s, file, O_RDONLY, fd, e);
+    *name = s->path.data;
+    return code;
+}
+
 /* Files of a mode that keeps their owner out get it only when they are written. */
 static int settle_modes(as_stage *s, as_error *e)
 {

@@ -22,6 +22,9 @@ int as_stage_create(as_stage *s, as_error *e);
 /* Opens the staged file of that number for writing; *name lives until the next call. */
 int as_stage_open(as_stage *s, int32_t file, int *fd, const char **name, as_error *e);
 
+/* The same for reading. */
+int as_stage_open_written(as_stage *s, int32_t file, int *fd, const char **name, as_error *e);
+
 /* Gives the files the mode that the caller wants, where they could not be written with it.
  * Collective. */
 int as_stage_settle(as_stage *s, as_error *e);
