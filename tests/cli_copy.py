@@ -57,16 +57,35 @@ class Copy(Case):
                                        "tokenizer.model": b"\0\1", "model.bin": b"x",
                                        ".hidden": b"x", "pytorch_model.bin.index.json": b"{}",
                                        "allshard.manifest.json": b"not even JSON"})
+        told = self.run_tool("copy", source, self.dir / "out", status=1).stderr
+        self.assertIn("allshard.manifest.json: not JSON", told)
+        self.assertIn("--no-check", told)
         (source / "sub").mkdir()
         (source / "link.txt").symlink_to(source / "config.json")
         (source / "broken.txt").symlink_to(source / "nothing")
-        done = self.run_tool("copy", source, self.dir / "out")
+        done = self.run_tool("copy", source, self.dir / "out", "--no-check")
         self.assertIn("broken.txt", done.stderr)
         expected = {"model.safetensors", "config.json", "tokenizer.model", "link.txt"}
         self.assertEqual(contents(self.dir / "out").keys(), expected)
         self.assertEqual((self.dir / "out" / "link.txt").read_bytes(), b"{}")
-        self.run_tool("copy", source, self.dir / "bare", "--weights-only")
+        self.run_tool("copy", source, self.dir / "bare", "--weights-only", "--no-check")
         self.assertEqual(contents(self.dir / "bare").keys(), checkpoint(model(), 10**9).keys())
+
+    def test_rotten_bytes_are_not_copied(self):
+        source = put(self.dir / "in", checkpoint(model(), 900))
+        self.run_tool("copy", source, self.dir / "good", "--verify-after-write", ranks=2)
+        good = contents(self.dir / "good")
+        file = self.dir / "good" / "model.safetensors"
+        rotten = bytearray(file.read_bytes())
+        rotten[-1] ^= 4
+        file.write_bytes(rotten)
+        told = self.run_tool("copy", self.dir / "good", self.dir / "out", ranks=2,
+                             status=1).stderr
+        self.assertIn("model.safetensors: bytes 0 to", told)
+        self.assertIn("--no-check", told)
+        self.assertFalse((self.dir / "out").exists())
+        self.run_tool("copy", self.dir / "good", self.dir / "out", "--no-check", ranks=2)
+        self.assertNotEqual(contents(self.dir / "out"), good)
 
     def test_odd_neighbours_do_not_stop_a_copy(self):
         files = checkpoint(model(), 2000)

@@ -52,6 +52,7 @@ typedef struct as_bench {
     int64_t stored_bytes; /* of the tensors in the files */
 
     allshard_save_options save;
+    int32_t load_checksum; /* as in allshard_load_options */
     int64_t memory;
     size_t repeat;
     int load_ranks; /* 0: all */

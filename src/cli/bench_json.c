@@ -101,6 +101,8 @@ static json_t *options_json(const as_bench *b)
     put(&object, "engine", text(s->engine ? s->engine : "auto"));
     put(&object, "align", json_integer(s->align));
     put(&object, "checksum", text(s->checksum == ALLSHARD_CHECKSUM_NONE ? "none" : "xxh3"));
+    put(&object, "verify_after_write", json_boolean(s->verify_after_write));
+    put(&object, "check", json_boolean(b->load_checksum != ALLSHARD_CHECKSUM_NONE));
     put(&object, "max_shard_size", text(s->max_shard_size ? s->max_shard_size : "5GB"));
     put(&object, "block_size", json_integer(s->block_bytes));
     put(&object, "memory", json_integer(b->memory));

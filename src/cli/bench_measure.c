@@ -255,6 +255,7 @@ int as_measure_load(as_bench *b, as_bench_layout *l, const as_bench_state *s, co
         .size = sizeof load,
         .block_bytes = b->save.block_bytes,
         .engine = b->save.engine,
+        .checksum = b->load_checksum,
     };
     int code = path_of(b, loaders.world, name, &path, e);
     code = code == AS_OK ? start(b, loaders.world, &t, e) : code;

@@ -295,6 +295,7 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
         .tensors = AS_TENSORS_INIT,
         .save = values.save,
         .casts = values.casts,
+        .load_checksum = as_load_checksum(&options.save),
         .memory = values.memory,
         .repeat = (size_t)values.repeat,
         .load_ranks = (int)values.load_ranks,

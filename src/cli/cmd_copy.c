@@ -215,6 +215,7 @@ static int read_source(as_copy *c, as_tool *tool, as_error *e)
         .allow_unexpected = 1, /* what the index does not name was told already */
         .block_bytes = values.save.block_bytes,
         .engine = values.save.engine,
+        .checksum = as_load_checksum(&options.save),
     };
     double begin = as_seconds();
     as_progress_begin(&c->spread.progress, &tool->out, "reading");

@@ -49,6 +49,7 @@ static int status_of(int code)
     case AS_PENDING: /* durable: the next save or `allshard recover` finishes the renames */
         return AS_STATUS_GOOD;
     case AS_FORMAT:
+    case AS_CORRUPT:
     case AS_NAMES:
     case AS_MISMATCH:
         return AS_STATUS_BAD;

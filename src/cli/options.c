@@ -110,7 +110,13 @@ int as_save_arguments_read(const as_save_arguments *a, allshard_save_options *sa
     code = code == AS_OK ? as_memory_read(a->memory, memory, e) : code;
     save->max_shard_size = a->max_shard_size;
     save->engine = a->engine;
+    save->verify_after_write = a->verify_after_write;
     return code;
+}
+
+int32_t as_load_checksum(const as_save_arguments *a)
+{
+    return a->no_check ? ALLSHARD_CHECKSUM_NONE : ALLSHARD_CHECKSUM_DEFAULT;
 }
 
 int as_trace_check(const char *path, as_error *e)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Options that several commands share: how a checkpoint is written.
+ * Options that several commands share: how a checkpoint is written and read.
  */
 #ifndef ALLSHARD_CLI_OPTIONS_H
 #define ALLSHARD_CLI_OPTIONS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <allshard.h>
@@ -23,6 +24,8 @@ typedef struct as_save_arguments {
     const char *stripe_size;
     const char *block_size;
     const char *memory;
+    bool verify_after_write;
+    bool no_check;
 } as_save_arguments;
 
 /* "auto" and the others; NULL past the last. */
@@ -52,6 +55,14 @@ const char *as_engine_choice(size_t i);
          .help = "of each block, into the manifest: xxh3 (default) or\n"                           \
                  "none",                                                                           \
          .text = &(a).checksum},                                                                   \
+        {.name = "verify-after-write",                                                             \
+         .help = "read what was written from storage again, and compare,\n"                        \
+                 "before the save counts",                                                         \
+         .flag = &(a).verify_after_write},                                                         \
+        {.name = "no-check",                                                                       \
+         .help = "load without comparing blocks with the checksums in the\n"                       \
+                 "manifest",                                                                       \
+         .flag = &(a).no_check},                                                                   \
         {.name = "writers-per-node",                                                               \
          .value = "N",                                                                             \
          .help = "so many ranks of a node write, and the others hand\n"                            \
@@ -86,6 +97,9 @@ const char *as_engine_choice(size_t i);
  * library's default). Strings stay those of `a`. AS_INVALID, AS_SIZE. */
 int as_save_arguments_read(const as_save_arguments *a, allshard_save_options *save, int64_t *memory,
                            as_error *e);
+
+/* What a load takes as its checksum. */
+int32_t as_load_checksum(const as_save_arguments *a);
 
 /* Will --trace FILE be writable when all is done? What was measured by then is worth too much to be
  * lost to a wrong path. Nothing stays. NULL: not given. AS_SYSTEM. */
