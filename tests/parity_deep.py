@@ -121,8 +121,21 @@ def main():
                            capture_output=True)
             for ranks in (0, 3):
                 assert verify(saved, ranks) == want, (case, ranks)
+        # Nothing but NaN and infinities, at odd places and longer than what is read at once: an
+        # element that two pieces share is counted once.
+        tensors = {}
+        for i, kind in enumerate(("F64", "C64", "F32", "F16", "BF16")):
+            tensors[f"odd.{i}"] = ("U8", np.zeros(1 + 2 * (i % 2), np.uint8))
+            one = np.array([np.nan, np.inf, -np.inf], FLOATS[kind])
+            count = (9 << 20) // one.itemsize
+            tensors[kind] = (kind, np.resize(one, count))
+        write(work / "full.safetensors", tensors, 3)
+        want = {n: expected(a) for n, (k, a) in tensors.items() if k in FLOATS}
+        for ranks in (0, 2, 3):
+            assert verify(work / "full.safetensors", ranks) == want, ranks
         # A file by the real writer.
         tensors = {n: a for n, (k, a) in tensors.items() if k in NUMPY_WRITES}
+        assert len(tensors) == 3
         save_file(tensors, work / "real.safetensors", metadata={"format": "pt"})
         got = verify(work / "real.safetensors", 0)
         assert got == {n: e for n in tensors if (e := expected(tensors[n])) is not None}
