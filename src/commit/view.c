@@ -10,6 +10,7 @@
 #include "base/buffer.h"
 #include "base/path.h"
 #include "base/sys.h"
+#include "commit/beneath.h"
 #include "commit/folder.h"
 #include "commit/journal.h"
 
@@ -31,6 +32,7 @@ struct as_view {
     char *path;
     char *single;  /* NULL: a folder */
     bool in_place; /* .allshard/ is not looked at */
+    bool links;    /* a link in place of a file is followed */
     char *meta_path;
     char *journal_path;
     int folder;
@@ -104,37 +106,13 @@ static int look(as_view *v, bool *changed, as_error *e)
     return as_error_pass(e, &own);
 }
 
-/* "a", "./a" and "sub/a" are fine, "/a", "..", "sub/../../a" are not. *name loses what it
- * begins with that means nothing. */
-static int check_name(const as_view *v, const char **name, as_error *e)
-{
-    const char *at = *name;
-    while (at[0] == '.' && at[1] == '/') {
-        at += 2;
-        at += strspn(at, "/");
-    }
-    bool good = at[0] && at[0] != '/';
-    for (const char *part = at; good && part; part = strchr(part, '/')) {
-        part += *part == '/';
-        good = strncmp(part, "..", 2) != 0 || (part[2] && part[2] != '/');
-    }
-    if (!good) {
-        return as_fail(e, AS_INVALID, 0, "%s: the file name \"%s\" leads out of the folder",
-                       v->path, *name);
-    }
-    *name = at;
-    return AS_OK;
-}
-
 /* Opens the name as the journal of the last look has it: fd, or -1 with errno. */
 static int resolve(const as_view *v, const char *name)
 {
-    /* O_NONBLOCK: opening somebody's named pipe must not hang. */
-    const int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
     if (v->has_journal && as_journal_brings(&v->journal, name)) {
         int staging = as_open(v->meta, AS_NEW_NAME, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
         if (staging >= 0) {
-            int fd = as_open(staging, name, flags | O_NOFOLLOW, 0);
+            int fd = as_beneath_open(staging, name, false);
             int reason = errno;
             (void)as_sys_table.close(staging);
             errno = reason;
@@ -148,7 +126,7 @@ static int resolve(const as_view *v, const char *name)
         errno = ENOENT;
         return -1;
     }
-    return as_open(v->folder, name, flags, 0);
+    return as_beneath_open(v->folder, name, v->links);
 }
 
 /* Takes down what the name stands for. `fd` -1: nothing. */
@@ -181,6 +159,13 @@ static int open_still(as_view *v, const char *name, int *fd, seen *what, as_erro
         *fd = resolve(v, name);
         int reason = errno;
         bool absent = *fd < 0 && (reason == ENOENT || reason == ENOTDIR);
+        if (*fd < 0 && reason == ELOOP) {
+            return as_fail(e, AS_INVALID, reason,
+                           "%s: \"%s\" is not opened: a link stands for a sub-folder in it, links "
+                           "lead in a circle%s",
+                           v->path, name,
+                           v->links ? "" : ", or it is a link and ALLSHARD_LINKS is off");
+        }
         if (*fd < 0 && !absent && reason != ESTALE) {
             return as_fail(e, AS_SYSTEM, reason, "%s: cannot open \"%s\"", v->path, name);
         }
@@ -216,7 +201,7 @@ int as_view_open_file(as_view *v, const char *name, int *fd, as_error *e)
 {
     *fd = -1;
     seen what;
-    int code = check_name(v, &name, e);
+    int code = as_beneath_check(&name, v->path, e);
     if (code == AS_OK && v->single && strcmp(name, v->single) != 0 &&
         strcmp(name, AS_MANIFEST_NAME) != 0) {
         return as_fail(e, AS_NOT_FOUND, 0,
@@ -459,6 +444,8 @@ static int open_view(as_view **out, const char *path, bool in_place, as_error *e
     v->folder = -1;
     v->meta = -1;
     v->in_place = in_place;
+    const char *links = getenv("ALLSHARD_LINKS");
+    v->links = !links || strcmp(links, "off") != 0;
     v->path = strdup(path);
     int code = v->path ? open_path(v, e) : as_fail_nomem(e);
     if (code != AS_OK) {

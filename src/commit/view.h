@@ -30,9 +30,10 @@ const char *as_view_path(const as_view *v);
 const char *as_view_single(const as_view *v);
 
 /* Opens a file for reading; the descriptor is the caller's. `name` may lie in a
- * sub-folder, but not lead out of the folder ("..", absolute): AS_INVALID. Links are
- * followed, as in the Hub's cache. AS_NOT_FOUND; AS_FORMAT if it is not a regular file; AS_BUSY
- * if saves keep replacing it while it is looked for. */
+ * sub-folder, but not lead out of the folder ("..", absolute) or into .allshard/: AS_INVALID. A
+ * link in place of the file is followed, as in the Hub's cache, unless the environment says
+ * ALLSHARD_LINKS=off; one in place of a sub-folder never is: AS_INVALID. AS_NOT_FOUND; AS_FORMAT
+ * if it is not a regular file; AS_BUSY if saves keep replacing it while it is looked for. */
 int as_view_open_file(as_view *v, const char *name, int *fd, as_error *e);
 
 /* All names, sorted, without .allshard; of a single file its own name alone. */
