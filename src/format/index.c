@@ -331,6 +331,7 @@ int as_index_read(const as_source *source, const char *extension, as_index *out,
     code = code == AS_OK ? as_pairs_unique(&out->metadata, &reason) : code;
     code = code == AS_OK ? drop_repeats(out, source->name, log, &reason) : code;
     code = code == AS_OK ? number_files(&r, extension, &reason) : code;
+    code = code == AS_OK ? as_index_warn_case(out, source->name, log, &reason) : code;
     as_buffer_free(&r.runs);
     as_buffer_free(&r.run_ends);
     as_buffer_free(&r.run_names);

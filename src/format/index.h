@@ -73,6 +73,10 @@ void as_index_free(as_index *x);
  * besides, no NUL. AS_FORMAT with the reason (the file name in it, the index's name not). */
 int as_index_check_file(const char *name, size_t length, const char *extension, as_error *e);
 
+/* Warns, once, if two files of the index have names that differ in the case of ASCII letters only.
+ * AS_NOMEM. */
+int as_index_warn_case(const as_index *x, const char *source_name, const as_log *log, as_error *e);
+
 /* Writing, byte for byte as Python's json.dump(…, indent=2) does. An index is
  * begin, lines…, end, put behind one another; the lines of different shards may come
  * from different ranks.
