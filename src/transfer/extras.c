@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "commit/folder.h"
 #include "commit/names.h"
@@ -11,6 +12,16 @@
 
 enum { RECORD_PAIR, RECORD_FILE };
 
+/* ASCII only, heap; NULL without memory. */
+static char *lower_case(const char *text)
+{
+    char *copy = strdup(text);
+    for (char *c = copy; c && *c; c++) {
+        *c = (char)(*c >= 'A' && *c <= 'Z' ? *c - 'A' + 'a' : *c);
+    }
+    return copy;
+}
+
 /* May a small file have this name? */
 static int check_name(const char *name, const char *pattern, as_error *e)
 {
@@ -18,13 +29,23 @@ static int check_name(const char *name, const char *pattern, as_error *e)
         return as_fail(e, AS_INVALID, 0,
                        "the small file \"%s\" must have a plain name: no '/', no \"..\"", name);
     }
-    int kind;
+    /* In any case of its letters: there are file systems that see no difference. */
+    int kind = AS_PATTERN_NONE;
     uint64_t shard;
     uint64_t count;
-    int code = as_pattern_match(pattern, name, &kind, &shard, &count, e);
-    if (code == AS_OK && (kind != AS_PATTERN_NONE || strcmp(name, AS_MANIFEST_NAME) == 0)) {
-        return as_fail(e, AS_INVALID, 0,
-                       "the name of the small file \"%s\" is the checkpoint's own", name);
+    char *small_pattern = lower_case(pattern);
+    char *small_name = lower_case(name);
+    int code = small_pattern && small_name
+                   ? as_pattern_match(small_pattern, small_name, &kind, &shard, &count, e)
+                   : as_fail_nomem(e);
+    free(small_pattern);
+    free(small_name);
+    if (code == AS_OK && (kind != AS_PATTERN_NONE || strcasecmp(name, AS_MANIFEST_NAME) == 0)) {
+        return as_fail(
+            e, AS_INVALID, 0,
+            "the name of the small file \"%s\" is the checkpoint's own, in whatever case "
+            "of its letters",
+            name);
     }
     return code;
 }
