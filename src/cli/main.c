@@ -195,7 +195,9 @@ static int unknown_command(as_tool *tool, const char *name)
 static int print_text(as_tool *tool, const char *text)
 {
     as_error e = AS_ERROR_INIT;
-    as_print(&tool->out, "%s", text);
+    if (tool->out.speaks) {
+        (void)fputs(text, stdout);
+    }
     return finish(tool, &e);
 }
 

@@ -2,15 +2,18 @@
 #include "cli/output.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/quote.h"
 #include "base/utf8.h"
 #include "cli/world.h"
 
@@ -91,31 +94,76 @@ static const char *colour_code(enum as_colour colour)
 
 /* ----------------------------------------------------------------- printing */
 
-/* Names out of files can carry escape sequences: a byte that a terminal would obey is written
- * as \x1b. C1 controls come as two bytes of UTF-8, 0xc2 and 0x80…0x9f. */
+/* A line end of ours in a text that holds strings out of files, whose own line ends must not fake
+ * lines: the format's line ends are replaced by a mark that nobody can know. */
+enum { MARK = 20 };
+
+static const char *line_mark(void)
+{
+    static char mark[MARK + 1];
+    if (!mark[0]) {
+        uint64_t number = 0;
+        if (getrandom(&number, sizeof number, 0) != (ssize_t)sizeof number) {
+            number = (uint64_t)as_clock() ^ (uint64_t)(uintptr_t)mark ^ (uint64_t)getpid() << 40;
+        }
+        (void)snprintf(mark, sizeof mark, "\001%018" PRIx64 "\002", number);
+    }
+    return mark;
+}
+
+/* The format with marks for its line ends; heap, NULL without memory. */
+static char *mark_lines(const char *format)
+{
+    size_t lines = 0;
+    for (const char *c = format; *c; c++) {
+        lines += *c == '\n';
+    }
+    char *marked = malloc(strlen(format) + lines * MARK + 1);
+    char *to = marked;
+    for (const char *c = format; marked && *c; c++) {
+        if (*c == '\n') {
+            memcpy(to, line_mark(), MARK);
+            to += MARK;
+        } else {
+            *to++ = *c;
+        }
+    }
+    if (marked) {
+        *to = '\0';
+    }
+    return marked;
+}
+
+/* Names out of files can carry escape sequences: what a terminal would obey is escaped. */
 static void put_safely(FILE *out, const char *text)
 {
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
-        if ((*c < 0x20 && *c != '\n') || *c == 0x7f) {
-            (void)fprintf(out, "\\x%02x", *c);
-        } else if (*c == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f) {
-            (void)fprintf(out, "\\u%04x", c[1]);
-            c++;
-        } else {
-            (void)fputc(*c, out);
+    while (*text) {
+        const char *end = strstr(text, line_mark());
+        size_t length = end ? (size_t)(end - text) : strlen(text);
+        char *piece = strndup(text, length);
+        piece = piece ? as_quote_text(piece) : NULL;
+        (void)fputs(piece ? piece : "out of memory", out);
+        free(piece);
+        if (end) {
+            (void)fputc('\n', out);
         }
+        text += length + (end ? MARK : 0);
     }
 }
 
 static void print_text(FILE *out, const char *format, va_list arguments)
 {
     char *text = NULL;
-    if (vasprintf(&text, format, arguments) < 0) {
+    char *marked = mark_lines(format);
+    if (!marked || vasprintf(&text, marked, arguments) < 0) {
         (void)fputs("out of memory", out);
-        return;
+        text = NULL;
     }
-    put_safely(out, text);
+    if (text) {
+        put_safely(out, text);
+    }
     free(text);
+    free(marked);
 }
 
 static void say(const as_output *o, enum as_colour colour, const char *kind, const char *format,
@@ -203,10 +251,23 @@ bool as_output_flush(const as_output *o)
 
 /* --------------------------------------------------------------------- JSON */
 
+/* Jansson's ASCII has DEL in it, which is a control character all the same. */
+static int put_json(const char *text, size_t length, void *user)
+{
+    (void)user;
+    for (size_t i = 0; i < length; i++) {
+        if ((text[i] == 0x7f ? fputs("\\u007f", stdout) : fputc(text[i], stdout)) == EOF) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 bool as_output_json(json_t *object)
 {
-    bool good =
-        object && json_dumpf(object, stdout, JSON_INDENT(2)) == 0 && fputc('\n', stdout) != EOF;
+    const size_t how = JSON_INDENT(2) | JSON_ENSURE_ASCII;
+    bool good = object && json_dump_callback(object, put_json, NULL, how) == 0 &&
+                fputc('\n', stdout) != EOF;
     json_decref(object);
     return good;
 }

@@ -35,7 +35,8 @@ void as_say_error(const as_output *o, const char *format, ...)
 void as_say_warning(const as_output *o, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Text on stdout; nothing where the rank does not speak or --json was asked for. */
+/* Text on stdout; nothing where the rank does not speak or --json was asked for. Line ends stand in
+ * the format: those of an argument are shown as \n, as are other control characters. */
 void as_print(const as_output *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The same in a colour. */
@@ -51,7 +52,7 @@ void as_output_log(int level, const char *text, void *user);
 /* Warnings of the rooms, printed as they come, on the rank that they meet. */
 as_log as_output_as_log(as_output *o);
 
-/* Prints the one JSON object of the command and frees it. False if it could not be written, or is
+/* Prints the one JSON object of the command, in ASCII, and frees it. False if it could not be written, or is
  * NULL for lack of memory. */
 bool as_output_json(json_t *object);
 
