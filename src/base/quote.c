@@ -26,6 +26,12 @@ static bool is_format_control(uint32_t c)
     return false;
 }
 
+/* Characters that are none: texts use them for themselves (plan/fault.h). */
+static bool is_reserved(uint32_t c)
+{
+    return c >= 0xfdd0 && c <= 0xfdef;
+}
+
 /* How the first character is shown. Returns its bytes taken. */
 static size_t show(const char *text, size_t length, bool quoted, char piece[PIECE])
 {
@@ -41,7 +47,7 @@ static size_t show(const char *text, size_t length, bool quoted, char piece[PIEC
         (void)snprintf(piece, PIECE, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
     } else if (c < 0x20) {
         (void)snprintf(piece, PIECE, "\\x%02x", c);
-    } else if (is_format_control(c)) {
+    } else if (is_format_control(c) || (quoted && is_reserved(c))) {
         (void)snprintf(piece, PIECE, c > 0xffff ? "\\U%08x" : "\\u%04x", c);
     } else {
         memcpy(piece, text, taken);

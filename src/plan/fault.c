@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "plan/fault.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,12 +12,15 @@ void as_fault_fill(as_error *e, const char *first, const char *second)
 {
     as_buffer text = AS_BUFFER_INIT;
     int code = AS_OK;
+    const size_t length = sizeof AS_NAME_1 - 1;
     for (const char *c = as_error_text(e); *c && code == AS_OK; c++) {
-        if (*c != AS_NAME_1[0] && *c != AS_NAME_2[0]) {
+        bool is_first = strncmp(c, AS_NAME_1, length) == 0;
+        if (!is_first && strncmp(c, AS_NAME_2, length) != 0) {
             code = as_buffer_char(&text, *c, NULL);
             continue;
         }
-        const char *name = *c == AS_NAME_1[0] ? first : second;
+        c += length - 1;
+        const char *name = is_first ? first : second;
         code = as_buffer_format(&text, NULL, "%s",
                                 name ? as_quote(name, strlen(name)).text : "(name unknown)");
     }

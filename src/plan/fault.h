@@ -11,8 +11,9 @@
 
 #include "base/error.h"
 
-#define AS_NAME_1 "\001"
-#define AS_NAME_2 "\002"
+/* Characters that Unicode keeps for such inner uses; as_quote lets none of a name through. */
+#define AS_NAME_1 "\xef\xb7\x90" /* U+FDD0 */
+#define AS_NAME_2 "\xef\xb7\x91"
 
 enum { AS_FAULT_NAMES = 2 };
 
