@@ -316,7 +316,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int code = as_contents_read(&c, folder, NULL, NULL, NULL, &e);
     fuzz_end(code, &e);
     as_verdict verdict = AS_VERDICT_INIT;
-    int judged = as_verify(&verdict, folder, NULL, &silent, &e);
+    as_world alone = {.size = 1};
+    const as_verify_options all = {.deep = true, .engine = "posix"};
+    int judged = as_verify(&verdict, &alone, folder, &all, &silent, &e);
     MUST(judged != AS_OK || verdict.findings.count >= verdict.findings.faults);
     /* What cannot be read is never called good. */
     MUST(code == AS_OK || judged != AS_OK || verdict.findings.faults > 0);
