@@ -189,6 +189,23 @@ static void test_hostile(void **state)
 }
 
 /* Other spacing and another order of keys are no damage. */
+/* Nobody is told to remove what is only too new. */
+static void test_newer(void **state)
+{
+    (void)state;
+    json_t *object = json_pack("{s:i,s:s}", "allshard_journal", 2, "moves", "?");
+    as_buffer bytes = AS_BUFFER_INIT;
+    as_journal j = AS_JOURNAL_INIT;
+    as_error e = AS_ERROR_INIT;
+    assert_int_equal(as_seal(object, &bytes, NULL), AS_OK);
+    json_decref(object);
+    assert_int_equal(as_journal_from_bytes(bytes.data, bytes.size, "J", &j, &e), AS_FORMAT);
+    assert_non_null(strstr(as_error_text(&e), "J: the save of a newer allshard"));
+    assert_null(strstr(as_error_text(&e), "remove the folder"));
+    as_error_clear(&e);
+    as_buffer_free(&bytes);
+}
+
 static void test_reformatted(void **state)
 {
     (void)state;
@@ -213,7 +230,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_damage),
         cmocka_unit_test(test_names),       cmocka_unit_test(test_hostile),
-        cmocka_unit_test(test_reformatted),
+        cmocka_unit_test(test_reformatted), cmocka_unit_test(test_newer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

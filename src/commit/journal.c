@@ -269,12 +269,18 @@ int as_journal_from_bytes(const char *bytes, size_t count, const char *what, as_
     int code = as_unseal(bytes, count, what, &object, &own);
     if (code == AS_OK) {
         const json_t *version = json_object_get(object, version_key);
-        if (!json_is_integer(version)) {
+        if (json_integer_value(version) > VERSION) {
+            /* Its checksum is right, so this is no damage, and nobody is to remove it. */
+            code = as_fail(e, AS_FORMAT, 0,
+                           "%s: the save of a newer allshard was cut off here: its journal is of "
+                           "version %lld, and this allshard knows version %d only. Nothing was "
+                           "changed. Run `allshard recover` of that allshard",
+                           what, (long long)json_integer_value(version), VERSION);
+            json_decref(object);
+            return code;
+        }
+        if (!json_is_integer(version) || json_integer_value(version) != VERSION) {
             code = bad_shape(what, version_key, &own);
-        } else if (json_integer_value(version) != VERSION) {
-            code = as_fail(&own, AS_FORMAT, 0,
-                           "%s: written by a newer allshard (journal version %lld); use that one",
-                           what, (long long)json_integer_value(version));
         } else {
             code = read_lists(object, what, &j, &own);
         }
