@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/error.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +49,19 @@ static void set_text(as_error *e, char *text)
     e->text = text ? text : no_memory_text;
 }
 
+/* What to do about a cause that is the same wherever it is met. */
+static const char *advice(int sys_errno)
+{
+    switch (sys_errno) {
+    case ENOSPC:
+        return " (make room on that file system, bytes and inodes, and run again)";
+    case EDQUOT:
+        return " (make room within the quota, bytes and inodes, and run again)";
+    default:
+        return "";
+    }
+}
+
 int as_fail(as_error *e, int code, int sys_errno, const char *format, ...)
 {
     if (!e) {
@@ -67,7 +81,8 @@ int as_fail(as_error *e, int code, int sys_errno, const char *format, ...)
         /* glibc's GNU form may return a string of its own instead of filling the buffer. */
         char *full = join(text, ": ", strerror_r(sys_errno, reason, sizeof reason));
         free(text);
-        text = full;
+        text = full ? join(full, "", advice(sys_errno)) : NULL;
+        free(full);
     }
     set_text(e, text);
     return code;

@@ -18,9 +18,9 @@ typedef struct as_error {
 
 /* Records an error and returns its code. The first error wins: a record that
  * holds one already keeps it, and its code is returned. With sys_errno != 0
- * ": strerror" is appended. `e` may be NULL (the code is still returned). Control characters of
- * whatever goes into a text are escaped (as_quote_text), so that no name from a file or a folder
- * can fake a line or move a cursor. */
+ * ": strerror" is appended, and what to do where a disk or a quota is full. `e` may be NULL (the
+ * code is still returned). Control characters of whatever goes into a text are escaped
+ * (as_quote_text), so that no name from a file or a folder can fake a line or move a cursor. */
 int as_fail(as_error *e, int code, int sys_errno, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
