@@ -12,7 +12,7 @@
 typedef struct places {
     int folder;      /* DIR */
     int staged;      /* .allshard/new; -1 if it is gone */
-    int old;         /* .allshard/old */
+    int old;         /* .allshard/old; -1: the disk has no room for it */
     bool again;      /* old/ is there from an earlier time: it was cut off */
     const char *dir; /* for texts */
 } places;
@@ -80,12 +80,28 @@ static int check_incoming(const as_journal *j, const places *p, as_error *e)
     return AS_OK;
 }
 
-static int move(int from, int to, const char *name, const places *p, const char *what, as_error *e)
+static bool is_full(int sys_errno)
 {
-    if (as_sys_table.renameat(from, name, to, name) == 0) {
-        return AS_OK;
+    return sys_errno == ENOSPC || sys_errno == EDQUOT;
+}
+
+/* The old file's name goes; its bytes are freed later, which can take seconds. Where there is not
+ * even room for a name it is removed at once: it is of no use any more, since the journal counts. */
+static int move_away(const places *p, const char *name, as_error *e)
+{
+    if (p->old >= 0 && p->again) {
+        /* A power cut can leave a rename half done, with both names; and of two names of one
+         * file rename(2) takes none away. */
+        (void)as_sys_table.unlinkat(p->old, name, 0);
     }
-    return as_fail(e, AS_SYSTEM, errno, "%s: cannot move \"%s\" %s", p->dir, name, what);
+    bool moved = p->old >= 0 && as_sys_table.renameat(p->folder, name, p->old, name) == 0;
+    if (!moved && p->old >= 0 && !is_full(errno)) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot move \"%s\" out of the way", p->dir, name);
+    }
+    if (!moved && as_sys_table.unlinkat(p->folder, name, 0) < 0 && errno != ENOENT) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot remove the old file \"%s\"", p->dir, name);
+    }
+    return AS_OK;
 }
 
 /* Whether the new file of that name still waits in staging. */
@@ -125,13 +141,8 @@ static int move_out(const as_journal *j, const places *p, as_error *e)
         if (code == AS_OK && old_one) {
             code = check_outgoing(p, name, &there, e);
         }
-        if (code == AS_OK && there && p->again) {
-            /* A power cut can leave a rename half done, with both names; and of two names of one
-             * file rename(2) takes none away. */
-            (void)as_sys_table.unlinkat(p->old, name, 0);
-        }
         if (code == AS_OK && there) {
-            code = move(p->folder, p->old, name, p, "out of the way", e);
+            code = move_away(p, name, e);
         }
         if (code != AS_OK) {
             return code;
@@ -146,14 +157,30 @@ static int move_in(const as_journal *j, const places *p, as_error *e)
         const char *name = j->incoming.items[i];
         bool staged;
         int code = is_staged(p, name, &staged, e);
-        if (code == AS_OK && staged) {
-            code = move(p->staged, p->folder, name, p, "into its place", e);
+        if (code == AS_OK && staged &&
+            as_sys_table.renameat(p->staged, name, p->folder, name) < 0) {
+            code =
+                as_fail(e, AS_SYSTEM, errno, "%s: cannot move \"%s\" into its place", p->dir, name);
         }
         if (code != AS_OK) {
             return code;
         }
     }
     return AS_OK;
+}
+
+static int make_old(places *p, const as_lock *lock, as_error *e)
+{
+    bool made = false;
+    as_error own = AS_ERROR_INIT;
+    if (as_meta_make_inside(lock->meta, lock->meta_path, AS_OLD_NAME, &made, &own) == AS_OK) {
+        p->again = !made;
+        return as_meta_open_inside(lock->meta, lock->meta_path, AS_OLD_NAME, &p->old, e);
+    }
+    if (is_full(own.sys_errno)) {
+        as_error_clear(&own);
+    }
+    return as_error_pass(e, &own);
 }
 
 /* No folder is no error: then nothing waits there any more. */
@@ -191,14 +218,7 @@ int as_apply(const as_journal *j, as_lock *lock, int folder, const char *dir, as
     if (code == AS_OK) {
         code = check_incoming(j, &p, e);
     }
-    if (code == AS_OK) {
-        bool made = true;
-        code = as_meta_make_inside(lock->meta, lock->meta_path, AS_OLD_NAME, &made, e);
-        p.again = !made;
-    }
-    if (code == AS_OK) {
-        code = as_meta_open_inside(lock->meta, lock->meta_path, AS_OLD_NAME, &p.old, e);
-    }
+    code = code == AS_OK ? make_old(&p, lock, e) : code;
     if (code == AS_OK) {
         code = move_out(j, &p, e);
     }
