@@ -255,6 +255,50 @@ static void test_index_of_no_files(void **state)
     as_view_close(v);
 }
 
+/* ---- somebody else's staging ---- */
+
+static int open_code(void)
+{
+    as_view *v;
+    as_error e = AS_ERROR_INIT;
+    int code = as_view_open(&v, dir, &e);
+    assert_true(code == AS_OK || code == AS_INVALID);
+    assert_true(code == AS_OK || strstr(as_error_text(&e), ".allshard: ") != NULL);
+    as_error_clear(&e);
+    as_view_close(v);
+    return code;
+}
+
+static void test_staging(void **state)
+{
+    (void)state;
+    static const struct {
+        mode_t outer, inner;
+        uid_t owner; /* of .allshard; 0: whoever runs this */
+        int code;
+    } cases[] = {{0755, 0755, 0, AS_OK},           {0755, 0775, 0, AS_OK},
+                 {0775, 0775, 0, AS_OK},           {0755, 0777, 0, AS_INVALID},
+                 {0777, 0777, 0, AS_OK}, /* no modes there */
+                 {01777, 0777, 0, AS_INVALID},     {01777, 0755, 0, AS_OK},
+                 {01777, 0755, 65534, AS_INVALID}, {01775, 0775, 65534, AS_INVALID},
+                 {01755, 0755, 65534, AS_OK}, /* nobody but the owner could have made it */
+                 {0775, 0775, 65534, AS_OK},       {02775, 02775, 65534, AS_OK}};
+    must(mkdir(below(".allshard"), 0755) == 0, ".allshard");
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        if (cases[i].owner && geteuid() != 0) {
+            continue; /* only root can give files away */
+        }
+        must(chmod(dir, cases[i].outer) == 0 && chmod(below(".allshard"), cases[i].inner) == 0,
+             "chmod");
+        must(chown(below(".allshard"), cases[i].owner ? cases[i].owner : geteuid(), (gid_t)-1) == 0,
+             "chown");
+        must(chmod(below(".allshard"), cases[i].inner) == 0, "chmod");
+        if (open_code() != cases[i].code) {
+            fail_msg("case %zu: not %d", i, cases[i].code);
+        }
+    }
+}
+
 /* ---- names that differ in case ---- */
 
 static void count_warning(int level, const char *text, void *user)
@@ -374,6 +418,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_links_off, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_file, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_index_of_no_files, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_staging, set_up, tear_down),
         cmocka_unit_test(test_case),
         cmocka_unit_test(test_texts),
         cmocka_unit_test(test_long_texts),

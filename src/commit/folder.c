@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/sys.h"
 
@@ -172,11 +173,46 @@ int as_folder_open(const char *path, int *fd, as_error *e)
     return as_fail(e, AS_SYSTEM, errno, "%s: cannot open this folder", path);
 }
 
+/* Is what lies in `inner` ours, or of those whom we must trust with `outer` anyway? Who may write
+ * to a folder may move and remove all that is in it, unless it has the sticky bit. */
+static int check_trust(int outer, int inner, const char *what, as_error *e)
+{
+    struct stat out;
+    struct stat in;
+    if (as_sys_table.fstat(outer, &out) < 0 || as_sys_table.fstat(inner, &in) < 0) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot stat this folder", what);
+    }
+    bool sticky = out.st_mode & S_ISVTX;
+    /* Where the file system knows no modes, both are open to everybody, without a sticky bit. */
+    if ((in.st_mode & S_IWOTH) && (sticky || !(out.st_mode & S_IWOTH))) {
+        return as_fail(e, AS_INVALID, 0,
+                       "%s: everybody may write to this folder, so what lies in it may be "
+                       "anybody's; look at it, then take the right away (chmod o-w) or remove the "
+                       "folder, and run again",
+                       what);
+    }
+    bool shared = sticky && (out.st_mode & (S_IWGRP | S_IWOTH));
+    if (shared && in.st_uid != geteuid() && in.st_uid != out.st_uid && in.st_uid != 0) {
+        return as_fail(
+            e, AS_INVALID, 0,
+            "%s: this folder was made by user %lld in a folder in which everybody may "
+            "make files (sticky bit); look at it, have it removed, and save where others "
+            "cannot write",
+            what, (long long)in.st_uid);
+    }
+    return AS_OK;
+}
+
 int as_folder_open_at(int folder, const char *name, const char *what, int *fd, as_error *e)
 {
     *fd = as_open(folder, name, OPEN_FOLDER | O_NOFOLLOW, 0);
     if (*fd >= 0) {
-        return AS_OK;
+        int code = check_trust(folder, *fd, what, e);
+        if (code != AS_OK) {
+            (void)as_sys_table.close(*fd);
+            *fd = -1;
+        }
+        return code;
     }
     if (errno == ENOENT) {
         return as_fail(e, AS_NOT_FOUND, 0, "%s: there is no such folder", what);

@@ -48,8 +48,10 @@ void as_made_free(as_made *made);
 /* Opens a folder; links are followed. AS_NOT_FOUND if there is none, AS_SYSTEM. */
 int as_folder_open(const char *path, int *fd, as_error *e);
 
-/* Opens a folder inside an open one. A link or anything else in its place is
- * AS_INVALID, nothing is AS_NOT_FOUND. `what` names it in errors. */
+/* Opens a folder of ours inside an open one. A link or anything else in its place is
+ * AS_INVALID, and so is a folder that somebody may have planted: one to which everybody may write
+ * though not to the outer one, or, in a folder with the sticky bit, one of another user.
+ * Nothing is AS_NOT_FOUND. `what` names it in errors. */
 int as_folder_open_at(int folder, const char *name, const char *what, int *fd, as_error *e);
 
 /* fsync of a folder. File systems that know no such thing (EINVAL, ENOTSUP) are
