@@ -2,8 +2,17 @@
 # How every file of allshard is compiled: C11 with GNU extensions, strict
 # warnings, hidden symbols, and the sanitizers where they are asked for.
 
-set(allshard_sanitize_flags -fsanitize=address,undefined -fno-sanitize-recover=all
-                            -fno-omit-frame-pointer)
+if(ALLSHARD_TSAN)
+    set(allshard_sanitize_flags -fsanitize=thread -fno-omit-frame-pointer)
+    if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
+        # It does not see fences. Those that there are order what processes share, where it sees
+        # nothing in any case.
+        list(APPEND allshard_sanitize_flags -Wno-tsan)
+    endif()
+else()
+    set(allshard_sanitize_flags -fsanitize=address,undefined -fno-sanitize-recover=all
+                                -fno-omit-frame-pointer)
+endif()
 
 if(ALLSHARD_FUZZ)
     if(NOT CMAKE_C_COMPILER_ID STREQUAL "Clang" OR NOT ALLSHARD_SANITIZE)
