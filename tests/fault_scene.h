@@ -308,7 +308,7 @@ static inline const char *name_in_texts(const fault_event *event)
     static char name[600];
     const char *tail = strrchr(event->path, '/');
     (void)snprintf(name, sizeof name, "%s", tail ? tail + 1 : "");
-    if (strncmp(event->path, folder, strlen(folder)) != 0 || strcmp(name, ".") == 0 ||
+    if (strncmp(event->path, folder, strlen(folder)) != 0 || name[strspn(name, ".")] == '\0' ||
         strstr(name, "(deleted)") || strncmp(name, ".allshard-trial", 15) == 0) {
         return "";
     }
