@@ -18,6 +18,7 @@
 static int mode_inside(int around, const char *path, mode_t *mode, as_error *e)
 {
     struct stat status;
+    *mode = 0;
     if (as_sys_table.fstat(around, &status) < 0) {
         return as_fail(e, AS_SYSTEM, errno, "%s: cannot stat the folder around it", path);
     }
