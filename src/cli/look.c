@@ -359,7 +359,9 @@ static int deal(as_look_share *out, common *c, as_world *w, const as_look_order 
         for (int r = 0; r < w->size && code == AS_OK; r++) {
             code = as_look_share_write(order, r, w->size, &mail.out[r], e);
         }
-        code = code == AS_OK ? as_buffer_append(&told, c, sizeof *c, e) : code;
+        if (code == AS_OK) {
+            (void)as_buffer_append(&told, c, sizeof *c, e);
+        }
     }
     code = as_world_agree(w, e);
     if (code == AS_OK) {

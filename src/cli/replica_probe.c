@@ -31,8 +31,8 @@ int as_replica_put_piece(as_buffer *out, const as_replica_piece *p, as_error *e)
 /* The file of one folder that was read last. */
 typedef struct place {
     as_view *view;
-    char *name; /* heap; NULL: none yet */
-    int fd;     /* -1: it could not be opened */
+    as_buffer name; /* empty: none yet */
+    int fd;         /* -1: it could not be opened */
     int64_t size;
 } place;
 
@@ -49,24 +49,24 @@ static void leave(place *p)
         (void)as_sys_table.close(p->fd);
     }
     p->fd = -1;
-    free(p->name);
-    p->name = NULL;
+    p->size = -1;
+    as_buffer_free(&p->name);
 }
 
 /* Makes the file of that name the open one. AS_NOMEM. */
 static int go_to(place *p, const char *name, size_t length, as_error *e)
 {
-    if (p->name && strlen(p->name) == length && memcmp(p->name, name, length) == 0) {
+    if (p->name.size > 0 && p->name.size == length && memcmp(p->name.data, name, length) == 0) {
         return AS_OK;
     }
     leave(p);
-    p->name = strndup(name, length);
-    if (!p->name) {
+    int code = as_buffer_append(&p->name, name, length, e);
+    if (code != AS_OK || !as_buffer_string(&p->name)) {
         return as_fail_nomem(e);
     }
     struct stat status;
     as_error why = AS_ERROR_INIT;
-    if (as_shard_open(p->view, p->name, &p->fd, &why) == AS_OK) {
+    if (as_shard_open(p->view, p->name.data, &p->fd, &why) == AS_OK) {
         p->size = as_sys_table.fstat(p->fd, &status) == 0 ? (int64_t)status.st_size : -1;
     }
     as_error_clear(&why);
@@ -80,7 +80,7 @@ static bool add(const prober *p, const place *at, int64_t from, int64_t bytes)
     bool good = at->fd >= 0 && from >= 0 && bytes <= at->size - from;
     for (int64_t done = 0; done < bytes && good; done += CHUNK) {
         size_t count = (size_t)as_min_i64(CHUNK, bytes - done);
-        good = as_read_all(at->fd, p->chunk, count, from + done, at->name, &why) == AS_OK;
+        good = as_read_all(at->fd, p->chunk, count, from + done, at->name.data, &why) == AS_OK;
         if (good) {
             as_checksum_add(p->sum, p->chunk, count);
         }

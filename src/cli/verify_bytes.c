@@ -169,7 +169,7 @@ static bool has_bytes(const as_table *t, size_t i)
 static size_t count_tensors(const as_table *t, const stretch *s)
 {
     size_t count = 0;
-    for (size_t i = s->first; i < s->first + s->count; i++) {
+    for (size_t i = s->first; t && i < s->first + s->count; i++) {
         count += has_bytes(t, i);
     }
     return count;
@@ -234,8 +234,8 @@ static json_t *json_of_run(const as_look_file *file, const as_look_run *run, con
     static const char *const kinds[] = {
         [AS_LOOK_DIFFERS] = "differs", [AS_LOOK_UNREAD] = "unreadable", [AS_LOOK_LOST] = "lost"};
     json_t *names = json_array();
-    for (size_t i = s->first; i < s->first + s->count && json_array_size(names) < NAMES_LISTED;
-         i++) {
+    size_t end = t ? s->first + s->count : s->first;
+    for (size_t i = s->first; i < end && json_array_size(names) < NAMES_LISTED; i++) {
         if (has_bytes(t, i) &&
             json_array_append_new(
                 names, as_json_text(as_table_name(t, i), as_table_entry(t, i)->name_length)) != 0) {
@@ -261,8 +261,8 @@ static int tell_run(const as_bytes *b, const as_look_run *run, const char *repli
     const as_look_file *file = as_bytes_file(b, (size_t)run->file);
     const as_table *t = as_bytes_table(b, file->name);
     stretch s = find_stretch(file, run, t);
-    size_t tensors = t ? count_tensors(t, &s) : 0;
-    const char *one = tensors == 1 && !s.header ? as_table_name(t, s.first) : NULL;
+    size_t tensors = count_tensors(t, &s);
+    const char *one = t && tensors == 1 && !s.header ? as_table_name(t, s.first) : NULL;
     as_buffer text = AS_BUFFER_INIT;
     int code = write_text(&text, file, run, &s, e);
     if (code == AS_OK && t) {

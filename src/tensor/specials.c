@@ -153,6 +153,9 @@ static void count_one(int kind, int64_t element, as_specials *s)
 void as_specials_count(int dtype, const void *bytes, size_t count, int64_t first, as_specials *s)
 {
     size_t width = (size_t)as_specials_bytes(dtype);
+    if (width == 0) {
+        return; /* a type that has nothing special */
+    }
     size_t batch = BATCH / width;
     as_specials found = AS_SPECIALS_NONE;
     for (size_t i = 0; i < count; i += batch) {

@@ -23,7 +23,7 @@ typedef struct as_specials {
 /* Bytes of an element of a dtype that has NaN or infinities; 0 for all others. */
 int as_specials_bytes(int dtype);
 
-/* Counts `count` elements of such a dtype, at any address; the first is number `first`. */
+/* Counts `count` elements at any address; the first is number `first`. */
 void as_specials_count(int dtype, const void *bytes, size_t count, int64_t first, as_specials *s);
 
 /* Adds what was found in another part of the same tensor. */

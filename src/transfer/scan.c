@@ -27,7 +27,8 @@ typedef struct scanner {
     as_transfer transfer; /* what as_open_files looks at */
     as_engine *engine;
     as_open_files files;
-    char *own; /* memory of the buffers, if none was given */
+    char *own;    /* memory of the buffers, if none was given */
+    char *memory; /* of the buffers */
     scan_slot *slots;
     int slot_count;
     int first; /* the slots are a ring; this one is handed over next */
@@ -42,22 +43,22 @@ static int open_buffers(scanner *s, as_error *e)
     const as_scan *scan = s->scan;
     size_t step = as_pool_step((size_t)scan->longest);
     s->slot_count = scan->slots > 0 ? scan->slots : as_transfer_slots(scan->longest);
-    char *memory = scan->memory;
-    if (memory) {
+    s->memory = scan->memory;
+    if (s->memory) {
         s->slot_count = (int)as_min_i64(s->slot_count, (int64_t)(scan->memory_bytes / step));
         if (s->slot_count < 1) {
             return as_fail(e, AS_INTERNAL, 0, "the transfer buffers have no room for a range");
         }
     } else {
         s->own = aligned_alloc(AS_POOL_PAGE, (size_t)s->slot_count * step);
-        memory = s->own;
+        s->memory = s->own;
     }
     s->slots = calloc((size_t)s->slot_count, sizeof *s->slots);
-    if (!memory || !s->slots) {
+    if (!s->memory || !s->slots) {
         return as_fail_nomem(e);
     }
     for (int i = 0; i < s->slot_count; i++) {
-        s->slots[i].bytes = memory + (size_t)i * step;
+        s->slots[i].bytes = s->memory + (size_t)i * step;
         s->slots[i].why = AS_ERROR_INIT;
     }
     return AS_OK;
@@ -75,7 +76,7 @@ static int open_scanner(scanner *s, const as_scan *scan, as_error *e)
         return code;
     }
     as_engine_options options = scan->engine_options;
-    options.arena = s->slots[0].bytes;
+    options.arena = s->memory;
     options.arena_bytes = (size_t)s->slot_count * as_pool_step((size_t)scan->longest);
     options.trace = scan->meter->trace;
     code = scan->engine->open(&s->engine, &options, e);
