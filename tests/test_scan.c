@@ -56,7 +56,7 @@ static int take(void *user, const as_scan_range *range, const char *bytes, const
     assert_int_equal(range->offset, want->offset);
     assert_int_equal(range->bytes, want->bytes);
     assert_true((bytes == NULL) == (why != NULL));
-    if (bytes) {
+    if (!why) {
         assert_memory_equal(bytes, images[range->file] + range->offset, (size_t)range->bytes);
         s->bytes += range->bytes;
     } else {

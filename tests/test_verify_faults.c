@@ -78,6 +78,7 @@ static void test_unreadable(void **state)
     free_scene(&s);
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): it has the type of pthread_create */
 static int no_thread(pthread_t *out, const pthread_attr_t *how, void *(*run)(void *), void *user)
 {
     (void)out, (void)how, (void)run, (void)user;

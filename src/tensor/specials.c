@@ -78,7 +78,7 @@ static int look(uint64_t bits, uint64_t exponent, uint64_t sign)
     if ((bits & (sign - 1)) != exponent) {
         return NOT_A_NUMBER;
     }
-    return bits & sign ? MINUS : PLUS;
+    return (bits & sign) != 0 ? MINUS : PLUS;
 }
 
 static int look_f32(const char *at)

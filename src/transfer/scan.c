@@ -145,7 +145,7 @@ static void begin_one(scanner *s, const as_scan_range *range, as_error *e)
     s->scan->engine->submit(s->engine, &slot->io);
 }
 
-static void begin(scanner *s, bool *moved, as_error *e)
+static void begin_more(scanner *s, bool *moved, as_error *e)
 {
     as_scan_range range;
     while (s->more && s->busy < s->slot_count) {
@@ -202,7 +202,7 @@ static void run(scanner *s, as_error *e)
     as_wait wait = {0};
     while (s->busy > 0 || (s->more && e->code == AS_OK)) {
         bool moved = false;
-        begin(s, &moved, e);
+        begin_more(s, &moved, e);
         reap(s, &moved, e);
         hand_over(s, &moved, e);
         if (moved) {
