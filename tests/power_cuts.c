@@ -172,8 +172,15 @@ static void mount_all(void)
                    strerror(errno));
     }
     ranks_wait(world_comm());
+    struct stat here;
+    struct stat above;
+    struct stat top;
     cut.fd = open(mount_point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CHECK(cut.fd >= 0);
+    CHECK(cut.fd >= 0 && fstat(cut.fd, &here) == 0 && fstatat(cut.fd, "..", &above, 0) == 0 &&
+          stat("/", &top) == 0);
+    /* Nothing else is to be shut down, whatever comes between. */
+    CHECK_TEXT(here.st_dev != above.st_dev && here.st_dev != top.st_dev,
+               "%s is not a file system of its own", mount_point);
 }
 
 /* The kernel may hold on for a moment to what an io_uring had open. That nothing of the library's

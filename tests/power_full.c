@@ -25,23 +25,44 @@
 #include "support_snapshot.h"
 #include "support_versions.h"
 
-enum { PAGE = 4096, MOST_FILLERS = 100000, HANG_SECONDS = 600, PATIENCE_MS = 5000 };
+enum {
+    PAGE = 4096,
+    MOST_FILLERS = 100000,
+    HANG_SECONDS = 600,
+    PATIENCE_MS = 5000,
+    LARGEST_DISK = 1 << 30
+};
 
 static const char *folder;
 static char directory[512];
-static char fill_path[512];
+static int root; /* the folder, open: what fills it never fills another file system */
 static int64_t slack;
+
+static const char filler[] = "filler";
+
+/* The root of a small file system that is not the machine's own, or the end: a disk that others use
+ * must not be filled. */
+static void open_root(void)
+{
+    struct stat here;
+    struct stat above;
+    struct stat top;
+    struct statvfs s;
+    root = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(root >= 0 && fstat(root, &here) == 0 && fstatat(root, "..", &above, 0) == 0 &&
+          stat("/", &top) == 0 && fstatvfs(root, &s) == 0);
+    CHECK_TEXT(here.st_dev != above.st_dev && here.st_dev != top.st_dev &&
+                   (int64_t)s.f_blocks * (int64_t)s.f_frsize < LARGEST_DISK,
+               "%s is not a small file system of its own", folder);
+}
 
 /* ---- filling the disk; the main process's doing ---- */
 
 static struct statvfs status_now(void)
 {
     struct statvfs s;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CHECK(fd >= 0);
-    (void)syncfs(fd); /* what is freed later by itself */
-    CHECK(fstatvfs(fd, &s) == 0);
-    (void)close(fd);
+    (void)syncfs(root); /* what is freed later by itself */
+    CHECK(fstatvfs(root, &s) == 0);
     return s;
 }
 
@@ -72,7 +93,7 @@ static bool take_bytes(int fd, int64_t at, int64_t count)
 /* Until no more than `leave` bytes are free, or until nothing can be had any more. */
 static void fill_bytes(int64_t leave)
 {
-    int fd = open(fill_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int fd = openat(root, filler, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     struct stat status;
     int64_t most = INT64_MAX;
     CHECK(fd >= 0);
@@ -94,15 +115,15 @@ static void fill_bytes(int64_t leave)
 /* Until no more than `leave` files can be made. */
 static void fill_inodes(int64_t leave)
 {
-    CHECK(mkdir(fill_path, 0700) == 0);
+    CHECK(mkdirat(root, filler, 0700) == 0);
     for (int i = 0; i < MOST_FILLERS; i++) {
-        char path[600];
+        char path[64];
         struct statvfs s = status_now();
         if ((int64_t)s.f_favail <= leave) {
             return;
         }
-        (void)snprintf(path, sizeof path, "%s/%d", fill_path, i);
-        int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        (void)snprintf(path, sizeof path, "%s/%d", filler, i);
+        int fd = openat(root, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
         CHECK(fd >= 0 && close(fd) == 0);
     }
     CHECK_TEXT(false, "%s never runs out of files", folder);
@@ -215,8 +236,10 @@ static bool one_level(versions *v, int *version, void (*fill_it)(int64_t leave),
             check_free(&before);
         }
         check_recover(AS_RECOVER_NOTHING);
-        remove_tree(fill_path);
-        (void)unlink(fill_path);
+        char path[600];
+        (void)snprintf(path, sizeof path, "%s/%s", folder, filler);
+        remove_tree(path);
+        (void)unlink(path);
     }
     ranks_wait(world_comm());
     GOOD(v->as, save(v, there + 1));
@@ -295,7 +318,7 @@ int main(int argc, char **argv)
     int64_t bytes = strtoll(argv[4], NULL, 10);
     slack = strtoll(argv[5], NULL, 10);
     (void)snprintf(directory, sizeof directory, "%s/run/checkpoint", folder);
-    (void)snprintf(fill_path, sizeof fill_path, "%s/filler", folder);
+    open_root();
     versions v;
     versions_open(&v, bytes);
     if (strcmp(argv[2], "fsync") == 0) {

@@ -27,7 +27,12 @@ def levels(point, what, count, ranks, slack, size=150000):
 def fill(point, leave):
     """Until not a block can be had any more; then gives so many bytes back."""
     filler = point / "filler"
-    with open(filler, "wb", buffering=0) as f:
+    root = os.open(point, os.O_RDONLY | os.O_DIRECTORY)
+    if not power.is_own(root):
+        power.fail(f"{point} is no file system of this test")
+    fd = os.open("filler", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=root)
+    os.close(root)
+    with open(fd, "wb", buffering=0) as f:
         for step in (1 << 20, 4096):
             while True:
                 try:
@@ -63,7 +68,7 @@ def fsync_fails(folder):
     done = power.mpirun(2, power.PROGRAMS / "power_full", point, "fsync", 1, 20000000, 0,
                         timeout=300)
     power.say(done.stdout.strip())
-    power.run(["umount", "--lazy", point])
+    power.unmount(point)
     image.close()
 
 
