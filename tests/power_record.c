@@ -19,7 +19,7 @@
 
 static char out[512];
 
-static char *below(const char *name)
+static char *path_of(const char *name)
 {
     char *path;
     must(asprintf(&path, "%s/%s", out, name) >= 0, "memory");
@@ -29,7 +29,7 @@ static char *below(const char *name)
 static void keep(const char *directory, const char *name)
 {
     snapshot s;
-    char *path = below(name);
+    char *path = path_of(name);
     must(snapshot_take(&s, directory), directory);
     for (size_t i = 0; i < s.count; i++) {
         CHECK_TEXT(!strchr(s.files[i].name, '/'), "%s is left in %s", s.files[i].name, directory);
@@ -46,9 +46,9 @@ int main(int argc, char **argv)
     CHECK_TEXT(scene != NULL, "usage: power_record OUT SCENE ENGINE");
     (void)snprintf(out, sizeof out, "%s", argv[1]);
     bool main_process = world_rank() == 0;
-    char *root = below("root.d");
-    char *directory = below(scene->below);
-    char *counter = below("counter");
+    char *root = path_of("root.d");
+    char *directory = path_of(scene->below);
+    char *counter = path_of("counter");
     if (main_process) {
         must(mkdir(root, 0777) == 0, root);
     }
@@ -62,13 +62,13 @@ int main(int argc, char **argv)
     if (main_process) {
         trace_log tree = TRACE_LOG_INIT;
         uint64_t number;
-        char *path = below("tree");
+        char *path = path_of("tree");
         trace_tree(&tree, root, &number);
         trace_write(&tree, path);
         free(path);
         trace_free(&tree);
         keep(directory, "old");
-        path = below("root");
+        path = path_of("root");
         FILE *f = fopen(path, "w");
         must(f && fprintf(f, "%llu\n", (unsigned long long)number) > 0 && fclose(f) == 0, path);
         free(path);
@@ -86,7 +86,7 @@ int main(int argc, char **argv)
     trace_end(&log);
     char name[32];
     (void)snprintf(name, sizeof name, "trace.%d", world_rank());
-    char *path = below(name);
+    char *path = path_of(name);
     trace_write(&log, path);
     trace_free(&log);
     free(path);

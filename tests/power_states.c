@@ -234,7 +234,7 @@ static void load(const char *out, int ranks, trace_log *log, uint64_t *root)
     }
 }
 
-static int number(const char *text)
+static int to_int(const char *text)
 {
     return (int)strtol(text, NULL, 10);
 }
@@ -250,18 +250,18 @@ int main(int argc, char **argv)
     char path[600];
     trace_log log = TRACE_LOG_INIT;
     uint64_t root;
-    load(argv[1], number(argv[3]), &log, &root);
+    load(argv[1], to_int(argv[3]), &log, &root);
     (void)snprintf(path, sizeof path, "%s/old", argv[1]);
     must(snapshot_take(&w.old, path), path);
     (void)snprintf(path, sizeof path, "%s/new", argv[1]);
     must(snapshot_take(&w.new, path), path);
-    w.rules = (crash_rules){.exhaustive = number(argv[7]),
-                            .random = number(argv[8]),
+    w.rules = (crash_rules){.exhaustive = to_int(argv[7]),
+                            .random = to_int(argv[8]),
                             .pairs = true,
                             .seed = 20250101,
-                            .part = number(argv[5]),
-                            .parts = number(argv[6])};
-    w.again = number(argv[9]);
+                            .part = to_int(argv[5]),
+                            .parts = to_int(argv[6])};
+    w.again = to_int(argv[9]);
     (void)snprintf(scratch, sizeof scratch, "%s/states.%d", argv[1], w.rules.part);
     bool good;
     bool each = strcmp(argv[4], "each") == 0;

@@ -26,7 +26,9 @@ static struct {
     _Atomic(uint64_t) own;
     _Atomic(uint64_t) *clock;
     trace_log log;
+#ifdef ALLSHARD_HAVE_URING
     size_t ring_events[RING_SLOTS]; /* 1 + the event of an entry that the ring has */
+#endif
 } trace;
 
 static uint64_t tick(void)
@@ -278,18 +280,18 @@ static void record_entry(const struct io_uring_sqe *entry)
     if (!e.inode) {
         return;
     }
-    if (entry->opcode == IORING_OP_WRITE || entry->opcode == IORING_OP_WRITE_FIXED) {
-        e.kind = TRACE_WRITE;
-        e.offset = (int64_t)entry->off;
-        e.count = entry->len;
-        e.bytes = copy_bytes((const void *)(uintptr_t)entry->addr, entry->len); // NOLINT
-    } else if (entry->opcode == IORING_OP_FSYNC) {
-        e.kind = TRACE_FSYNC;
-    } else {
+    bool writes = entry->opcode == IORING_OP_WRITE || entry->opcode == IORING_OP_WRITE_FIXED;
+    if (!writes && entry->opcode != IORING_OP_FSYNC) {
         must(entry->opcode == IORING_OP_READ || entry->opcode == IORING_OP_READ_FIXED ||
                  entry->opcode == IORING_OP_SYNC_FILE_RANGE,
              "an operation of io_uring that is not modelled");
         return;
+    }
+    e.kind = writes ? TRACE_WRITE : TRACE_FSYNC;
+    if (writes) {
+        e.offset = (int64_t)entry->off;
+        e.count = entry->len;
+        e.bytes = copy_bytes((const void *)(uintptr_t)entry->addr, entry->len); // NOLINT
     }
     must(entry->user_data < RING_SLOTS, "many entries of io_uring");
     e.start = tick();
