@@ -329,9 +329,12 @@ typedef struct allshard_save_options {
     int32_t stripe_count;
     int64_t stripe_bytes;
 
-    /* Not 0: when a rank's files are synced it reads what it wrote from storage, past the page
-     * cache where the file system allows that, and compares checksums, before the save counts. A
-     * difference is ALLSHARD_CORRUPT, and the old checkpoint stays. */
+    /* Not 0: when all ranks' files are synced, each reads what it wrote from storage, past the page
+     * cache where the file system allows that (tmpfs keeps its files nowhere else), and compares
+     * checksums, before the save counts; the main process does so with index, small files and
+     * manifest. A difference is ALLSHARD_CORRUPT, whose text names file and bytes, and the old
+     * checkpoint stays. Takes about as long as writing. With `checksum` ALLSHARD_CHECKSUM_NONE too:
+     * then the sums are not kept. */
     int32_t verify_after_write;
     int32_t reserved_2;
 } allshard_save_options;
@@ -354,7 +357,7 @@ enum allshard_checksum {
  *
  * ALLSHARD_INVALID, _SIZE, _PATTERN, _EMPTY, _MISMATCH, _COVERAGE, _TIED, _LIMIT, _BUSY,
  * _NOT_FOUND (the directory is a link to nothing), _FORMAT (a damaged journal lies there), _SYSTEM,
- * _MPI, _NOMEM, _PENDING, _UNKNOWN. */
+ * _MPI, _NOMEM, _PENDING, _UNKNOWN, _CORRUPT (verify_after_write). */
 ALLSHARD_API int allshard_save(allshard_state *s, const char *directory,
                                const allshard_save_options *options);
 
@@ -374,16 +377,21 @@ typedef struct allshard_load_options {
     int32_t allow_missing;
     int32_t allow_unexpected;
 
-    /* The unit of reading and exchange; a multiple of 64, up to 512 MiB. 0: 4 MiB. */
+    /* The unit of reading and exchange; a multiple of 64, up to 512 MiB. 0: 4 MiB. Blocks whose
+     * checksums are compared have the size that they were saved with, whatever this says. */
     int64_t block_bytes;
 
     /* As in allshard_save_options. "auto" reads through the page cache what lies in it. */
     const char *engine;
 
-    /* By default every block that is read is compared with its checksum in the manifest, if the
-     * folder has one; blocks then have the size that the manifest tells, and are read whole. A
-     * difference is ALLSHARD_CORRUPT; the text names file, bytes and tensor.
-     * ALLSHARD_CHECKSUM_NONE: nothing is compared, and a damaged manifest is no error. */
+    /* By default every block that is read is compared with its checksum in allshard.manifest.json,
+     * if that lies in the folder (for a path that is a file: beside it) and describes the
+     * checkpoint: blocks that no rank wants a byte of are not read, those that headers and the index
+     * lie in always are, before anything in them is believed. Blocks are then read whole, and a
+     * block with a header once more. A difference, a file of another size than the manifest tells,
+     * and a damaged manifest are ALLSHARD_CORRUPT; the text names file, bytes and tensors. A
+     * checkpoint that the manifest does not mention is loaded unchecked, which the log tells.
+     * ALLSHARD_CHECKSUM_NONE: the manifest is not looked at. */
     int32_t checksum;
     int32_t reserved;
 } allshard_load_options;
@@ -397,7 +405,8 @@ typedef struct allshard_load_options {
  * tensor that was kept.
  *
  * ALLSHARD_INVALID, _NOT_FOUND, _FORMAT, _LIMIT, _MISMATCH, _NAMES, _BUSY (saves replaced the
- * files again and again meanwhile), _SYSTEM, _MPI, _NOMEM. */
+ * files again and again meanwhile), _SYSTEM, _MPI, _NOMEM, _CORRUPT (the bytes on disk are not those
+ * that were saved). */
 ALLSHARD_API int allshard_load(allshard_state *s, const char *path,
                                const allshard_load_options *options);
 
@@ -432,7 +441,7 @@ typedef struct allshard_stats {
     double total_s; /* from the call to its return */
 
     double copy_s;     /* of transfer_s: bytes copied, packed, cast */
-    double checksum_s; /* of transfer_s: blocks hashed */
+    double checksum_s; /* of transfer_s: blocks hashed; on loads in the threads that read them */
     double io_s;       /* of transfer_s: sum over the operations, which overlap, of their times */
     double sync_s;     /* of transfer_s: the same of fsync */
     double wait_s;     /* of transfer_s: nothing to do but to wait */
@@ -442,7 +451,7 @@ typedef struct allshard_stats {
     int64_t bytes_direct;   /* of both, without a copy from or to the caller's memory */
     int64_t bytes_sent;     /* to other ranks by messages */
     int64_t bytes_shared;   /* to or from other ranks of the node through shared memory */
-    int64_t bytes_checksum; /* hashed */
+    int64_t bytes_checksum; /* hashed; on loads also blocks of headers and of the index */
     int64_t messages;       /* sent */
     int64_t operations;     /* reads and writes */
     int64_t memory;         /* bytes of the pool */

@@ -50,3 +50,13 @@ bool as_block_walk_next(as_block_walk *walk, as_block *out)
     }
     return true;
 }
+
+int64_t as_block_walk_bytes(as_block_walk walk)
+{
+    as_block block;
+    int64_t bytes = 0;
+    while (as_block_walk_next(&walk, &block)) {
+        bytes += block.high - block.low;
+    }
+    return bytes;
+}

@@ -35,4 +35,7 @@ as_block_walk as_block_walk_begin_whole(const as_plan *plan);
 /* False at the end. */
 bool as_block_walk_next(as_block_walk *walk, as_block *out);
 
+/* Of all blocks that are left. */
+int64_t as_block_walk_bytes(as_block_walk walk);
+
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/checked.h"
 #include "tensor/tiles.h"
+#include "transfer/buffers.h"
 #include "transfer/place.h"
 
 /* A range of another rank's piece that lies in the block. */
@@ -26,6 +27,27 @@ struct as_delivery {
     size_t next;
     int64_t own_bytes;
 };
+
+void as_delivery_direct(const as_transfer *t, const as_block *block, char **bytes, int64_t *piece)
+{
+    const as_part *part = as_plan_part(t->plan, block->first_part);
+    as_words boxes = as_part_boxes(t->plan, part);
+    as_part_box box;
+    as_place place;
+    if (block->last_part - block->first_part != 1 || part->box_count != 1 ||
+        part->low > block->low || part->high < block->high ||
+        as_part_box_take(&boxes, &box, NULL) != AS_OK || box.holder_count != 1 ||
+        box.holders[0] != as_comm_rank(t->comm) ||
+        as_place_find(t->state, t->plan, box.holders[1], &place, NULL) != AS_OK) {
+        return;
+    }
+    char *direct = place.device->direct(&place.geometry, place.memory, block->low - part->tensor_at,
+                                        block->high - part->tensor_at);
+    if (direct && as_transfer_congruent(t, direct, block->low)) {
+        *piece = box.holders[1];
+        *bytes = direct;
+    }
+}
 
 static int own(as_delivery *d, const as_range *range, int64_t bytes, as_error *e)
 {

@@ -30,6 +30,10 @@ enum {
 
 typedef struct as_delivery as_delivery;
 
+/* Sets *bytes to the memory, and *piece to the piece, of a block that is all of one run of this
+ * rank's memory, and wanted by nobody else: it can be read straight into it. Else they stay. */
+void as_delivery_direct(const as_transfer *t, const as_block *block, char **bytes, int64_t *piece);
+
 /* Goes through the block; `window` holds its bytes, in the arena. This rank's own pieces have
  * theirs on return. */
 int as_delivery_open(as_delivery **out, const as_transfer *t, const as_block *block,

@@ -10,7 +10,6 @@
 #include "transfer/buffers.h"
 #include "transfer/deliver.h"
 #include "transfer/files.h"
-#include "transfer/place.h"
 
 enum {
     LARGEST_GAP = 64 << 10, /* bytes that nobody wants, read along rather than skipped */
@@ -101,17 +100,6 @@ static as_block_walk begin_walk(const as_transfer *t)
                        : as_block_walk_begin(t->plan, LARGEST_GAP);
 }
 
-static int64_t count_bytes(const as_transfer *t)
-{
-    as_block_walk walk = begin_walk(t);
-    as_block block;
-    int64_t bytes = 0;
-    while (as_block_walk_next(&walk, &block)) {
-        bytes += block.high - block.low;
-    }
-    return bytes;
-}
-
 static int open_loader(loader *l, const as_transfer *t, as_error *e)
 {
     *l = (loader){.transfer = t,
@@ -119,7 +107,7 @@ static int open_loader(loader *l, const as_transfer *t, as_error *e)
                   .files = {.transfer = t},
                   .walk = begin_walk(t),
                   .more = true,
-                  .total = t->progress ? count_bytes(t) : 0};
+                  .total = t->progress ? as_block_walk_bytes(begin_walk(t)) : 0};
     l->options.arena = as_arena_base(t->arena);
     l->options.arena_bytes = as_arena_bytes(t->arena);
     l->options.trace = t->meter->trace;
@@ -162,34 +150,11 @@ static void close_loader(loader *l)
     free(l->in);
 }
 
-/* Sets the memory of a block that only one run of this rank's memory wants, and its piece. */
-static void find_direct(const loader *l, const as_block *block, char **bytes, int64_t *piece)
-{
-    const as_transfer *t = l->transfer;
-    const as_part *part = as_plan_part(t->plan, block->first_part);
-    as_words boxes = as_part_boxes(t->plan, part);
-    as_part_box box;
-    as_place place;
-    if (block->last_part - block->first_part != 1 || part->box_count != 1 ||
-        part->low > block->low || part->high < block->high ||
-        as_part_box_take(&boxes, &box, NULL) != AS_OK || box.holder_count != 1 ||
-        box.holders[0] != as_comm_rank(t->comm) ||
-        as_place_find(t->state, t->plan, box.holders[1], &place, NULL) != AS_OK) {
-        return;
-    }
-    char *direct = place.device->direct(&place.geometry, place.memory, block->low - part->tensor_at,
-                                        block->high - part->tensor_at);
-    if (direct && as_transfer_congruent(t, direct, block->low)) {
-        *piece = box.holders[1];
-        *bytes = direct;
-    }
-}
-
 static int begin_reading(loader *l, reading *r, const as_block *block, as_error *e)
 {
     *r = (reading){.busy = true, .block = *block, .number = l->begun++, .direct = -1};
     l->busy++;
-    find_direct(l, block, &r->bytes, &r->direct);
+    as_delivery_direct(l->transfer, block, &r->bytes, &r->direct);
     if (!r->bytes) {
         r->window = as_pool_take(&l->windows); /* there is one for each reading */
         r->bytes = r->window + block->low % l->transfer->plan->block_bytes;
@@ -233,22 +198,20 @@ static void begin_next(loader *l, bool *moved, as_error *e)
 static int compare_sum(const loader *l, const reading *r, as_error *e)
 {
     const as_transfer *t = l->transfer;
-    uint64_t found = r->io.sum;
     t->meter->tally.checksum += r->io.hashing;
     t->meter->tally.bytes_checksum += r->io.count;
-    if (found == t->expected[r->number]) {
+    if (r->io.sum == t->expected[r->number]) {
         return AS_OK;
     }
-    as_bad_block bad = {.file = r->block.file,
-                        .low = r->block.low,
-                        .high = r->block.high,
-                        .expected = t->expected[r->number],
-                        .found = found};
     if (t->bad->file < 0 && e->code == AS_OK) {
-        *t->bad = bad;
+        *t->bad = (as_bad_block){.file = r->block.file,
+                                 .low = r->block.low,
+                                 .high = r->block.high,
+                                 .expected = t->expected[r->number],
+                                 .found = r->io.sum};
     }
     return as_fail(e, AS_CORRUPT, 0, "%s: bytes %lld to %lld are not those that were saved",
-                   r->file->name, (long long)bad.low, (long long)bad.high - 1);
+                   r->file->name, (long long)r->block.low, (long long)r->block.high - 1);
 }
 
 /* The bytes of a reading are there, or are not to be had. */
