@@ -386,10 +386,10 @@ typedef struct allshard_load_options {
 
     /* By default every block that is read is compared with its checksum in allshard.manifest.json,
      * if that lies in the folder (for a path that is a file: beside it) and describes the
-     * checkpoint: blocks that no rank wants a byte of are not read, those that headers and the index
-     * lie in always are, before anything in them is believed. Blocks are then read whole, and a
-     * block with a header once more. A difference, a file of another size than the manifest tells,
-     * and a damaged manifest are ALLSHARD_CORRUPT; the text names file, bytes and tensors. A
+     * checkpoint: blocks that no rank wants a byte of are not read, those that headers and the
+     * index lie in always are, before anything in them is believed. Blocks are then read whole, and
+     * a block with a header once more. A difference, a file of another size than the manifest
+     * tells, and a damaged manifest are ALLSHARD_CORRUPT; the text names file, bytes and tensors. A
      * checkpoint that the manifest does not mention is loaded unchecked, which the log tells.
      * ALLSHARD_CHECKSUM_NONE: the manifest is not looked at. */
     int32_t checksum;
@@ -405,8 +405,8 @@ typedef struct allshard_load_options {
  * tensor that was kept.
  *
  * ALLSHARD_INVALID, _NOT_FOUND, _FORMAT, _LIMIT, _MISMATCH, _NAMES, _BUSY (saves replaced the
- * files again and again meanwhile), _SYSTEM, _MPI, _NOMEM, _CORRUPT (the bytes on disk are not those
- * that were saved). */
+ * files again and again meanwhile), _SYSTEM, _MPI, _NOMEM, _CORRUPT (the bytes on disk are not
+ * those that were saved). */
 ALLSHARD_API int allshard_load(allshard_state *s, const char *path,
                                const allshard_load_options *options);
 
