@@ -121,14 +121,14 @@ typedef struct side {
 static const char *folder;
 static picture old_picture, new_picture; /* on rank 0 */
 
-static inline void open_side(allshard *as, side *x, const model *m)
+static inline void open_side(allshard *context, side *x, const model *m)
 {
     static const char config[] = "{\"a small file\": true}";
     holding_make(&x->h, m, LAYOUT_COLUMNS, world_rank(), world_size(), true);
-    GOOD(as, allshard_state_create(&x->s, as, "model"));
-    holding_declare(&x->h, as, x->s);
-    GOOD(as, allshard_state_file(x->s, "config.json", config,
-                                 m == &model_old ? sizeof config : sizeof config - 1));
+    GOOD(context, allshard_state_create(&x->s, context, "model"));
+    holding_declare(&x->h, context, x->s);
+    GOOD(context, allshard_state_file(x->s, "config.json", config,
+                                      m == &model_old ? sizeof config : sizeof config - 1));
     holding_fill(&x->h);
 }
 
@@ -155,10 +155,10 @@ static inline int load_side(side *x, const char *engine)
 /* Few buffers and all columns between each other: messages are always under way. */
 static inline allshard *open_context(void)
 {
-    allshard *as = NULL;
+    allshard *context = NULL;
     allshard_options options = {.size = sizeof options, .memory = 1};
-    CHECK(allshard_open(&as, world_comm(), &options) == ALLSHARD_OK);
-    return as;
+    CHECK(allshard_open(&context, world_comm(), &options) == ALLSHARD_OK);
+    return context;
 }
 
 /* ---- cases ---- */
@@ -319,12 +319,12 @@ static inline const char *name_in_texts(const fault_event *event)
 }
 
 /* The same error on every rank, with rank, host, file and cause. */
-static inline void check_error(allshard *as, int code, const fault_case *c, const hit *h)
+static inline void check_error(allshard *context, int code, const fault_case *c, const hit *h)
 {
     allshard_error e = {.size = sizeof e};
     fault_event event = h->event;
-    FAILS(as, code, code, folder);
-    (void)allshard_last_error(as, &e);
+    FAILS(context, code, code, folder);
+    (void)allshard_last_error(context, &e);
     if (c->victim == world_size()) {
         event = *fault_first_hit();
         (void)MPI_Bcast(&event, (int)sizeof event, MPI_BYTE, e.rank, world_comm());
@@ -383,22 +383,22 @@ static inline void begin_matrix(unsigned one_in)
     matrix.one_in = all && *all && strcmp(all, "0") != 0 ? 1 : one_in;
     (void)signal(SIGALRM, bark);
     folder = strdup(scratch_path("folder"));
-    allshard *as = open_context();
-    side old_side;
-    side new_side;
-    open_side(as, &old_side, &model_old);
-    open_side(as, &new_side, &model_new);
-    GOOD(as, save_side(&old_side, NULL));
+    allshard *context = open_context();
+    side first;
+    side second;
+    open_side(context, &first, &model_old);
+    open_side(context, &second, &model_new);
+    GOOD(context, save_side(&first, NULL));
     if (world_rank() == 0) {
         take_picture(folder, &old_picture);
     }
-    GOOD(as, save_side(&new_side, NULL));
+    GOOD(context, save_side(&second, NULL));
     if (world_rank() == 0) {
         take_picture(folder, &new_picture);
     }
-    close_side(&old_side);
-    close_side(&new_side);
-    CHECK(allshard_close(as) == ALLSHARD_OK);
+    close_side(&first);
+    close_side(&second);
+    CHECK(allshard_close(context) == ALLSHARD_OK);
     fault_install();
 }
 

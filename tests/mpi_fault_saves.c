@@ -12,7 +12,7 @@
 
 static allshard *as; /* kept from case to case, unless the scene is fresh */
 static side new_side;
-static open_things before;
+static open_things baseline;
 
 static void open_all(void)
 {
@@ -133,13 +133,13 @@ static void one_fault(const fault_case *c)
     if (c->scene->fresh) {
         close_all();
     }
-    const char *leaked = what_leaked(&before);
+    const char *leaked = what_leaked(&baseline);
     CHECK_TEXT(!leaked, "%s: %s", case_text(c), leaked);
 }
 
 static void test_scene(const scene *s)
 {
-    int calls[3];
+    int calls[3] = {0};
     const fault_case none = {.scene = s, .trouble = &troubles[0], .victim = -1, .at = 0};
     /* Twice: what is made once and kept is made then. */
     for (int i = 0; i < 2; i++) {
@@ -155,7 +155,7 @@ static void test_scene(const scene *s)
             close_all();
         }
     }
-    before = count_open();
+    baseline = count_open();
     double start = seconds_now();
     int tried = matrix.tried;
     try_all(s, calls, one_fault);

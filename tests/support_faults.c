@@ -173,9 +173,9 @@ static void limit(double bytes)
 
 static void path_of_descriptor(int fd, char *out, size_t size)
 {
-    char link[64];
     out[0] = '\0';
     if (fd >= 0) {
+        char link[64];
         (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
         ssize_t n = readlink(link, out, size - 1);
         out[n > 0 ? n : 0] = '\0';

@@ -227,7 +227,7 @@ static ssize_t fault_preadv2(int fd, const struct iovec *parts, int count, off_t
 {
     fault_making m = {.call = ON_PREADV2, .fd = fd, .offset = offset};
     bool made = begin(&m);
-    struct iovec cut = {.iov_base = NULL};
+    struct iovec cut;
     if (m.verdict == VERDICT_SHORT && count > 0 && parts[0].iov_len > 1) {
         cut = (struct iovec){.iov_base = parts[0].iov_base, .iov_len = parts[0].iov_len / 2};
         parts = &cut;
