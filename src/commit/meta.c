@@ -37,13 +37,14 @@ int as_meta_make(int folder, const char *meta_path, as_error *e)
 }
 
 /* Whose it is and what to do about it. */
-static int refuse(const char *meta_path, const struct stat *meta, const char *why, as_error *e)
+static int refuse(const char *meta_path, const struct stat *meta, as_error *e)
 {
     return as_fail(e, AS_INVALID, 0,
-                   "%s: this folder, made by user %u, mode %04o, %s, so its files cannot be "
-                   "trusted. Nothing was changed. If it is the leftover of a save that you know, "
-                   "let that user run `allshard recover`; else look at it, remove it and run again",
-                   meta_path, (unsigned)meta->st_uid, (unsigned)(meta->st_mode & 07777), why);
+                   "%s: this folder, made by user %u, lies in a folder that is writable for "
+                   "everybody, so its files cannot be trusted. Nothing was changed. If it is the "
+                   "leftover of a save that you know, let that user run `allshard recover`; else "
+                   "look at it, remove it and run again",
+                   meta_path, (unsigned)meta->st_uid);
 }
 
 /* Servers may know this user by another number (root as nobody): is what we make here of the same
@@ -63,6 +64,7 @@ static bool owner_by_trial(int meta, uid_t owner)
     return same;
 }
 
+/* as_folder_open_at has seen to the modes. */
 static int check_owner(int folder, int fd, const char *meta_path, as_error *e)
 {
     struct stat meta;
@@ -70,20 +72,15 @@ static int check_owner(int folder, int fd, const char *meta_path, as_error *e)
     if (as_sys_table.fstat(fd, &meta) < 0) {
         return as_fail(e, AS_SYSTEM, errno, "%s: cannot stat this folder", meta_path);
     }
-    bool ours = meta.st_uid == geteuid() || meta.st_uid == 0;
-    if (ours && !(meta.st_mode & S_IWOTH)) {
+    if (meta.st_uid == geteuid() || meta.st_uid == 0) {
         return AS_OK;
     }
     if (as_sys_table.fstat(folder, &around) < 0) {
         return as_fail(e, AS_SYSTEM, errno, "%s: cannot stat the folder around it", meta_path);
     }
-    bool open_to_all = around.st_mode & S_IWOTH;
-    /* Some mounts show one mode for everything: in a DIR that is just as open, nobody gains. */
-    if ((meta.st_mode & S_IWOTH) && (!open_to_all || (around.st_mode & S_ISVTX))) {
-        return refuse(meta_path, &meta, "is writable for everybody", e);
-    }
-    if (open_to_all && !ours && meta.st_uid != around.st_uid && !owner_by_trial(fd, meta.st_uid)) {
-        return refuse(meta_path, &meta, "lies in a folder that is writable for everybody", e);
+    if ((around.st_mode & S_IWOTH) && meta.st_uid != around.st_uid &&
+        !owner_by_trial(fd, meta.st_uid)) {
+        return refuse(meta_path, &meta, e);
     }
     return AS_OK;
 }
