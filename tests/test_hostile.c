@@ -208,7 +208,7 @@ static void test_no_file(void **state)
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     must(fd >= 0, "socket");
     if (strlen(below("socket")) < sizeof address.sun_path) {
-        (void)strcpy(address.sun_path, below("socket"));
+        (void)snprintf(address.sun_path, sizeof address.sun_path, "%s", below("socket"));
         must(bind(fd, (const struct sockaddr *)&address, sizeof address) == 0, "bind");
     }
     static const char *const names[] = {"pipe", "zero", "to-pipe", "socket", "sub", "folder"};

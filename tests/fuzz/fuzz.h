@@ -16,6 +16,8 @@
 #include "base/error.h"
 #include "base/utf8.h"
 
+/* The name is libFuzzer's. */
+/* NOLINTNEXTLINE(readability-identifier-naming) */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A property that holds whatever the input is. */
