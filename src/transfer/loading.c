@@ -176,7 +176,7 @@ static int read_headers(as_loading *l, as_error *e)
         if (is_mine(l, file)) {
             size_t count = l->checks.summed ? header_blocks(l, file) : 0;
             code = read_header(l, file, sums, count, e);
-            sums += count;
+            sums = sums ? sums + count : NULL; /* none at all: no address to add to */
         }
     }
     return code;
