@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 300
+# sanitize: no
 # long-timeout: 1800
 # needs: mpi
 """Jobs that use one folder at once: two that save, one of two that is killed, and readers while it

@@ -6,6 +6,7 @@
  */
 /* ranks: 3 */
 /* timeout: 600 */
+/* sanitize: no */
 /* long-timeout: 7200 */
 #include "commit/recover.h"
 #include "fault_scene.h"
