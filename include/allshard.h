@@ -22,6 +22,8 @@
  *    Functions return ALLSHARD_OK (0) or a negative code. A collective function returns
  *    the same code on every rank. allshard_last_error gives the text, with rank, host,
  *    file and cause. The library never prints, exits, aborts or touches signal handlers.
+ *    With allshard_options.timeout_s every collective function may return ALLSHARD_TIMEOUT, and
+ *    with check_calls ALLSHARD_MISMATCH.
  *    A NULL handle of a context, state or plan is ALLSHARD_INVALID at once, on the rank that
  *    gives it alone: there is no communicator to tell the others by.
  *
@@ -76,7 +78,7 @@ enum allshard_code {
     ALLSHARD_MPI = -4,       /* an MPI call failed */
     ALLSHARD_NOT_FOUND = -5, /* there is no such file, folder or checkpoint */
     ALLSHARD_FORMAT = -6,    /* a file breaks the rules of its format */
-    ALLSHARD_MISMATCH = -7,  /* ranks, or a rank and the checkpoint, disagree about a tensor */
+    ALLSHARD_MISMATCH = -7,  /* ranks, or a rank and the checkpoint, disagree */
     ALLSHARD_COVERAGE = -8,  /* the declared boxes leave a gap or overlap */
     ALLSHARD_NAMES = -9,     /* load: names are missing or unexpected */
     ALLSHARD_TIED = -10,     /* shared storage without a tensor that covers it whole */
@@ -132,24 +134,38 @@ typedef struct allshard_options {
     /* Not 0: remembers what this rank does and when, for allshard_trace_write. */
     int32_t trace;
 
-    /* Not 0: every collective call is compared between the ranks before anything else is done:
-     * that it is the same function, in the same order of calls. Else ranks that call different
-     * functions may wait for each other for ever. Debug builds always compare. Ranks that differ
-     * get ALLSHARD_MISMATCH with the functions and the ranks. */
+    /* Not 0, on any rank: at each collective call the ranks make sure that all are in the same
+     * function, before anything else is done; without that, ranks in different functions may wait
+     * for each other for ever. ALLSHARD_MISMATCH names functions and ranks; the context is as good
+     * as before (after allshard_close, too: it is still open). That all arguments are the same is
+     * always looked at. The environment variable ALLSHARD_CHECK_CALLS (1 or 0) goes before this;
+     * builds without NDEBUG check unless it is 0. */
     int32_t check_calls;
 
-    /* Seconds after which a rank that gives no sign of life while others wait for it becomes an
-     * error on all the others: ALLSHARD_TIMEOUT, whose text names it. The context is then good for
-     * allshard_last_error and allshard_close only, and what a save did is told by `allshard
-     * verify`. Must be longer than any single system call may take. 0: wait for ever. */
+    /* Seconds after which a rank that gives no sign of life, or whose storage brings no operation
+     * to an end, while others wait for it in a collective call, becomes an error on all the others:
+     * ALLSHARD_TIMEOUT; text, rank and host name it, and of a save the text tells what became of
+     * it, or how to find out. Every further collective call on the context gives that error at
+     * once, allshard_close waits for nobody, and what MPI may still use stays in memory. MPI itself
+     * still knows the rank: MPI_Finalize may wait for it, so end the job with MPI_Abort. A rank
+     * that comes back gets the same error and changes nothing on disk any more. One whose own
+     * operation hangs returns when that ends. A rank that stalls when a call is all but done may
+     * be told of in the next one.
+     *
+     * All ranks give the same number: 0, or 0.01 to 1e6. Make it several times as long as the
+     * longest system call may take (an fsync of all that a rank wrote, a rename on a busy server),
+     * and as the ranks may come to a call after each other: minutes rather than seconds. Calls are
+     * then checked, too. The environment variable ALLSHARD_TIMEOUT goes before this. 0: wait for
+     * ever, which costs nothing. A process that dies is the launcher's business. */
     double timeout_s;
 } allshard_options;
 
-/* Makes a context on a private duplicate of `comm`. Collective. `options` may be NULL.
+/* Makes a context on a private duplicate of `comm`. Collective; waits inside MPI for all ranks to
+ * come, whatever timeout_s is. `options` may be NULL.
  * *out is NULL after a failure, whose text goes to options->log. Close before MPI_Finalize.
  * Threads that the library starts for input and output make no MPI call: MPI_THREAD_FUNNELED will
  * do, and so will MPI_Init wherever that allows a process to have threads at all.
- * ALLSHARD_INVALID, ALLSHARD_NOMEM, ALLSHARD_MPI. */
+ * ALLSHARD_INVALID, ALLSHARD_MISMATCH (timeout_s), ALLSHARD_NOMEM, ALLSHARD_MPI. */
 ALLSHARD_API int allshard_open(allshard **out, allshard_comm comm, const allshard_options *options);
 
 #ifndef ALLSHARD_NO_MPI
@@ -158,7 +174,8 @@ ALLSHARD_API int allshard_open_f(allshard **out, MPI_Fint comm, const allshard_o
 #endif
 
 /* Frees the context. Collective. States and plans of the context must be freed before.
- * NULL is allowed (then on every rank). */
+ * NULL is allowed (then on every rank). ALLSHARD_TIMEOUT: a rank stalled before it came here; the
+ * context is freed all the same. ALLSHARD_MISMATCH: see check_calls; it is not. ALLSHARD_MPI. */
 ALLSHARD_API int allshard_close(allshard *as);
 
 typedef struct allshard_error {
@@ -470,7 +487,8 @@ ALLSHARD_API int allshard_get_stats(const allshard *as, int rank, allshard_stats
 /* Writes what all ranks did since the context was opened with `trace`, as JSON in Chrome's
  * trace-event format, which Perfetto and chrome://tracing show: a process per rank, a row per
  * thread. Of a rank with more than 262,144 spans the first are kept, which the log tells.
- * Collective; the main process writes `path`. ALLSHARD_INVALID without `trace`, ALLSHARD_SYSTEM. */
+ * Collective; all ranks give the same `path`, which the main process writes. ALLSHARD_INVALID
+ * without `trace`, ALLSHARD_MISMATCH, ALLSHARD_SYSTEM. */
 ALLSHARD_API int allshard_trace_write(allshard *as, const char *path);
 
 /* --------------------------------------------------------------------- plan */

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/buffer.h"
+#include "base/codes.h"
 #include "base/error.h"
 #include "plan/mail.h"
 
@@ -27,9 +28,17 @@ void as_comm_free(as_comm *c); /* collective; NULL is allowed */
 int as_comm_rank(const as_comm *c);
 int as_comm_size(const as_comm *c);
 
-/* The lowest rank that shares memory with this one. Collective, and waits inside MPI: for the
- * time when a context is opened. */
+/* The lowest rank that shares memory with this one. Collective, and waits inside MPI the first
+ * time. */
 int as_comm_lowest_on_node(as_comm *c, int *lowest, as_error *e);
+
+/* After these codes no more can be agreed on: the communicator is good for as_comm_free only. What
+ * a function that returned one of them was given to send or to receive into may still be used by
+ * MPI: it must stay where it is for good, except for what the function's own comment says. */
+static inline bool as_comm_is_lost(int code)
+{
+    return code == AS_MPI || code == AS_TIMEOUT;
+}
 
 /* Agreement: if `e` holds an error on any rank, every rank gets the record of the lowest
  * such rank, with its rank and host filled in, and returns its code. Collective. */
@@ -50,6 +59,45 @@ int as_comm_exchange(as_comm *c, as_mail *m, as_error *e);
 /* The same for m->share: every rank gets every rank's. Collective. */
 int as_comm_share(as_comm *c, as_mail *m, as_error *e);
 
+/* All of the above leave what they gave MPI where it is, and nothing of the caller's with it but
+ * the buffers of a mail, which are empty then. */
+
+/* ------------------------------------------------- ranks that stall (mpi_watch.h) */
+
+/* From now on a rank that gives no sign of life for so many seconds while others wait for it in a
+ * function that was entered makes every function here end with AS_TIMEOUT, on all ranks. Collective,
+ * and waits inside MPI. A single process watches nobody. */
+int as_comm_watch(as_comm *c, double seconds, as_error *e);
+bool as_comm_watches(const as_comm *c);
+
+/* The error of all ranks once one has stalled; else NULL. */
+const as_error *as_comm_verdict(const as_comm *c);
+
+/* This rank is in a collective function of the library, whose name lives on; NULL: it leaves it.
+ * Between the two calls it has to come to the functions of this header, or to as_comm_look, at
+ * least as often as a sign of life is due. */
+void as_comm_enter(as_comm *c, const char *function);
+
+/* Until it is called with false, who is missing has not come to the function at all. */
+void as_comm_meeting(as_comm *c, bool meeting);
+
+/* Gives signs of life between two steps of this rank's own work. AS_TIMEOUT if there is a verdict,
+ * AS_MPI; never blocks. */
+int as_comm_look(as_comm *c, as_error *e);
+
+/* A loop of tests begins. */
+void as_comm_wait(as_comm *c);
+
+/* In such a loop: operations of this rank's storage are under way or not, and so many have ended.
+ * If none ends for the limit this rank has stalled. */
+void as_comm_storage(as_comm *c, bool under_way, int64_t ended);
+
+/* Leaves memory (heap; NULL is allowed) to messages that nobody waits for any more. */
+void as_comm_leave(as_comm *c, void *memory);
+
+/* What a verdict of the main process is to add about the disk; lives on. NULL: nothing. */
+void as_comm_outcome(as_comm *c, const char *outcome);
+
 /* ------------------------------------------- messages inside a transfer */
 
 /* Big enough for any MPI library's request handle. */
@@ -58,7 +106,7 @@ typedef struct as_message {
     bool active;
 } as_message;
 
-/* Messages are ≤ 1 GiB. A send completes only once it has been matched (as MPI_Issend). */
+/* Buffers stay in place until the message is done. Messages are ≤ 1 GiB. A send completes only once it has been matched (as MPI_Issend). */
 int as_comm_send(as_comm *c, int to, int tag, const void *bytes, size_t count, as_message *m,
                  as_error *e);
 int as_comm_receive(as_comm *c, int from, int tag, void *bytes, size_t count, as_message *m,

@@ -65,7 +65,7 @@ int as_make_plan(as_comm *c, as_planner *p, as_error *e)
         }
     }
     /* An error without a rank is MPI's own: then nothing more can be asked of others. */
-    if (code != AS_OK && code != AS_MPI && e->rank >= 0) {
+    if (code != AS_OK && !as_comm_is_lost(code) && e->rank >= 0) {
         name_tensors(c, p, e);
     }
     as_mail_free(&mail);

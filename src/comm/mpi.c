@@ -4,33 +4,17 @@
  */
 #include <limits.h>
 #include <mpi.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "comm/comm.h"
+#include "comm/mpi_comm.h"
 
-#if defined(__GNUC__) && !defined(__clang__)
-/* MPICH's MPI_STATUSES_IGNORE is the address 1, which gcc takes for an array of no size. */
-#pragma GCC diagnostic ignored "-Wstringop-overflow"
-#endif
+/* Communicators that were given up: their memory is MPI's for good, and stays in reach. */
+static _Atomic(as_comm *) given_up;
 
-enum { LARGEST_MESSAGE = 1 << 30, TAG_EXCHANGE = 1 };
-
-_Static_assert(sizeof(MPI_Request) <= sizeof(((as_message *)0)->handle), "a request must fit");
-
-struct as_comm {
-    MPI_Comm comm; /* a private duplicate */
-    int rank;
-    int size;
-    char host[64];
-    int64_t *counts_out; /* [size]; allocated once, so that an exchange can always be poisoned */
-    int64_t *counts_in;  /* [size] */
-};
-
-/* Always AS_MPI, also if `e` holds an earlier error: callers must learn that MPI is of no more
- * use, whatever went wrong before. */
-static int fail_mpi(as_error *e, int result, const char *call)
+int as_mpi_fail(as_error *e, int result, const char *call)
 {
     char text[MPI_MAX_ERROR_STRING];
     int length = 0;
@@ -41,31 +25,63 @@ static int fail_mpi(as_error *e, int result, const char *call)
     return AS_MPI;
 }
 
-static int check(as_error *e, int result, const char *call)
+int as_mpi_check(as_error *e, int result, const char *call)
 {
-    return result == MPI_SUCCESS ? AS_OK : fail_mpi(e, result, call);
+    return result == MPI_SUCCESS ? AS_OK : as_mpi_fail(e, result, call);
 }
 
-/* Tests until all are done. */
-static int finish(MPI_Request *requests, int count, const char *call, as_error *e)
+int as_mpi_lost(const as_comm *c)
+{
+    return c->watch && as_watch_verdict(c->watch) ? AS_TIMEOUT : AS_MPI;
+}
+
+int as_mpi_ready(as_comm *c, as_error *e)
+{
+    if (!c->watch) {
+        return AS_OK;
+    }
+    as_watch_wait(c->watch);
+    return as_watch_poll(c->watch, true, e);
+}
+
+static int poll(as_comm *c, as_error *e)
+{
+    return c->watch ? as_watch_poll(c->watch, true, e) : AS_OK;
+}
+
+int as_mpi_finish(as_comm *c, MPI_Request *requests, int count, const char *call, as_error *e)
 {
     int idle = 0;
     int done = 0;
     while (!done) {
         int result = MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE);
         if (result != MPI_SUCCESS) {
-            return fail_mpi(e, result, call);
+            return as_mpi_fail(e, result, call);
         }
         if (!done) {
+            int code = poll(c, e);
+            if (code != AS_OK) {
+                return code;
+            }
             as_comm_pause(&idle);
         }
     }
     return AS_OK;
 }
 
-/* Starts and finishes one nonblocking call. */
-#define RUN(e, call, ...)                                                                          \
-    (check(e, call(__VA_ARGS__, &request), #call) == AS_OK ? finish(&request, 1, #call, e) : AS_MPI)
+void as_comm_leave(as_comm *c, void *memory)
+{
+    if (memory) {
+        /* Without memory for the list it is out of reach, but all the same in its place. */
+        (void)as_buffer_append(&c->left, &memory, sizeof memory, NULL);
+    }
+}
+
+void as_comm_leave_buffer(as_comm *c, as_buffer *b)
+{
+    as_comm_leave(c, b->data);
+    *b = AS_BUFFER_INIT;
+}
 
 static int check_started(as_error *e)
 {
@@ -92,15 +108,15 @@ int as_comm_open(as_comm **out, const void *mpi_comm, as_error *e)
         return as_fail(e, AS_INVALID, 0, "the communicator is MPI_COMM_NULL");
     }
     /* On the stack until the ranks have agreed: a rank without memory must be able to say so. */
-    as_comm here = {.rank = 0};
-    code = check(e, MPI_Comm_dup(from, &here.comm), "MPI_Comm_dup");
+    as_comm here = {.lowest = -1};
+    code = as_mpi_check(e, MPI_Comm_dup(from, &here.comm), "MPI_Comm_dup");
     if (code != AS_OK) {
         return code;
     }
-    (void)check(e, MPI_Comm_set_errhandler(here.comm, MPI_ERRORS_RETURN),
-                "MPI_Comm_set_errhandler");
-    (void)check(e, MPI_Comm_size(here.comm, &here.size), "MPI_Comm_size");
-    (void)check(e, MPI_Comm_rank(here.comm, &here.rank), "MPI_Comm_rank");
+    (void)as_mpi_check(e, MPI_Comm_set_errhandler(here.comm, MPI_ERRORS_RETURN),
+                       "MPI_Comm_set_errhandler");
+    (void)as_mpi_check(e, MPI_Comm_size(here.comm, &here.size), "MPI_Comm_size");
+    (void)as_mpi_check(e, MPI_Comm_rank(here.comm, &here.rank), "MPI_Comm_rank");
     if (gethostname(here.host, sizeof here.host - 1) != 0) {
         memcpy(here.host, "?", 2);
     }
@@ -128,10 +144,76 @@ void as_comm_free(as_comm *c)
     if (!c) {
         return;
     }
+    if (c->watch && !as_watch_close(c->watch)) {
+        /* Others do not answer, and MPI may still use what it was given. */
+        c->next = atomic_load(&given_up);
+        while (!atomic_compare_exchange_weak(&given_up, &c->next, c)) {
+        }
+        return;
+    }
     (void)MPI_Comm_free(&c->comm);
     free(c->counts_out);
     free(c->counts_in);
+    as_buffer_free(&c->left);
     free(c);
+}
+
+int as_comm_watch(as_comm *c, double seconds, as_error *e)
+{
+    int lowest = 0;
+    int code = as_watch_open(&c->watch, c->comm, seconds, c->host, e);
+    /* Now, while waiting inside MPI does no harm. */
+    return code == AS_OK ? as_comm_lowest_on_node(c, &lowest, e) : code;
+}
+
+void as_comm_enter(as_comm *c, const char *function)
+{
+    if (c->watch) {
+        as_watch_enter(c->watch, function);
+    }
+}
+
+int as_comm_look(as_comm *c, as_error *e)
+{
+    return c->watch ? as_watch_poll(c->watch, false, e) : AS_OK;
+}
+
+void as_comm_wait(as_comm *c)
+{
+    if (c->watch) {
+        as_watch_wait(c->watch);
+    }
+}
+
+void as_comm_meeting(as_comm *c, bool meeting)
+{
+    if (c->watch) {
+        as_watch_meeting(c->watch, meeting);
+    }
+}
+
+void as_comm_storage(as_comm *c, bool under_way, int64_t ended)
+{
+    if (c->watch) {
+        as_watch_storage(c->watch, under_way, ended);
+    }
+}
+
+void as_comm_outcome(as_comm *c, const char *outcome)
+{
+    if (c->watch) {
+        as_watch_outcome(c->watch, outcome);
+    }
+}
+
+bool as_comm_watches(const as_comm *c)
+{
+    return c->watch != NULL;
+}
+
+const as_error *as_comm_verdict(const as_comm *c)
+{
+    return c->watch ? as_watch_verdict(c->watch) : NULL;
 }
 
 int as_comm_rank(const as_comm *c)
@@ -147,15 +229,19 @@ int as_comm_size(const as_comm *c)
 int as_comm_lowest_on_node(as_comm *c, int *lowest, as_error *e)
 {
     MPI_Comm node;
-    MPI_Request request;
-    int code =
-        check(e, MPI_Comm_split_type(c->comm, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &node),
-              "MPI_Comm_split_type");
-    if (code == AS_OK) {
-        *lowest = c->rank;
-        code = RUN(e, MPI_Ibcast, lowest, 1, MPI_INT, 0, node);
-        (void)MPI_Comm_free(&node);
+    int code = AS_OK;
+    if (c->lowest < 0) {
+        code = as_mpi_check(
+            e, MPI_Comm_split_type(c->comm, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &node),
+            "MPI_Comm_split_type");
+        if (code == AS_OK) {
+            int first = c->rank;
+            code = as_mpi_check(e, MPI_Bcast(&first, 1, MPI_INT, 0, node), "MPI_Bcast");
+            c->lowest = code == AS_OK ? first : -1;
+            (void)MPI_Comm_free(&node);
+        }
     }
+    *lowest = c->lowest;
     return code;
 }
 
@@ -167,13 +253,26 @@ typedef struct wire_error {
     char host[64];
 } wire_error;
 
-int as_comm_agree(as_comm *c, as_error *e)
+static int reduce(as_comm *c, int64_t *values, int count, MPI_Op op, as_error *e)
 {
     MPI_Request request;
-    int mine = e->code == AS_OK ? INT_MAX : c->rank;
-    int lowest = INT_MAX;
+    int64_t *bounce = (int64_t *)(void *)c->bounce;
+    int room = (int)(sizeof c->bounce / sizeof *bounce);
+    int code = AS_OK;
+    for (int at = 0; at < count && code == AS_OK; at += room) {
+        int n = count - at < room ? count - at : room;
+        memcpy(bounce, values + at, (size_t)n * sizeof *bounce);
+        code = AS_MPI_RUN(c, e, MPI_Iallreduce, MPI_IN_PLACE, bounce, n, MPI_INT64_T, op, c->comm);
+        memcpy(values + at, bounce, (size_t)n * sizeof *bounce);
+    }
+    return code;
+}
+
+int as_comm_agree(as_comm *c, as_error *e)
+{
+    int64_t lowest = e->code == AS_OK ? INT_MAX : c->rank;
     as_error trouble = AS_ERROR_INIT; /* of the agreement itself */
-    int code = RUN(&trouble, MPI_Iallreduce, &mine, &lowest, 1, MPI_INT, MPI_MIN, c->comm);
+    int code = reduce(c, &lowest, 1, MPI_MIN, &trouble);
     if (code == AS_OK && lowest == INT_MAX) {
         return AS_OK;
     }
@@ -189,10 +288,10 @@ int as_comm_agree(as_comm *c, as_error *e)
         (void)as_buffer_append(&text, own, strlen(own), NULL);
     }
     if (code == AS_OK) {
-        code = as_comm_bcast(c, lowest, &wire, sizeof wire, &trouble);
+        code = as_comm_bcast(c, (int)lowest, &wire, sizeof wire, &trouble);
     }
     if (code == AS_OK) {
-        code = as_comm_bcast_buffer(c, lowest, &text, &trouble);
+        code = as_comm_bcast_buffer(c, (int)lowest, &text, &trouble);
     }
     if (code == AS_NOMEM) {
         /* Some rank has no room for the text, which all know: then all go without it. */
@@ -201,11 +300,8 @@ int as_comm_agree(as_comm *c, as_error *e)
     }
     if (code != AS_OK) {
         as_buffer_free(&text);
-        if (e->code == AS_OK) {
-            as_error_move(e, &trouble);
-        }
-        as_error_clear(&trouble);
-        return e->code;
+        (void)as_error_pass(e, &trouble);
+        return code;
     }
     as_error agreed = AS_ERROR_INIT;
     if (text.size) {
@@ -226,9 +322,18 @@ int as_comm_bcast(as_comm *c, int root, void *bytes, size_t count, as_error *e)
 {
     MPI_Request request;
     int code = AS_OK;
-    for (size_t at = 0; at < count && code == AS_OK; at += LARGEST_MESSAGE) {
-        size_t n = count - at < LARGEST_MESSAGE ? count - at : LARGEST_MESSAGE;
-        code = RUN(e, MPI_Ibcast, (char *)bytes + at, (int)n, MPI_BYTE, root, c->comm);
+    size_t room = c->watch ? sizeof c->bounce : (size_t)AS_LARGEST_MESSAGE;
+    for (size_t at = 0; at < count && code == AS_OK; at += room) {
+        size_t n = count - at < room ? count - at : room;
+        char *own = (char *)bytes + at;
+        char *buffer = c->watch ? c->bounce : own;
+        if (c->watch && c->rank == root) {
+            memcpy(buffer, own, n);
+        }
+        code = AS_MPI_RUN(c, e, MPI_Ibcast, buffer, (int)n, MPI_BYTE, root, c->comm);
+        if (c->watch && c->rank != root && code == AS_OK) {
+            memcpy(own, buffer, n);
+        }
     }
     return code;
 }
@@ -255,12 +360,6 @@ int as_comm_bcast_buffer(as_comm *c, int root, as_buffer *b, as_error *e)
     return code == AS_OK ? as_comm_bcast(c, root, b->data, (size_t)size, e) : code;
 }
 
-static int reduce(as_comm *c, int64_t *values, int count, MPI_Op op, as_error *e)
-{
-    MPI_Request request;
-    return RUN(e, MPI_Iallreduce, MPI_IN_PLACE, values, count, MPI_INT64_T, op, c->comm);
-}
-
 int as_comm_sum(as_comm *c, int64_t *values, int count, as_error *e)
 {
     return reduce(c, values, count, MPI_SUM, e);
@@ -269,149 +368,6 @@ int as_comm_sum(as_comm *c, int64_t *values, int count, as_error *e)
 int as_comm_max(as_comm *c, int64_t *values, int count, as_error *e)
 {
     return reduce(c, values, count, MPI_MAX, e);
-}
-
-/* Messages of an exchange: one request for each GiB begun. */
-static int count_messages(const int64_t *counts, int size, int self)
-{
-    int64_t messages = 0;
-    for (int r = 0; r < size; r++) {
-        if (r != self) {
-            messages += (counts[r] + LARGEST_MESSAGE - 1) / LARGEST_MESSAGE;
-        }
-    }
-    return (int)messages;
-}
-
-static int start_messages(as_comm *c, as_mail *m, MPI_Request *requests, int *count, as_error *e)
-{
-    *count = 0;
-    int code = AS_OK;
-    for (int send = 0; send < 2; send++) { /* receives are posted first */
-        for (int r = 0; r < c->size && code == AS_OK; r++) {
-            char *bytes = send ? m->out[r].data : m->in.data + m->in_at[r];
-            int64_t left = r == c->rank ? 0 : send ? c->counts_out[r] : c->counts_in[r];
-            while (left > 0 && code == AS_OK) {
-                int n = (int)(left < LARGEST_MESSAGE ? left : LARGEST_MESSAGE);
-                MPI_Request *request = &requests[*count];
-                int result = send
-                                 ? MPI_Isend(bytes, n, MPI_BYTE, r, TAG_EXCHANGE, c->comm, request)
-                                 : MPI_Irecv(bytes, n, MPI_BYTE, r, TAG_EXCHANGE, c->comm, request);
-                code = check(e, result, send ? "MPI_Isend" : "MPI_Irecv");
-                *count += code == AS_OK;
-                bytes += n;
-                left -= n;
-            }
-        }
-    }
-    return code;
-}
-
-/* Room for what comes, and the place of each sender in it. */
-static int prepare_in(as_comm *c, as_mail *m, as_error *e)
-{
-    size_t total = 0;
-    for (int r = 0; r < c->size; r++) {
-        m->in_at[r] = total;
-        total += (size_t)c->counts_in[r];
-    }
-    m->in_at[c->size] = total;
-    m->in.size = 0;
-    int code = as_buffer_reserve(&m->in, total, e);
-    if (code == AS_OK) {
-        m->in.size = total;
-    }
-    return code;
-}
-
-static bool is_poisoned(const as_comm *c)
-{
-    for (int r = 0; r < c->size; r++) {
-        if (c->counts_in[r] < 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-int as_comm_exchange(as_comm *c, as_mail *m, as_error *e)
-{
-    MPI_Request request;
-    for (int r = 0; r < c->size; r++) {
-        c->counts_out[r] = e->code == AS_OK ? (int64_t)m->out[r].size : -1;
-    }
-    as_error trouble = AS_ERROR_INIT;
-    if (RUN(&trouble, MPI_Ialltoall, c->counts_out, 1, MPI_INT64_T, c->counts_in, 1, MPI_INT64_T,
-            c->comm) != AS_OK) {
-        as_error_move(e, &trouble);
-        return e->code;
-    }
-    if (is_poisoned(c)) {
-        return as_comm_agree(c, e);
-    }
-    MPI_Request *requests = NULL;
-    if (prepare_in(c, m, e) == AS_OK) {
-        size_t n = (size_t)(count_messages(c->counts_in, c->size, c->rank) +
-                            count_messages(c->counts_out, c->size, c->rank));
-        requests = calloc(n + 1, sizeof(MPI_Request));
-        (void)(requests ? AS_OK : as_fail_nomem(e));
-    }
-    int code = as_comm_agree(c, e);
-    int count = 0;
-    if (code == AS_OK) {
-        code = start_messages(c, m, requests, &count, e);
-    }
-    if (code == AS_OK && m->out[c->rank].size) {
-        memcpy(m->in.data + m->in_at[c->rank], m->out[c->rank].data, m->out[c->rank].size);
-    }
-    if (code == AS_OK) {
-        code = finish(requests, count, "MPI_Testall", e);
-    }
-    for (int r = 0; r < c->size; r++) {
-        as_buffer_free(&m->out[r]);
-    }
-    free(requests);
-    return code;
-}
-
-int as_comm_share(as_comm *c, as_mail *m, as_error *e)
-{
-    MPI_Request request;
-    if (e->code == AS_OK && m->share.size > LARGEST_MESSAGE) {
-        (void)as_fail(e, AS_LIMIT, 0, "the plan's table of tensors passes 1 GiB on one rank");
-    }
-    int64_t mine = e->code == AS_OK ? (int64_t)m->share.size : -1;
-    as_error trouble = AS_ERROR_INIT;
-    if (RUN(&trouble, MPI_Iallgather, &mine, 1, MPI_INT64_T, c->counts_in, 1, MPI_INT64_T,
-            c->comm) != AS_OK) {
-        as_error_move(e, &trouble);
-        return e->code;
-    }
-    if (is_poisoned(c)) {
-        return as_comm_agree(c, e);
-    }
-    /* In words, so that the whole may pass 2 GiB. */
-    int *counts = calloc((size_t)c->size * 2, sizeof *counts);
-    int *places = counts ? counts + c->size : NULL;
-    int code = prepare_in(c, m, e);
-    if (!counts) {
-        code = as_fail_nomem(e);
-    }
-    for (int r = 0; counts && r < c->size && code == AS_OK; r++) {
-        counts[r] = (int)(c->counts_in[r] / (int64_t)sizeof(int64_t));
-        places[r] = (int)(m->in_at[r] / sizeof(int64_t));
-        if (m->in_at[r + 1] / sizeof(int64_t) > INT_MAX) {
-            code = as_fail(e, AS_LIMIT, 0, "the plan's table of tensors passes 16 GiB");
-        }
-    }
-    code = as_comm_agree(c, e);
-    if (code == AS_OK) {
-        code = RUN(e, MPI_Iallgatherv, m->share.data, (int)(mine / (int64_t)sizeof(int64_t)),
-                   MPI_INT64_T, m->in.data, counts, places, MPI_INT64_T, c->comm);
-    }
-    as_buffer_free(&m->share);
-    free(counts);
-    return code;
 }
 
 static MPI_Request load_request(const as_message *m)
@@ -431,8 +387,12 @@ int as_comm_send(as_comm *c, int to, int tag, const void *bytes, size_t count, a
                  as_error *e)
 {
     MPI_Request request = MPI_REQUEST_NULL;
-    int code =
-        check(e, MPI_Issend(bytes, (int)count, MPI_BYTE, to, tag, c->comm, &request), "MPI_Issend");
+    int code = poll(c, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    code = as_mpi_check(e, MPI_Issend(bytes, (int)count, MPI_BYTE, to, tag, c->comm, &request),
+                        "MPI_Issend");
     if (code == AS_OK) {
         store_request(m, request);
     }
@@ -443,8 +403,12 @@ int as_comm_receive(as_comm *c, int from, int tag, void *bytes, size_t count, as
                     as_error *e)
 {
     MPI_Request request = MPI_REQUEST_NULL;
-    int code =
-        check(e, MPI_Irecv(bytes, (int)count, MPI_BYTE, from, tag, c->comm, &request), "MPI_Irecv");
+    int code = poll(c, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    code = as_mpi_check(e, MPI_Irecv(bytes, (int)count, MPI_BYTE, from, tag, c->comm, &request),
+                        "MPI_Irecv");
     if (code == AS_OK) {
         store_request(m, request);
     }
@@ -453,18 +417,17 @@ int as_comm_receive(as_comm *c, int from, int tag, void *bytes, size_t count, as
 
 int as_comm_test(as_comm *c, as_message *m, bool *done, as_error *e)
 {
-    (void)c;
     *done = true;
     if (!m->active) {
         return AS_OK;
     }
     MPI_Request request = load_request(m);
     int flag = 0;
-    int code = check(e, MPI_Test(&request, &flag, MPI_STATUS_IGNORE), "MPI_Test");
+    int code = as_mpi_check(e, MPI_Test(&request, &flag, MPI_STATUS_IGNORE), "MPI_Test");
     store_request(m, request);
     m->active = code == AS_OK && !flag;
     *done = !m->active;
-    return code;
+    return code == AS_OK && !*done ? poll(c, e) : code;
 }
 
 int as_comm_probe(as_comm *c, int tag, bool *there, int *from, size_t *count, as_error *e)
@@ -472,10 +435,15 @@ int as_comm_probe(as_comm *c, int tag, bool *there, int *from, size_t *count, as
     MPI_Status status;
     int flag = 0;
     int bytes = 0;
-    int code = check(e, MPI_Iprobe(MPI_ANY_SOURCE, tag, c->comm, &flag, &status), "MPI_Iprobe");
+    int code = poll(c, e);
+    *there = false;
+    if (code != AS_OK) {
+        return code;
+    }
+    code = as_mpi_check(e, MPI_Iprobe(MPI_ANY_SOURCE, tag, c->comm, &flag, &status), "MPI_Iprobe");
     *there = code == AS_OK && flag;
     if (*there) {
-        code = check(e, MPI_Get_count(&status, MPI_BYTE, &bytes), "MPI_Get_count");
+        code = as_mpi_check(e, MPI_Get_count(&status, MPI_BYTE, &bytes), "MPI_Get_count");
         *from = status.MPI_SOURCE;
         *count = (size_t)bytes;
     }
@@ -485,7 +453,11 @@ int as_comm_probe(as_comm *c, int tag, bool *there, int *from, size_t *count, as
 int as_comm_barrier_begin(as_comm *c, as_message *m, as_error *e)
 {
     MPI_Request request = MPI_REQUEST_NULL;
-    int code = check(e, MPI_Ibarrier(c->comm, &request), "MPI_Ibarrier");
+    int code = poll(c, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    code = as_mpi_check(e, MPI_Ibarrier(c->comm, &request), "MPI_Ibarrier");
     if (code == AS_OK) {
         store_request(m, request);
     }

@@ -12,7 +12,7 @@ int as_comm_nodes(as_comm *c, int32_t *node_of, as_error *e)
     if (!of) {
         (void)as_fail_nomem(e);
     }
-    code = code == AS_MPI ? code : as_comm_agree(c, e);
+    code = as_comm_is_lost(code) ? code : as_comm_agree(c, e);
     if (code == AS_OK && of) {
         of[as_comm_rank(c)] = lowest;
         code = as_comm_max(c, of, size, e);
