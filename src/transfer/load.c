@@ -211,7 +211,7 @@ static int try_load(as_loading *l, as_buffer *missing, as_buffer *unexpected, as
         code = transfer_bytes(l, missing, e);
         at = as_meter_end(meter, "transfer", at, l->plan.own_bytes, &tally(l)->transfer);
     }
-    if (code == AS_MPI) {
+    if (as_comm_is_lost(code)) {
         return code;
     }
     /* Whatever happened: if the files are not one checkpoint any more, that is why. */
@@ -278,7 +278,7 @@ static int check(as_loading *l, as_error *e)
         as_argument_number("allow_missing", call->allow_missing),
         as_argument_number("allow_unexpected", call->allow_unexpected),
         as_argument_text("engine", call->engine),
-        as_argument_number("checksum", !call->no_checksums),
+        as_argument_text("checksum", call->no_checksums ? "none" : "xxh3"),
     };
     return as_arguments_agree(call->session->comm, arguments, sizeof arguments / sizeof *arguments,
                               e);

@@ -108,15 +108,15 @@ static void list_arguments(const as_prepared *p, const as_save_call *call, as_ar
     const as_argument list[ARGUMENTS] = {
         as_argument_text("part of the state", call->state->part),
         as_argument_text("pattern", p->pattern),
-        as_argument_number("max_shard_size", r->limit),
+        as_argument_read("max_shard_size", call->max_shard_size, r->limit),
         as_argument_number("block_bytes", r->block_bytes),
         as_argument_list("discard list", r->discard, r->discard_count),
         as_argument_number("align", r->align),
         as_argument_number("writers_per_node", call->writers_per_node),
         as_argument_text("directory", call->directory),
-        as_argument_number("mode", call->mode),
+        as_argument_octal("mode", call->mode),
         as_argument_text("engine", call->engine),
-        as_argument_number("checksum", call->no_checksums),
+        as_argument_text("checksum", call->no_checksums ? "none" : "xxh3"),
         as_argument_number("verify_after_write", call->read_back),
         as_argument_number("creators", call->creators),
         as_argument_number("stripe_count", call->stripe_count),
@@ -129,7 +129,8 @@ static as_hash hash_arguments(const as_argument *arguments, int count, as_hash s
 {
     as_hash sum = seed;
     for (int i = 0; i < count; i++) {
-        sum = as_hash_seeded(&arguments[i].value, sizeof arguments[i].value, sum.low ^ sum.high);
+        const as_hash *value = &arguments[i].hash;
+        sum = as_hash_seeded(value, sizeof *value, sum.low ^ sum.high);
     }
     return sum;
 }
