@@ -15,6 +15,7 @@ typedef struct places {
     int old;         /* .allshard/old; -1: the disk has no room for it */
     bool again;      /* old/ is there from an earlier time: it was cut off */
     const char *dir; /* for texts */
+    const as_lock *lock;
 } places;
 
 enum presence { ABSENT, GOOD, WRONG };
@@ -132,6 +133,7 @@ static int move_out(const as_journal *j, const places *p, as_error *e)
     for (size_t i = 0; i < j->outgoing.count; i++) {
         const char *name = j->outgoing.items[i];
         bool old_one = true;
+        (void)as_lock_tick(p->lock, NULL); /* the journal is written: nothing stops the moves */
         int code = AS_OK;
         if (as_journal_brings(j, name)) {
             /* Once the new file has moved in, the name is not the old one's any more. */
@@ -156,6 +158,7 @@ static int move_in(const as_journal *j, const places *p, as_error *e)
     for (size_t i = 0; i < j->incoming.count; i++) {
         const char *name = j->incoming.items[i];
         bool staged;
+        (void)as_lock_tick(p->lock, NULL);
         int code = is_staged(p, name, &staged, e);
         if (code == AS_OK && staged &&
             as_sys_table.renameat(p->staged, name, p->folder, name) < 0) {
@@ -213,7 +216,7 @@ int as_apply_check(const as_journal *j, int meta, const char *meta_path, int fol
 
 int as_apply(const as_journal *j, as_lock *lock, int folder, const char *dir, as_error *e)
 {
-    places p = {.folder = folder, .staged = -1, .old = -1, .dir = dir};
+    places p = {.folder = folder, .staged = -1, .old = -1, .dir = dir, .lock = lock};
     int code = open_staged(lock->meta, lock->meta_path, &p.staged, e);
     if (code == AS_OK) {
         code = check_incoming(j, &p, e);
@@ -225,6 +228,7 @@ int as_apply(const as_journal *j, as_lock *lock, int folder, const char *dir, as
     if (code == AS_OK) {
         code = move_in(j, &p, e);
     }
+    (void)as_lock_tick(lock, NULL);
     if (code == AS_OK) {
         code = as_folder_sync(folder, dir, e);
     }

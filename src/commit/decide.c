@@ -40,6 +40,7 @@ static int withdraw(as_lock *lock, const char *dir, bool *unknown, as_error *e)
  * breaker finds the journal and carries it out. */
 static int rename_draft(as_lock *lock, const char *dir, bool *unknown, as_error *e)
 {
+    lock->deaf = true;
     if (as_sys_table.renameat(lock->meta, lock->draft, lock->meta, AS_JOURNAL_NAME) < 0) {
         int reason = errno;
         if (reason == ENOENT && as_lock_refresh(lock, true, e) == AS_BUSY) {

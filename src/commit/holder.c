@@ -116,7 +116,10 @@ static int watch(const as_holder *first, int meta, const char *path, int64_t lea
     while (*verdict == AS_HOLDER_DEAD && as_moment_ms() < end) {
         as_sleep_ms(step);
         as_holder next;
-        int code = as_holder_look(&next, meta, path, e);
+        int code = first->tick.call ? first->tick.call(first->tick.self, e) : AS_OK;
+        if (code == AS_OK) {
+            code = as_holder_look(&next, meta, path, e);
+        }
         if (code != AS_OK) {
             return code;
         }

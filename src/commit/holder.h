@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "commit/folder.h"
 #include "commit/owner.h"
 
 enum { AS_LOCK_LARGEST = 4096 }; /* bytes that are looked at; ours have some 300 */
@@ -23,6 +24,7 @@ typedef struct as_holder {
     struct stat status;
     char content[AS_LOCK_LARGEST];
     size_t size;
+    as_tick tick;   /* called while it is watched; empty at first */
     as_owner owner; /* pid 0: the content does not tell */
     bool newer;     /* a later version's, which cannot be read here */
 } as_holder;

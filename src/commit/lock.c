@@ -91,6 +91,7 @@ static int face_holder(as_lock *lock, const as_owner *self, const char *unique, 
         return code;
     }
     *again = true;
+    holder.tick = lock->tick;
     enum as_verdict verdict;
     code = as_holder_judge(&holder, lock->meta, lock->path, self, lock->lease_ms, log, &verdict, e);
     if (code == AS_OK && verdict == AS_HOLDER_LIVE) {
@@ -328,6 +329,12 @@ static void free_lock(as_lock *lock)
 int as_lock_take(as_lock **out, int folder, const char *dir, int64_t lease_ms, const as_log *log,
                  as_error *e)
 {
+    return as_lock_take_ticking(out, folder, dir, lease_ms, NULL, log, e);
+}
+
+int as_lock_take_ticking(as_lock **out, int folder, const char *dir, int64_t lease_ms,
+                         const as_tick *tick, const as_log *log, as_error *e)
+{
     *out = NULL;
     as_lock *lock = calloc(1, sizeof *lock);
     if (!lock) {
@@ -336,6 +343,7 @@ int as_lock_take(as_lock **out, int folder, const char *dir, int64_t lease_ms, c
     lock->meta = -1;
     lock->fd = -1;
     lock->lease_ms = lease_or_default(lease_ms);
+    lock->tick = tick ? *tick : (as_tick){0};
     lock->meta_path = join(dir, AS_META_NAME, e);
     lock->path = join(lock->meta_path, AS_LOCK_NAME, e);
     int code = lock->path ? take(lock, folder, log, e) : AS_NOMEM;

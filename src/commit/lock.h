@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "commit/folder.h"
 #include "commit/heartbeat.h"
 #include "commit/held.h"
 #include "commit/owner.h"
@@ -41,6 +42,8 @@ typedef struct as_lock {
     char draft[40];       /* name of this save's draft of a journal */
     char *meta_path;      /* DIR/.allshard, for texts; heap */
     char *path;           /* DIR/.allshard/lock, for texts; heap */
+    as_tick tick;         /* called by every refresh; may be empty */
+    bool deaf;            /* what it returns does not count any more */
     bool broke_stale;     /* it was taken from a dead holder ... */
     as_owner before;      /* ... namely this one; pid 0 if its content could not be read */
 } as_lock;
@@ -52,16 +55,25 @@ typedef struct as_lock {
 int as_lock_take(as_lock **out, int folder, const char *dir, int64_t lease_ms, const as_log *log,
                  as_error *e);
 
+/* The same with a tick, which is called while another host's holder is watched, and by the lock's
+ * refreshes. NULL: none. */
+int as_lock_take_ticking(as_lock **out, int folder, const char *dir, int64_t lease_ms,
+                         const as_tick *tick, const as_log *log, as_error *e);
+
 /* Looks without touching anything: AS_BUSY if a live holder has the lock, AS_OK
  * if it is free or there is no DIR/.allshard, or (*stale true, with *who of pid 0 if
  * unreadable) if its holder is dead. May watch for a lease. */
 int as_lock_look(int folder, const char *dir, int64_t lease_ms, const as_log *log, bool *stale,
                  as_owner *who, as_error *e);
 
-/* Gives the sign of life if a quarter of the lease has passed since the last (by this call or by
- * the lock's own thread); cheap to call often. With `now` it gives it at once and makes sure
- * that the lock is still this process's. AS_BUSY if it was taken away. */
+/* Calls the tick, whose code it returns if that is not AS_OK, and gives the sign of life if a
+ * quarter of the lease has passed since the last (by this call or by the lock's own thread, which
+ * does not call the tick); cheap to call often. With `now` it gives it at once and makes sure that
+ * the lock is still this process's. AS_BUSY if it was taken away. */
 int as_lock_refresh(as_lock *lock, bool now, as_error *e);
+
+/* Calls the tick, if there is one: AS_OK, or its code, which ends what is under way. */
+int as_lock_tick(const as_lock *lock, as_error *e);
 
 /* For the few steps that would do harm in another's folder: as_lock_refresh with `now`, and until
  * as_lock_unguard nobody can break the lock, however long this process stands still, where

@@ -97,8 +97,24 @@ static int fail_lost(as_lock *lock, as_error *e)
     return AS_BUSY;
 }
 
+int as_lock_tick(const as_lock *lock, as_error *e)
+{
+    as_error own = AS_ERROR_INIT;
+    int code = lock->tick.call ? lock->tick.call(lock->tick.self, &own) : AS_OK;
+    if (code == AS_OK || lock->deaf) {
+        as_error_clear(&own);
+        return AS_OK;
+    }
+    (void)as_error_pass(e, &own);
+    return code;
+}
+
 int as_lock_refresh(as_lock *lock, bool now, as_error *e)
 {
+    int code = as_lock_tick(lock, e);
+    if (code != AS_OK) {
+        return code;
+    }
     bool ours = !atomic_load(&lock->lost);
     if (ours && !now && as_moment_ms() - atomic_load(&lock->renewed) < lock->lease_ms / 4) {
         return AS_OK;

@@ -79,7 +79,7 @@ static void end(as_txn *t)
 }
 
 /* Makes and opens DIR and takes its lock. */
-static int enter(as_txn *t, int64_t lease_ms, as_error *e)
+static int enter(as_txn *t, int64_t lease_ms, const as_tick *tick, as_error *e)
 {
     int code = AS_OK;
     for (int i = 0; i < MOST_TRIES; i++) {
@@ -89,7 +89,7 @@ static int enter(as_txn *t, int64_t lease_ms, as_error *e)
             code = as_folder_open(t->dir, &t->folder, &own);
         }
         if (code == AS_OK) {
-            code = as_lock_take(&t->lock, t->folder, t->dir, lease_ms, &t->log, &own);
+            code = as_lock_take_ticking(&t->lock, t->folder, t->dir, lease_ms, tick, &t->log, &own);
         }
         if (code == AS_OK) {
             return AS_OK;
@@ -129,7 +129,7 @@ int as_txn_begin(as_txn **out, const char *dir, const as_txn_options *options, c
     t->log = log ? *log : (as_log){0};
     t->state = TXN_OPEN;
     t->dir = strdup(dir);
-    int code = t->dir ? enter(t, o->lease_ms, e) : as_fail_nomem(e);
+    int code = t->dir ? enter(t, o->lease_ms, &o->tick, e) : as_fail_nomem(e);
     if (code == AS_OK) {
         code = as_recover_held(t->lock, t->folder, t->dir, NULL, &t->log, e);
         if (code != AS_OK) {
@@ -151,6 +151,9 @@ int as_txn_put(as_txn *t, const char *name, const void *bytes, size_t count, as_
 {
     as_buffer path = AS_BUFFER_INIT;
     int code = as_staged_path(t->dir, name, &path, e);
+    if (code == AS_OK) {
+        code = as_lock_tick(t->lock, e);
+    }
     if (code == AS_OK) {
         code = as_file_put(t->staged, name, t->mode, path.data, bytes, count, e);
     }
@@ -285,10 +288,19 @@ static int sync_names(as_txn *t, as_error *e)
     }
     as_buffer_free(&staged);
     if (code == AS_OK) {
+        code = as_lock_tick(t->lock, e);
+    }
+    if (code == AS_OK) {
         code = as_folder_sync(t->lock->meta, t->lock->meta_path, e);
     }
     if (code == AS_OK) {
+        code = as_lock_tick(t->lock, e);
+    }
+    if (code == AS_OK) {
         code = as_folder_sync(t->folder, t->dir, e);
+    }
+    if (code == AS_OK) {
+        code = as_lock_tick(t->lock, e);
     }
     if (code != AS_OK) {
         return code;
@@ -409,6 +421,9 @@ void as_txn_abort(as_txn *t)
 {
     if (!t) {
         return;
+    }
+    if (t->lock) {
+        t->lock->deaf = true;
     }
     as_error own = AS_ERROR_INIT;
     if (t->state == TXN_OPEN && t->lock && as_meta_clear(t->lock, &own) != AS_OK) {

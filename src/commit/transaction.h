@@ -18,6 +18,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "commit/folder.h"
 #include "commit/names.h"
 #include "commit/staged.h"
 
@@ -26,6 +27,7 @@ typedef struct as_txn as_txn;
 typedef struct as_txn_options {
     mode_t mode;      /* of the files; 0: 0666 less the umask, else exactly this */
     int64_t lease_ms; /* of the lock; 0: the default */
+    as_tick tick;     /* called between steps; ends the save until its journal is written */
 } as_txn_options;
 
 /* Makes DIR (and what is missing above it) and DIR/.allshard/, takes the lock, finishes
