@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "api/handles.h"
+#include "api/settings.h"
 #include "base/version.h"
+#include "comm/compare.h"
 
 enum { LARGEST_OPTIONS = 4096 };
 
@@ -23,8 +25,41 @@ as_error *as_begin(allshard *as)
     return &as->error;
 }
 
+/* Whatever a rank has met by then: that one has stalled is what all return. */
+static int take_verdict(allshard *as)
+{
+    const as_error *verdict = as_comm_verdict(as->session.comm);
+    if (verdict) {
+        as_error_clear(&as->error);
+        (void)as_fail(&as->error, verdict->code, 0, "%s", as_error_text(verdict));
+        as->error.rank = verdict->rank;
+        memcpy(as->error.host, verdict->host, sizeof as->error.host);
+    }
+    return as->error.code;
+}
+
+int as_meet(allshard *as, const char *function)
+{
+    as_session *s = &as->session;
+    as->together = true;
+    s->calls++;
+    if (take_verdict(as) != AS_OK) {
+        return as->error.code;
+    }
+    as_comm_enter(s->comm, function);
+    return s->check_calls ? as_comm_meet(s->comm, function, s->calls, &as->error) : AS_OK;
+}
+
 int as_end(allshard *as)
 {
+    if (as->together) {
+        as->together = false;
+        as_comm_enter(as->session.comm, NULL);
+        if (as->error.code !=
+            AS_OK) { /* else it came when the outcome was settled: for next time */
+            (void)take_verdict(as);
+        }
+    }
     if (as->error.code != AS_OK) {
         as_log_say(&as->session.log, AS_LOG_DEBUG, "%s: %s", as_code_name(as->error.code),
                    as_error_text(&as->error));
@@ -73,6 +108,8 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
         (void)as_fail(&e, AS_INVALID, 0, "memory is %lld bytes", (long long)o.memory);
     }
     as_log log = {.call = o.log, .user = o.log_user};
+    as_settings settings;
+    (void)as_settings_read(&settings, &o, &e);
     as_error trouble = AS_ERROR_INIT;
     as_comm *comm = NULL;
     int code = as_comm_open(&comm, mpi_comm, &trouble);
@@ -86,7 +123,11 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
     if (code != AS_OK) {
         as_error_move(&e, &trouble);
     } else {
-        code = as_comm_agree(comm, &e);
+        code = as_settings_agree(&settings, comm, &e);
+    }
+    if (code == AS_OK && settings.timeout_s > 0 && as_comm_size(comm) > 1) {
+        settings.check_calls = true; /* ranks that wait for each other are all alive */
+        code = as_comm_watch(comm, settings.timeout_s, &e);
     }
     if (code != AS_OK || !as || !out) { /* without the last two the ranks agree on an error */
         as_log_say(&log, AS_LOG_ERROR, "allshard_open: %s", as_error_text(&e));
@@ -99,6 +140,7 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
                                    .progress = o.progress,
                                    .progress_user = o.progress_user,
                                    .memory = o.memory ? o.memory : AS_POOL_BYTES,
+                                   .check_calls = settings.check_calls,
                                    .meter = {.trace = trace}};
         as->error = AS_ERROR_INIT;
         *out = as;
@@ -127,11 +169,20 @@ int allshard_close(allshard *as)
         return ALLSHARD_OK;
     }
     (void)as_begin(as);
+    bool known = as_comm_verdict(as->session.comm) != NULL;
+    int code = known ? AS_OK : as_meet(as, "allshard_close");
+    if (code == AS_MISMATCH) {
+        return as_end(as); /* the others are elsewhere, and this context may have to follow */
+    }
+    if (!known) {
+        code = as_end(as);
+    }
+    as_error_clear(&as->error);
     as_buffer_free(&as->missing_names);
     as_buffer_free(&as->unexpected_names);
     as_session_close(&as->session);
     free(as);
-    return ALLSHARD_OK;
+    return code;
 }
 
 int allshard_last_error(const allshard *as, allshard_error *out)

@@ -30,6 +30,9 @@ int allshard_load(allshard_state *s, const char *path, const allshard_load_optio
     }
     allshard *as = s->context;
     as_error *e = as_begin(as);
+    if (as_meet(as, "allshard_load") != AS_OK) {
+        return as_end(as);
+    }
     allshard_load_options o;
     (void)as_take_options(&o, sizeof o, options, options ? options->size : 0,
                           "allshard_load_options", e);

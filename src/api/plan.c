@@ -15,10 +15,14 @@ int allshard_plan_create(allshard_plan **out, allshard_state *s,
         return ALLSHARD_INVALID;
     }
     as_error *e = as_begin(s->context);
+    if (out) {
+        *out = NULL;
+    }
+    if (as_meet(s->context, "allshard_plan_create") != AS_OK) {
+        return as_end(s->context);
+    }
     if (!out) {
         (void)as_fail(e, AS_INVALID, 0, "there is no place to put the plan: out is NULL");
-    } else {
-        *out = NULL;
     }
     as_save_call call;
     as_plan plan = {0};

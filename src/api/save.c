@@ -50,6 +50,9 @@ int allshard_save(allshard_state *s, const char *directory, const allshard_save_
         return ALLSHARD_INVALID;
     }
     as_error *e = as_begin(s->context);
+    if (as_meet(s->context, "allshard_save") != AS_OK) {
+        return as_end(s->context);
+    }
     as_save_call call;
     as_save_call_from(&call, s, directory, options, e);
     if (!directory || !*directory) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api/handles.h"
+#include "transfer/arguments.h"
 #include "transfer/trace_file.h"
 
 static double seconds(int64_t nanoseconds)
@@ -59,12 +60,18 @@ int allshard_trace_write(allshard *as, const char *path)
         return ALLSHARD_INVALID;
     }
     as_error *e = as_begin(as);
+    if (as_meet(as, "allshard_trace_write") != AS_OK) {
+        return as_end(as);
+    }
     if (!as->session.meter.trace) {
         (void)as_fail(e, AS_INVALID, 0,
                       "nothing was remembered: open the context with allshard_options.trace set");
     } else if (!path || !*path) {
         (void)as_fail(e, AS_INVALID, 0, "no path is given to write the trace to");
     }
-    (void)as_trace_file_write(&as->session, path, e);
+    as_argument same = as_argument_text("path", path);
+    if (as_arguments_agree(as->session.comm, &same, 1, e) == AS_OK) {
+        (void)as_trace_file_write(&as->session, path, e);
+    }
     return as_end(as);
 }

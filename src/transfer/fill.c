@@ -364,8 +364,9 @@ void as_slot_clear(as_slot *slot, as_filler *f)
         as_pool_give(&f->pool, slot->window);
         as_pool_give(&f->pool, slot->packed);
     } else {
+        as_comm_leave(f->transfer->comm, slot->requests.data);
         slot->requests = AS_BUFFER_INIT;
-        slot->asked = AS_BUFFER_INIT;
+        slot->asked.size = 0;
     }
     as_buffer requests = slot->requests;
     as_buffer asked = slot->asked;

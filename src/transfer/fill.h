@@ -57,7 +57,7 @@ int as_slot_test(as_slot *slot, const as_transfer *t, bool *complete, as_error *
 /* Puts the answers in place and takes the checksum; slot->bytes are then the block. */
 int as_slot_finish(as_slot *slot, as_filler *f, as_error *e);
 
-/* Gives the buffers back; those of messages that MPI has not ended (after AS_MPI) are left
+/* Gives the buffers back; those of messages that MPI has not ended (after AS_MPI or AS_TIMEOUT) are left
  * to it for good. */
 void as_slot_clear(as_slot *slot, as_filler *f);
 

@@ -438,15 +438,31 @@ static int step(loader *l, bool *all, bool *moved, as_error *e)
     return code;
 }
 
+/* Are operations under way? */
+static bool is_reading(const loader *l)
+{
+    for (int i = 0; i < l->reading_count; i++) {
+        if (l->readings[i].busy && !l->readings[i].read) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int run(loader *l, as_error *e)
 {
     as_wait wait = {0};
     bool all = false;
+    as_comm_wait(l->transfer->comm);
     while (!all) {
         bool moved = false;
         int code = step(l, &all, &moved, e);
-        if (code == AS_MPI || e->code == AS_MPI) {
-            return AS_MPI;
+        if (as_comm_is_lost(code) || as_comm_is_lost(e->code)) {
+            return as_comm_is_lost(code) ? code : e->code;
+        }
+        if (as_comm_watches(l->transfer->comm)) {
+            as_comm_storage(l->transfer->comm, !all && is_reading(l),
+                            l->transfer->meter->tally.operations);
         }
         if (moved || all) {
             as_wait_end(&wait, l->transfer->meter);
@@ -457,19 +473,17 @@ static int run(loader *l, as_error *e)
     return AS_OK;
 }
 
-/* After a failure of MPI: the engine lets go of what it has, and what MPI or a peer may still use
+/* When ranks can agree on nothing any more: the engine lets go of what it has, and what MPI or a peer may still use
  * stays for good. */
 static void drain(loader *l, as_error *e)
 {
     int idle = 0;
     as_arena_abandon(l->transfer->arena);
-    for (int i = 0; i < l->reading_count; i++) {
-        while (l->readings[i].busy && !l->readings[i].read) {
-            bool moved = false;
-            reap(l, &moved, e);
-            if (!moved) {
-                as_comm_rest(&idle, REST);
-            }
+    while (is_reading(l)) {
+        bool moved = false;
+        reap(l, &moved, e);
+        if (!moved) {
+            as_comm_rest(&idle, REST);
         }
     }
 }
@@ -481,12 +495,12 @@ static int load(const as_transfer *t, as_error *e)
     int code = as_comm_agree(t->comm, e);
     if (code == AS_OK) {
         code = run(&l, e);
-        if (code == AS_MPI) {
+        if (as_comm_is_lost(code)) {
             drain(&l, e);
         }
     }
     close_loader(&l);
-    return code == AS_MPI ? code : as_comm_agree(t->comm, e);
+    return as_comm_is_lost(code) ? code : as_comm_agree(t->comm, e);
 }
 
 int as_transfer_load(const as_transfer *t, as_error *e)

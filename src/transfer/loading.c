@@ -175,7 +175,8 @@ static int read_headers(as_loading *l, as_error *e)
     for (int32_t file = 0; file < (int32_t)as_loading_file_count(l) && code == AS_OK; file++) {
         if (is_mine(l, file)) {
             size_t count = l->checks.summed ? header_blocks(l, file) : 0;
-            code = read_header(l, file, sums, count, e);
+            code = as_comm_look(l->call->session->comm, e);
+            code = code == AS_OK ? read_header(l, file, sums, count, e) : code;
             sums = sums ? sums + count : NULL; /* none at all: no address to add to */
         }
     }

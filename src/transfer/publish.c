@@ -26,6 +26,7 @@ enum { MOST_SUMS = AS_MANIFEST_LARGEST / 2 / 16 };
 
 /* Where the index goes: the main process's staged file. */
 typedef struct index_file {
+    as_comm *comm;
     as_buffer path;
     int fd;
     int64_t size;
@@ -60,6 +61,7 @@ static int build_lines(const as_publication *p, as_buffer *out, as_error *e)
 
 static void append(index_file *f, const char *bytes, size_t count, as_error *e)
 {
+    (void)as_comm_look(f->comm, e);
     if (e->code == AS_OK && count) {
         (void)as_write_all(f->fd, bytes, count, f->size, f->path.data, e);
         f->size += (int64_t)count;
@@ -95,6 +97,7 @@ static void write_end(index_file *f, as_error *e)
         append(f, text.data, text.size, e);
     }
     as_buffer_free(&text);
+    (void)as_comm_look(f->comm, e);
     if (e->code == AS_OK) {
         (void)as_sync(f->fd, f->path.data, e);
     }
@@ -110,7 +113,8 @@ static int open_index(const as_publication *p, index_file *f, as_error *e)
 static int write_index(as_publication *p, as_error *e)
 {
     bool is_main = as_comm_rank(p->session->comm) == 0;
-    index_file f = {.fd = -1, .sums = p->checksums ? &p->index_sums : NULL};
+    index_file f = {
+        .comm = p->session->comm, .fd = -1, .sums = p->checksums ? &p->index_sums : NULL};
     as_buffer lines = AS_BUFFER_INIT;
     (void)build_lines(p, &lines, e);
     if (is_main && e->code == AS_OK && open_index(p, &f, e) == AS_OK) {
@@ -372,6 +376,10 @@ static int check_staged(const as_publication *p, as_error *e)
 {
     int code = AS_OK;
     for (int32_t file = 0; file < file_count(p) && code == AS_OK; file++) {
+        code = as_comm_look(p->session->comm, e);
+        if (code != AS_OK) {
+            return code;
+        }
         char *name = NULL;
         int64_t size = 0;
         code = as_prepared_file_name(p->prepared, file, &name, e);

@@ -18,7 +18,16 @@ typedef struct saving {
     as_txn *txn;         /* main process only */
     as_buffer checksums; /* as_block_sum[] of what this rank wrote */
     int64_t start;       /* as_clock */
+    bool durable;        /* main process: it counts, and all moves are made */
 } saving;
+
+/* What is told of the folder when a rank stalls. */
+static const char nothing_changed[] =
+    "the save has failed, and the folder holds what it held before";
+static const char not_known[] = "`allshard verify` tells which checkpoint the folder holds";
+static const char is_complete[] = "the save itself is complete and durable";
+static const char is_pending[] = "the save is durable, and `allshard recover` finishes its renames";
+static const char is_unknown[] = "whether the save counts is unknown: run `allshard recover`";
 
 static bool is_main(const saving *s)
 {
@@ -34,6 +43,13 @@ static int refresh_lock(void *user, as_error *e)
 {
     saving *s = user;
     return as_txn_refresh(s->txn, e);
+}
+
+/* Between the steps of the commit: the other ranks wait for this one. */
+static int give_sign(void *user, as_error *e)
+{
+    saving *s = user;
+    return as_comm_look(s->session->comm, e);
 }
 
 static int open_staged(void *user, int32_t file, int *fd, const char **name, as_error *e)
@@ -88,13 +104,16 @@ static int transfer_bytes(saving *s, as_error *e)
 static int begin(saving *s, as_error *e)
 {
     int64_t from = as_clock();
+    as_comm_outcome(s->session->comm, nothing_changed);
     if (is_main(s)) {
-        as_txn_options options = {.mode = (mode_t)s->call->mode};
+        as_txn_options options = {.mode = (mode_t)s->call->mode,
+                                  .tick = {.call = give_sign, .self = s}};
         (void)as_txn_begin(&s->txn, s->call->directory, &options, &s->session->log, e);
     }
     int code = as_comm_agree(s->session->comm, e);
     if (code == AS_OK) {
-        code = as_storage_for_save(&s->storage, s->call, e);
+        (void)as_stage_enter(&s->stage, e);
+        code = as_storage_for_save(&s->storage, s->call, e); /* which the ranks agree on */
     }
     if (code == AS_OK) {
         code = as_stage_create(&s->stage, e);
@@ -119,9 +138,17 @@ static int commit(saving *s, as_error *e)
                         .checksums = sums_wanted(s),
                         .no_checksums = s->call->no_checksums,
                         .read_back = s->call->read_back};
+    if (!is_main(s)) {
+        as_comm_outcome(s->session->comm, not_known);
+    }
     int code = as_publish(&p, e);
     if (code == AS_OK && is_main(s)) {
-        (void)as_publication_commit(&p, e);
+        int outcome = as_publication_commit(&p, e);
+        s->durable = outcome == AS_OK;
+        as_comm_outcome(s->session->comm, outcome == AS_OK        ? is_complete
+                                          : outcome == AS_PENDING ? is_pending
+                                          : outcome == AS_UNKNOWN ? is_unknown
+                                                                  : nothing_changed);
     }
     as_publication_free(&p);
     code = code == AS_OK ? as_comm_agree(s->session->comm, e) : code;
@@ -173,11 +200,11 @@ int as_save_run(const as_save_call *call, as_error *e)
     if (code == AS_OK) {
         as_session_gather(s.session);
     }
-    if (code == AS_OK && s.txn) {
+    if (s.durable) { /* also if a rank stalled afterwards */
         finish(&s);
     }
+    as_stage_free(&s.stage); /* some file systems do not remove a folder that is open */
     as_txn_abort(s.txn);
-    as_stage_free(&s.stage);
     as_buffer_free(&s.checksums);
     tally(&s)->total = as_clock() - s.start;
     return code;

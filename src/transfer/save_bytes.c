@@ -135,7 +135,7 @@ static int begin_block(saver *s, bool *moved, as_error *e)
     if (code == AS_OK && as_open_files_get(&s->files, block.file, &slot->file, e) == AS_OK) {
         slot->file->under_way++;
     }
-    return code == AS_MPI ? code : AS_OK;
+    return as_comm_is_lost(code) ? code : AS_OK;
 }
 
 static void submit(saver *s, as_slot *slot)
@@ -228,10 +228,21 @@ static int meet(saver *s, bool *all, bool *moved, as_error *e)
     return code;
 }
 
+/* Are operations under way? */
+static bool is_storing(const saver *s)
+{
+    bool storing = as_open_files_syncing(&s->files);
+    for (int i = 0; i < s->slot_count && !storing; i++) {
+        storing = s->slots[i].writing;
+    }
+    return storing;
+}
+
 static int run(saver *s, as_error *e)
 {
     as_wait wait = {0};
     bool all = false;
+    as_comm_wait(s->transfer->comm);
     while (!all) {
         bool moved = false;
         int code = begin_block(s, &moved, e);
@@ -242,13 +253,17 @@ static int run(saver *s, as_error *e)
             reap(s, &moved, e);
             /* Its other failures are in `e`, and told when the ranks agree. */
             code = as_server_step(s->server, &moved, e);
-            code = code == AS_MPI ? code : meet(s, &all, &moved, e);
+            code = as_comm_is_lost(code) ? code : meet(s, &all, &moved, e);
         }
         if (code == AS_OK && s->transfer->tick && e->code == AS_OK) {
             (void)s->transfer->tick(s->transfer->user, e);
         }
-        if (code == AS_MPI || e->code == AS_MPI) {
-            return AS_MPI; /* no agreement can be had any more */
+        if (as_comm_is_lost(code) || as_comm_is_lost(e->code)) {
+            return as_comm_is_lost(code) ? code : e->code; /* no agreement can be had any more */
+        }
+        if (as_comm_watches(s->transfer->comm)) {
+            as_comm_storage(s->transfer->comm, !all && is_storing(s),
+                            s->transfer->meter->tally.operations);
         }
         if (moved || all) {
             as_wait_end(&wait, s->transfer->meter);
@@ -260,21 +275,15 @@ static int run(saver *s, as_error *e)
     return AS_OK;
 }
 
-/* After a failure of MPI: the engine lets go of what it has. */
+/* When ranks can agree on nothing any more: the engine lets go of what it has. */
 static void drain(saver *s, as_error *e)
 {
     int idle = 0;
-    bool writing = true;
     as_arena_abandon(s->transfer->arena);
-    while (writing) {
+    while (is_storing(s)) {
         bool moved = false;
         reap(s, &moved, e);
-        writing = false;
-        for (int i = 0; i < s->slot_count; i++) {
-            writing = writing || s->slots[i].writing;
-        }
-        writing = writing || as_open_files_syncing(&s->files);
-        if (writing && !moved) {
+        if (!moved) {
             as_comm_rest(&idle, REST_ALONE);
         }
     }
@@ -288,12 +297,12 @@ static int save(const as_transfer *t, as_error *e)
     int code = as_comm_agree(t->comm, e); /* without buffers on some rank nobody begins */
     if (code == AS_OK) {
         code = run(&s, e);
-        if (code == AS_MPI) {
+        if (as_comm_is_lost(code)) {
             drain(&s, e);
         }
     }
     close_saver(&s);
-    if (code != AS_MPI) {
+    if (!as_comm_is_lost(code)) {
         code = as_comm_agree(t->comm, e);
     }
     /* Nobody asks this rank for bytes any more: it may look at its own. */

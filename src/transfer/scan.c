@@ -197,6 +197,16 @@ static void hand_over(scanner *s, bool *moved, as_error *e)
     *moved = true;
 }
 
+/* Other ranks wait for this one's agreement. */
+static void give_sign(const scanner *s, as_error *e)
+{
+    if (s->scan->comm && as_comm_watches(s->scan->comm)) {
+        bool reading = s->busy > 0 && !s->slots[s->first].read;
+        as_comm_storage(s->scan->comm, reading, s->scan->meter->tally.operations);
+        (void)as_comm_look(s->scan->comm, e);
+    }
+}
+
 static void run(scanner *s, as_error *e)
 {
     as_wait wait = {0};
@@ -205,6 +215,7 @@ static void run(scanner *s, as_error *e)
         begin_more(s, &moved, e);
         reap(s, &moved, e);
         hand_over(s, &moved, e);
+        give_sign(s, e);
         if (moved) {
             as_wait_end(&wait, s->scan->meter);
         } else if (s->busy > 0) {

@@ -163,7 +163,8 @@ static int take_request(as_server *s, int from, size_t size, as_error *e)
         code = send_answer(s, from, &ask, (const as_range *)(const void *)(request + sizeof ask),
                            (size - sizeof ask) / sizeof(as_range), buffer, e);
     } else {
-        s->request = AS_BUFFER_INIT; /* MPI may still write to it */
+        as_comm_leave(s->transfer->comm, s->request.data); /* MPI may still write to it */
+        s->request = AS_BUFFER_INIT;
     }
     return code;
 }

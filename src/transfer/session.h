@@ -37,6 +37,8 @@ typedef struct as_session {
     as_probed probed;    /* main process only */
     bool told_stripes;   /* likewise: that a folder takes no stripes has been told */
     int64_t plans;       /* made so far for saves, the same on all ranks */
+    bool check_calls;    /* the ranks make sure that they are in the same function */
+    int64_t calls;       /* collective ones so far */
 
     enum as_operation operation; /* that the meter is of */
     as_meter meter;              /* of the call that runs, or ran last; owns its trace */

@@ -12,11 +12,22 @@
  * never come to an end. */
 enum { MOST_TRIES = 16 };
 
-/* The staging folder, opened once. */
-static int open_folder(as_stage *s, as_error *e)
+/* Does this rank make or write files? */
+static bool is_needed(const as_stage *s)
 {
-    if (s->is_open) {
-        return AS_OK;
+    const as_plan *plan = &s->prepared->plan;
+    bool needed = plan->own_bytes > 0 || as_plan_built_count(plan) > 0;
+    for (size_t i = 0; i < as_extras_count(&s->prepared->extras) && !needed; i++) {
+        needed =
+            as_extras_file(&s->prepared->extras, i)->rank == as_comm_rank(s->call->session->comm);
+    }
+    return needed;
+}
+
+int as_stage_enter(as_stage *s, as_error *e)
+{
+    if (e->code != AS_OK || !is_needed(s)) {
+        return e->code;
     }
     as_error own = AS_ERROR_INIT;
     int code = as_staged_open(s->call->directory, &s->folder, &own);
@@ -77,9 +88,6 @@ static int create_file(as_stage *s, const char *name, mode_t mode, int64_t size,
     int fd = -1;
     int code = as_staged_path(s->call->directory, name, &path, e);
     if (code == AS_OK) {
-        code = open_folder(s, e);
-    }
-    if (code == AS_OK) {
         code = as_staged_create_file(s->folder, name, mode, path.data, &fd, e);
     }
     if (code == AS_OK) {
@@ -108,6 +116,9 @@ static int create_files(as_stage *s, as_error *e)
         const as_built_file *b = as_plan_built(plan, i);
         char *name = NULL;
         code = as_prepared_file_name(s->prepared, b->file, &name, e);
+        if (code == AS_OK) {
+            code = as_comm_look(s->call->session->comm, e);
+        }
         if (code == AS_OK) {
             code = create_file(s, name, first_mode(s), b->size, NULL, e);
         }
@@ -186,9 +197,6 @@ static int create_in_waves(as_stage *s, as_error *e)
 
 int as_stage_create(as_stage *s, as_error *e)
 {
-    /* At once, while the folder is surely this save's: should its lock be lost later, the folder of
-     * that name could be another save's. */
-    (void)open_folder(s, e);
     if (s->call->creators > 0) {
         return create_in_waves(s, e);
     }
@@ -204,7 +212,6 @@ static int open_file(as_stage *s, int32_t file, int flags, int *fd, as_error *e)
     if (code == AS_OK) {
         code = as_staged_path(s->call->directory, plain, &s->path, e);
     }
-    code = code == AS_OK ? open_folder(s, e) : code;
     if (code == AS_OK) {
         code = as_staged_open_file(s->folder, plain, flags, s->path.data, fd, e);
     }

@@ -15,6 +15,12 @@ typedef struct as_stage {
     as_buffer path; /* of the file opened last, for error texts */
 } as_stage;
 
+/* Opens the staging folder, if this rank has to do with files in it: to be followed by an agreement
+ * before the folder is used, while the main process holds the lock. Then it is surely this save's:
+ * should the lock be lost, or this rank stall until the others have given up and another save has
+ * begun, the folder of that name is another one. Not collective: `e` goes to that agreement. */
+int as_stage_enter(as_stage *s, as_error *e);
+
 /* Makes the files whose headers this rank built, and the small files that fall to it; at most
  * call->creators ranks at a time. Collective. */
 int as_stage_create(as_stage *s, as_error *e);

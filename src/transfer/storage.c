@@ -73,7 +73,7 @@ int as_storage_for_save(as_engine_choice *out, const as_save_call *call, as_erro
 {
     as_session *s = call->session;
     memset(out, 0, sizeof *out);
-    if (as_comm_rank(s->comm) == 0) {
+    if (as_comm_rank(s->comm) == 0 && e->code == AS_OK) {
         as_buffer folder = AS_BUFFER_INIT;
         int code = as_staged_folder(call->directory, &folder, e);
         if (code == AS_OK) {
