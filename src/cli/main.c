@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <allshard.h>
 
@@ -90,6 +91,17 @@ static bool tell_json(as_tool *tool, const as_error *e, int status)
     return as_output_json(tool->result);
 }
 
+/* After a rank has stalled, by all others: one of them tells it, and when it has had the time to, the
+ * job ends, with the rank that does not end by itself. */
+static void end_lost(const as_tool *tool, int status)
+{
+    if (!tool->out.speaks) {
+        const struct timespec while_told = {.tv_sec = 3};
+        (void)nanosleep(&while_told, NULL);
+    }
+    as_world_abort(status);
+}
+
 /* Prints what is left to print and ends MPI. All ranks leave with the worst status of any, and only
  * when all have printed: a launcher may kill the others as soon as one has failed. */
 static int finish(as_tool *tool, as_error *e)
@@ -98,10 +110,16 @@ static int finish(as_tool *tool, as_error *e)
     if (status == AS_STATUS_GOOD && tool->bad) {
         status = AS_STATUS_BAD;
     }
+    if (as_world_is_lost()) {
+        tool->out.speaks = tool->world.rank == (e->rank == 0);
+    }
     tell_error(tool, e);
     if (!tell_json(tool, e, status) || !as_output_flush(&tool->out)) {
         as_say_error(&tool->out, "the output could not be written");
         status = AS_STATUS_FAILED;
+    }
+    if (as_world_is_lost()) {
+        end_lost(tool, status);
     }
     /* Wrong usage is found by some ranks, and told to the others as an error like any. */
     int64_t worst[2] = {status, tool->usage};

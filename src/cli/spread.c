@@ -12,6 +12,9 @@
 int as_spread_error(const as_spread *s, int code, as_error *e)
 {
     allshard_error error = {.size = sizeof error};
+    if (code == ALLSHARD_TIMEOUT) {
+        as_world_lose();
+    }
     if (allshard_last_error(s->context, &error) != code) {
         return as_fail(e, code, 0, "%s", as_code_text(code));
     }

@@ -73,7 +73,14 @@ int as_world_launched_size(void)
     return size;
 }
 
+static bool lost;
+
 #ifdef ALLSHARD_NO_MPI
+
+void as_world_abort(int status)
+{
+    (void)status;
+}
 
 static int start_mpi(as_world *w, as_error *e)
 {
@@ -88,6 +95,11 @@ static void stop_mpi(as_world *w)
 }
 
 #else
+
+void as_world_abort(int status)
+{
+    (void)MPI_Abort(MPI_COMM_WORLD, status);
+}
 
 static int start_mpi(as_world *w, as_error *e)
 {
@@ -146,6 +158,16 @@ int as_world_start(as_world *w, bool mpi, as_error *e)
     return AS_OK;
 }
 
+void as_world_lose(void)
+{
+    lost = true;
+}
+
+bool as_world_is_lost(void)
+{
+    return lost;
+}
+
 void as_world_stop(as_world *w)
 {
     as_comm_free(w->comm);
@@ -153,22 +175,28 @@ void as_world_stop(as_world *w)
     stop_mpi(w);
 }
 
+/* Is there somebody to ask? */
+static bool has_others(const as_world *w)
+{
+    return w->comm && !lost;
+}
+
 int as_world_agree(as_world *w, as_error *e)
 {
-    return w->comm ? as_comm_agree(w->comm, e) : e->code;
+    return has_others(w) ? as_comm_agree(w->comm, e) : e->code;
 }
 
 int as_world_bcast(as_world *w, int root, as_buffer *b, as_error *e)
 {
-    return w->comm ? as_comm_bcast_buffer(w->comm, root, b, e) : e->code;
+    return has_others(w) ? as_comm_bcast_buffer(w->comm, root, b, e) : e->code;
 }
 
 int as_world_sum(as_world *w, int64_t *values, int count, as_error *e)
 {
-    return w->comm ? as_comm_sum(w->comm, values, count, e) : e->code;
+    return has_others(w) ? as_comm_sum(w->comm, values, count, e) : e->code;
 }
 
 int as_world_max(as_world *w, int64_t *values, int count, as_error *e)
 {
-    return w->comm ? as_comm_max(w->comm, values, count, e) : e->code;
+    return has_others(w) ? as_comm_max(w->comm, values, count, e) : e->code;
 }

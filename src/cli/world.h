@@ -32,6 +32,12 @@ int as_world_launched_size(void);
  * processes that do not find one another. */
 int as_world_start(as_world *w, bool mpi, as_error *e);
 
+/* A rank of this job has stalled: from now on the functions below return at once, and when all is
+ * told as_world_abort ends the job. */
+void as_world_lose(void);
+bool as_world_is_lost(void);
+void as_world_abort(int status);
+
 /* Collective; after it no more calls on w. */
 void as_world_stop(as_world *w);
 
