@@ -20,7 +20,7 @@ static void list(const as_stalled *s, char *out, size_t size)
 
 void as_stalled_text(const as_stalled *s, char *out)
 {
-    char who[256];
+    char who[352];
     char what[128] = "";
     list(s, who, sizeof who);
     switch (s->kind) {

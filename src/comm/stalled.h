@@ -12,7 +12,7 @@ enum as_stall {
     AS_STALL_STORAGE /* alive, but its storage ends nothing */
 };
 
-enum { AS_STALLED_TOLD = 4, AS_STALLED_TEXT = 440 };
+enum { AS_STALLED_TOLD = 4, AS_STALLED_TEXT = 952 };
 
 typedef struct as_stalled {
     enum as_stall kind;
