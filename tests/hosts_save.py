@@ -40,7 +40,7 @@ def mpirun(hosts, each, *arguments, patience=True):
     asks = [word for name, value in PATIENCE.items() for word in ("--mca", name, value)]
     return shlex.join(map(str, [
         MPIEXEC, "--mca", "plm_rsh_agent", network.HERE / "agent.py", "--mca", "btl",
-        "self,vader,tcp", *(asks if patience else []), "-x", f"ALLSHARD_LEASE_S={LEASE_S}", "-H",
+        "self,vader,tcp", *(asks if patience else []), "-x", f"ALLSHARD_LEASE={LEASE_S}", "-H",
         ",".join(f"{h.name}:{each}" for h in hosts), "-n", len(hosts) * each, *arguments]))
 
 

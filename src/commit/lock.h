@@ -24,7 +24,7 @@
 enum { AS_LEASE_DEFAULT_MS = 30000 };
 
 /* The default where the environment has it: whole seconds. */
-#define AS_LEASE_VARIABLE "ALLSHARD_LEASE_S"
+#define AS_LEASE_VARIABLE "ALLSHARD_LEASE"
 
 /* What the drafts of journals begin with. Each save's draft has a name of its own. */
 #define AS_DRAFT_PREFIX "journal-"
