@@ -8,6 +8,8 @@ import socket
 import sys
 
 PORT = 2222
+# A command that says more is broken, and must not fill memory.
+MOST = 16 << 20
 
 
 def ask(host, command, timeout=None):
@@ -23,6 +25,8 @@ def ask(host, command, timeout=None):
             if not part:
                 raise ConnectionResetError(f"{host} went away")
             received += part
+            if len(received) > MOST:
+                raise OSError(f"{host} says too much: {received[-500:]!r}")
             text, mark, status = received.rpartition(b"\n" + token + b" ")
             if mark and status.endswith(b"\n"):
                 return text, int(status)

@@ -24,4 +24,7 @@ spaces=(--net --uts --ipc --mount --pid --fork --kill-child --mount-proc)
 reason=$(unshare "${spaces[@]}" sh -c '
     ip link set lo up && ip link add br0 type bridge && mount -t tmpfs none /dev/shm' 2>&1) ||
     skip "no namespaces with bridges and mounts here: ${reason##*$'\n'}"
+# Whatever goes wrong in there, a log that repeats an error without end must not fill the disk. No
+# file of a test is larger than this, in blocks of 1024 bytes.
+ulimit -f 200000
 exec unshare "${spaces[@]}" "$@"

@@ -194,7 +194,7 @@ class Network:
                 time.sleep(0.1)
 
     def mount(self, host):
-        host.must("glusterfs", "-s", STORE, "--volfile-id=shared", self.shared)
+        host.must("glusterfs", "--log-level=WARNING", "-s", STORE, "--volfile-id=shared", self.shared)
         end = time.monotonic() + 20
         place = shlex.quote(str(self.shared))
         while host.ask(f"mountpoint -q {place} && ls {place}")[1]:
