@@ -42,6 +42,10 @@ static int add(as_findings *f, as_error *e, bool is_fault, const char *file, con
         free_finding(x);
         return as_fail_nomem(e);
     }
+    if (is_fault && as_name_map_add(&f->faulty, x->file, 0, e) != AS_OK) {
+        free_finding(x);
+        return AS_NOMEM;
+    }
     f->count++;
     f->faults += is_fault;
     f->warnings += !is_fault;
@@ -118,12 +122,7 @@ int as_findings_more(as_findings *f, json_t *more, as_error *e)
 
 bool as_findings_has_fault(const as_findings *f, const char *file)
 {
-    for (size_t i = 0; i < f->count; i++) {
-        if (f->items[i].is_fault && strcmp(f->items[i].file, file) == 0) {
-            return true;
-        }
-    }
-    return false;
+    return as_name_map_find(&f->faulty, file, NULL);
 }
 
 static void take_warning(int level, const char *text, void *user)
@@ -148,5 +147,6 @@ void as_findings_free(as_findings *f)
         free_finding(&f->items[i]);
     }
     free(f->items);
+    as_name_map_free(&f->faulty);
     *f = AS_FINDINGS_INIT;
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "base/name_map.h"
 #include "base/log.h"
 
 typedef struct as_finding {
@@ -26,6 +27,7 @@ typedef struct as_findings {
     size_t capacity;
     size_t faults;
     size_t warnings;
+    as_name_map faulty; /* the files of the faults */
 } as_findings;
 
 #define AS_FINDINGS_INIT ((as_findings){0})

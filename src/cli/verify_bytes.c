@@ -32,18 +32,11 @@ const as_table *as_bytes_table(const as_bytes *b, const char *file)
 static int add(as_bytes *b, const as_look_file *file, const as_manifest_file *saved, as_error *e)
 {
     int code = as_buffer_append(&b->files, file, sizeof *file, e);
+    if (code == AS_OK) {
+        code = as_name_map_add(&b->listed, file->name, as_bytes_count(b) - 1, e);
+    }
     return code == AS_OK ? as_buffer_append(&b->saved, (const void *)&saved, sizeof(void *), e)
                          : code;
-}
-
-static bool is_listed(const as_bytes *b, const char *name)
-{
-    for (size_t i = 0; i < as_bytes_count(b); i++) {
-        if (strcmp(as_bytes_file(b, i)->name, name) == 0) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* A file that the manifest has sums of. */
@@ -97,7 +90,7 @@ static int list_part(as_bytes *b, as_findings *f, as_view *v, const as_manifest_
     for (size_t i = 0; i < p->file_count && code == AS_OK; i++) {
         const as_manifest_file *saved = &p->files[i];
         /* A config that several parts brought along is listed once. */
-        if (saved->sums && !is_listed(b, saved->name)) {
+        if (saved->sums && !as_name_map_find(&b->listed, saved->name, NULL)) {
             *unknown = NULL;
             code = add_saved(b, v, p, saved, e);
         }
@@ -124,7 +117,7 @@ int as_bytes_list(as_bytes *b, const char **unknown, as_findings *f, as_view *v,
     }
     for (size_t i = 0; b->options->deep && i < b->table_count && code == AS_OK; i++) {
         as_look_file file = {.name = b->tables[i].file, .table = b->tables[i].table};
-        if (!is_listed(b, file.name)) {
+        if (!as_name_map_find(&b->listed, file.name, NULL)) {
             code = as_shard_size(v, file.name, &file.size, e);
             code = code == AS_OK ? add(b, &file, NULL, e) : code;
         }
@@ -374,6 +367,7 @@ void as_bytes_free(as_bytes *b)
 {
     as_buffer_free(&b->files);
     as_buffer_free(&b->saved);
+    as_name_map_free(&b->listed);
     as_looked_free(&b->looked);
     *b = (as_bytes){0};
 }

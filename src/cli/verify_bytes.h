@@ -5,6 +5,7 @@
 #ifndef ALLSHARD_CLI_VERIFY_BYTES_H
 #define ALLSHARD_CLI_VERIFY_BYTES_H
 
+#include "base/name_map.h"
 #include "cli/look.h"
 #include "cli/verify.h"
 #include "format/table.h"
@@ -22,6 +23,7 @@ typedef struct as_bytes {
     size_t table_count;
     as_buffer files; /* as_look_file[] */
     as_buffer saved; /* const as_manifest_file *[]: what the manifest says of each; NULL: nothing */
+    as_name_map listed; /* the names of `files` */
     as_looked looked;
 } as_bytes;
 

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/checksum.h"
+#include "base/name_map.h"
 #include "base/sys.h"
 #include "commit/folder.h"
 #include "plan/mail.h"
@@ -65,14 +66,12 @@ int as_load_checks_read(as_load_checks *c, as_view *v, as_error *e)
     return code;
 }
 
-/* Looks from *hint on, and round: files are mostly asked for in the order in which they stand. */
+/* The file of that role; NULL: there is none. */
 static const as_manifest_file *find_file(const as_manifest_part *p, const char *name,
-                                         enum as_role role, size_t *hint)
+                                         enum as_role role)
 {
-    for (size_t k = 0; k < p->file_count; k++) {
-        size_t i = (*hint + k) % p->file_count;
+    for (size_t i = 0; i < p->file_count; i++) {
         if (p->files[i].role == role && strcmp(p->files[i].name, name) == 0) {
-            *hint = i + 1;
             return &p->files[i];
         }
     }
@@ -111,8 +110,7 @@ int as_load_checks_guard(void *checks, const char *name, as_source *source, as_e
 {
     as_load_checks *c = checks;
     const as_manifest_part *p = find_index(c, name);
-    size_t hint = 0;
-    const as_manifest_file *f = p ? find_file(p, name, AS_ROLE_INDEX, &hint) : NULL;
+    const as_manifest_file *f = p ? find_file(p, name, AS_ROLE_INDEX) : NULL;
     if (!f) {
         return AS_OK;
     }
@@ -139,18 +137,26 @@ static int list_files(as_load_checks *c, const as_manifest_part *p, const as_che
                       const char **missing, as_error *e)
 {
     int code = AS_OK;
-    size_t hint = 0;
+    as_name_map shards = AS_NAME_MAP_INIT;
     c->files.size = 0;
     *missing = NULL;
-    for (size_t i = 0; i < as_checkpoint_file_count(checkpoint) && code == AS_OK; i++) {
-        const char *name = as_checkpoint_file(checkpoint, i);
-        const as_manifest_file *f = find_file(p, name, AS_ROLE_SHARD, &hint);
-        if (!f) {
-            *missing = name;
-            return AS_OK;
+    for (size_t i = 0; i < p->file_count && code == AS_OK; i++) {
+        if (p->files[i].role == AS_ROLE_SHARD) {
+            code = as_name_map_add(&shards, p->files[i].name, i, e);
         }
-        code = as_buffer_append(&c->files, &f, sizeof f, e);
     }
+    for (size_t i = 0; i < as_checkpoint_file_count(checkpoint) && code == AS_OK && !*missing;
+         i++) {
+        const char *name = as_checkpoint_file(checkpoint, i);
+        size_t number = 0;
+        if (as_name_map_find(&shards, name, &number)) {
+            const as_manifest_file *f = &p->files[number];
+            code = as_buffer_append(&c->files, &f, sizeof f, e);
+        } else {
+            *missing = name;
+        }
+    }
+    as_name_map_free(&shards);
     return code;
 }
 
