@@ -2,71 +2,20 @@
  * The loop of a load: blocks are read once and handed on, parcels of other ranks
  * are taken, until every rank is through.
  */
-#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/checked.h"
-#include "io/pool.h"
 #include "transfer/buffers.h"
-#include "transfer/deliver.h"
-#include "transfer/files.h"
+#include "transfer/loader.h"
 
 enum {
     LARGEST_GAP = 64 << 10, /* bytes that nobody wants, read along rather than skipped */
     REST = 100000           /* longest sleep between two looks, nanoseconds: parcels may wait */
 };
 
-/* A block from the read to the last parcel. */
-typedef struct reading {
-    bool busy;
-    bool read;      /* the engine is through with it */
-    int64_t direct; /* the piece that the bytes are read straight into; -1: none */
-    as_block block;
-    size_t number; /* of those that this rank reads */
-    char *window;  /* the buffer */
-    char *bytes;   /* the block's first byte */
-    as_io io;
-    as_open_file *file;
-    as_delivery *delivery; /* NULL when all parcels are out */
-    int lent;              /* parcels whose receivers still use the window */
-} reading;
-
-/* A parcel on its way out or in; free without a buffer. */
-typedef struct parcel {
-    char *buffer;
-    size_t size;
-    as_message message;
-    int peer;
-    as_message taken; /* out: the receiver's word that it is through with the window */
-    reading *from;    /* out: the window's; NULL: the bytes are in the parcel */
-    bool answering;   /* in: `message` is that word */
-} parcel;
-
-typedef struct loader {
-    const as_transfer *transfer;
-    as_engine_options options;
-    as_engine *engine;
-    as_pool windows;
-    as_pool parcels;
-    as_open_files files;
-    as_block_walk walk;
-    bool more;
-    size_t begun;  /* blocks */
-    int64_t total; /* bytes to read */
-    reading *readings;
-    int reading_count;
-    int busy;
-    parcel *out;
-    parcel *in;
-    int parcel_count; /* of each direction */
-    int64_t done;     /* bytes read */
-    as_message barrier;
-    bool at_barrier;
-} loader;
-
 /* Shares out the arena: windows, and parcels of each direction, which hold bytes where not every
  * rank is near. A parcel must be taken when it comes, or its sender waits for ever. */
-static int open_buffers(loader *l, as_error *e)
+static int open_buffers(as_loader *l, as_error *e)
 {
     const as_transfer *t = l->transfer;
     bool far = !as_arena_reaches_all(t->arena);
@@ -100,14 +49,14 @@ static as_block_walk begin_walk(const as_transfer *t)
                        : as_block_walk_begin(t->plan, LARGEST_GAP);
 }
 
-static int open_loader(loader *l, const as_transfer *t, as_error *e)
+static int open_loader(as_loader *l, const as_transfer *t, as_error *e)
 {
-    *l = (loader){.transfer = t,
-                  .options = t->engine_options,
-                  .files = {.transfer = t},
-                  .walk = begin_walk(t),
-                  .more = true,
-                  .total = t->progress ? as_block_walk_bytes(begin_walk(t)) : 0};
+    *l = (as_loader){.transfer = t,
+                     .options = t->engine_options,
+                     .files = {.transfer = t},
+                     .walk = begin_walk(t),
+                     .more = true,
+                     .total = t->progress ? as_block_walk_bytes(begin_walk(t)) : 0};
     l->options.arena = as_arena_base(t->arena);
     l->options.arena_bytes = as_arena_bytes(t->arena);
     l->options.trace = t->meter->trace;
@@ -125,15 +74,15 @@ static int open_loader(loader *l, const as_transfer *t, as_error *e)
     return code;
 }
 
-static void release(loader *l, reading *r)
+void as_loader_release(as_loader *l, as_reading *r)
 {
     as_delivery_close(r->delivery);
     as_pool_give(&l->windows, r->window);
-    *r = (reading){0};
+    *r = (as_reading){0};
     l->busy--;
 }
 
-static void close_loader(loader *l)
+static void close_loader(as_loader *l)
 {
     for (int i = 0; l->readings && i < l->reading_count; i++) {
         as_delivery_close(l->readings[i].delivery);
@@ -150,9 +99,9 @@ static void close_loader(loader *l)
     free(l->in);
 }
 
-static int begin_reading(loader *l, reading *r, const as_block *block, as_error *e)
+static int begin_reading(as_loader *l, as_reading *r, const as_block *block, as_error *e)
 {
-    *r = (reading){.busy = true, .block = *block, .number = l->begun++, .direct = -1};
+    *r = (as_reading){.busy = true, .block = *block, .number = l->begun++, .direct = -1};
     l->busy++;
     as_delivery_direct(l->transfer, block, &r->bytes, &r->direct);
     if (!r->bytes) {
@@ -161,7 +110,7 @@ static int begin_reading(loader *l, reading *r, const as_block *block, as_error 
     }
     int code = as_open_files_get(&l->files, block->file, &r->file, e);
     if (code != AS_OK) {
-        release(l, r);
+        as_loader_release(l, r);
         return code;
     }
     r->io = (as_io){.kind = AS_IO_READ,
@@ -177,7 +126,7 @@ static int begin_reading(loader *l, reading *r, const as_block *block, as_error 
 }
 
 /* Begins one, if there is room: parcels of others are not kept waiting for all. */
-static void begin_next(loader *l, bool *moved, as_error *e)
+static void begin_next(as_loader *l, bool *moved, as_error *e)
 {
     as_block block;
     if (!l->more || l->busy == l->reading_count) {
@@ -185,7 +134,7 @@ static void begin_next(loader *l, bool *moved, as_error *e)
     }
     l->more = e->code == AS_OK && as_block_walk_next(&l->walk, &block);
     if (l->more) {
-        reading *r = l->readings;
+        as_reading *r = l->readings;
         while (r->busy) {
             r++;
         }
@@ -195,7 +144,7 @@ static void begin_next(loader *l, bool *moved, as_error *e)
 }
 
 /* Are the block's bytes those that were saved? */
-static int compare_sum(const loader *l, const reading *r, as_error *e)
+static int compare_sum(const as_loader *l, const as_reading *r, as_error *e)
 {
     const as_transfer *t = l->transfer;
     t->meter->tally.checksum += r->io.hashing;
@@ -215,7 +164,7 @@ static int compare_sum(const loader *l, const reading *r, as_error *e)
 }
 
 /* The bytes of a reading are there, or are not to be had. */
-static void deliver(loader *l, reading *r, as_error *e)
+static void deliver(as_loader *l, as_reading *r, as_error *e)
 {
     const as_transfer *t = l->transfer;
     r->read = true;
@@ -231,16 +180,16 @@ static void deliver(loader *l, reading *r, as_error *e)
         }
     }
     if (!r->delivery) {
-        release(l, r);
+        as_loader_release(l, r);
     }
 }
 
-static void reap(loader *l, bool *moved, as_error *e)
+static void reap(as_loader *l, bool *moved, as_error *e)
 {
     const as_transfer *t = l->transfer;
     as_io *io;
     while ((io = t->engine->reap(l->engine, e))) {
-        reading *r = io->owner;
+        as_reading *r = io->owner;
         *moved = true;
         t->meter->tally.operations++;
         t->meter->tally.io += io->nanoseconds;
@@ -255,174 +204,18 @@ static void reap(loader *l, bool *moved, as_error *e)
     }
 }
 
-static int send_parcel(loader *l, reading *r, parcel *p, int to, bool near, as_error *e)
-{
-    const as_transfer *t = l->transfer;
-    int code = AS_OK;
-    p->peer = to;
-    if (near) { /* the answer's receive first, so that it can leave */
-        p->from = r;
-        r->lent++;
-        code =
-            as_comm_receive(t->comm, to, AS_TAG_TAKEN + (int)(p - l->out), NULL, 0, &p->taken, e);
-    }
-    return code == AS_OK
-               ? as_comm_send(t->comm, to, AS_TAG_PARCEL, p->buffer, p->size, &p->message, e)
-               : code;
-}
-
-/* Sends the parcels of the blocks that are read, as far as there are buffers. */
-static int send_parcels(loader *l, bool *moved, as_error *e)
-{
-    int k = 0;
-    for (int i = 0; i < l->reading_count; i++) {
-        reading *r = &l->readings[i];
-        while (r->busy && r->delivery) {
-            while (k < l->parcel_count && l->out[k].buffer) {
-                k++;
-            }
-            if (k == l->parcel_count) {
-                return AS_OK;
-            }
-            parcel *p = &l->out[k];
-            bool near = false;
-            int to = -1;
-            *p = (parcel){.buffer = as_pool_take(&l->parcels)};
-            if (e->code == AS_OK) {
-                (void)as_delivery_next(r->delivery, p->buffer, AS_TAG_TAKEN + k, &to, &p->size,
-                                       &near, e);
-            }
-            *moved = true;
-            if (e->code != AS_OK || to < 0) {
-                as_pool_give(&l->parcels, p->buffer);
-                p->buffer = NULL;
-                as_delivery_close(r->delivery);
-                r->delivery = NULL;
-                if (r->lent == 0) {
-                    release(l, r);
-                }
-                break;
-            }
-            int code = send_parcel(l, r, p, to, near, e);
-            if (code != AS_OK) {
-                return code;
-            }
-        }
-    }
-    return AS_OK;
-}
-
-static void take_back(loader *l, parcel *p)
-{
-    reading *r = p->from;
-    as_pool_give(&l->parcels, p->buffer);
-    *p = (parcel){0};
-    if (r) {
-        /* The window may be filled anew only when its readers are through: this pairs with the
-         * release fence of the receiver. */
-        atomic_thread_fence(memory_order_acquire);
-        r->lent--;
-        if (r->lent == 0 && !r->delivery) {
-            release(l, r);
-        }
-    }
-}
-
-/* Parcels that were taken give their buffers back; *left tells whether some are under way. */
-static int finish_sends(loader *l, bool *left, bool *moved, as_error *e)
-{
-    *left = false;
-    for (int i = 0; i < l->parcel_count; i++) {
-        parcel *p = &l->out[i];
-        bool done = false;
-        if (!p->buffer) {
-            continue;
-        }
-        int code = as_comm_test(l->transfer->comm, &p->message, &done, e);
-        if (code == AS_OK && done) {
-            code = as_comm_test(l->transfer->comm, &p->taken, &done, e);
-        }
-        if (code != AS_OK) {
-            return code;
-        }
-        if (done) {
-            take_back(l, p);
-            *moved = true;
-        }
-        *left = *left || !done;
-    }
-    return AS_OK;
-}
-
-/* Begins to receive a parcel, if one is there. */
-static int look_for_parcel(loader *l, parcel *p, bool *there, as_error *e)
-{
-    as_comm *c = l->transfer->comm;
-    int code = as_comm_probe(c, AS_TAG_PARCEL, there, &p->peer, &p->size, e);
-    if (code == AS_OK && *there) {
-        p->buffer = as_pool_take(&l->parcels);
-        code = as_comm_receive(c, p->peer, AS_TAG_PARCEL, p->buffer, p->size, &p->message, e);
-    }
-    return code;
-}
-
-/* A message of an incoming parcel is through: the parcel itself, or the answer to it. */
-static int move_on(loader *l, parcel *p, as_error *e)
-{
-    int tag = -1;
-    int code = AS_OK;
-    if (!p->answering) {
-        (void)as_parcel_take(l->transfer, p->peer, p->buffer, p->size, &tag, e);
-    }
-    if (tag >= 0) {
-        p->answering = true;
-        code = as_comm_send(l->transfer->comm, p->peer, tag, NULL, 0, &p->message, e);
-    } else {
-        as_pool_give(&l->parcels, p->buffer);
-        *p = (parcel){0};
-    }
-    return code;
-}
-
-/* Takes what has arrived, whatever failed here: the sender waits for it. */
-static int receive_parcels(loader *l, bool *left, bool *moved, as_error *e)
-{
-    bool there = true;
-    *left = false;
-    for (int i = 0; i < l->parcel_count; i++) {
-        parcel *p = &l->in[i];
-        bool done = false;
-        int code = AS_OK;
-        if (!p->buffer && there) {
-            code = look_for_parcel(l, p, &there, e);
-        }
-        if (code == AS_OK && p->buffer) {
-            code = as_comm_test(l->transfer->comm, &p->message, &done, e);
-        }
-        if (code == AS_OK && done) {
-            code = move_on(l, p, e);
-            *moved = true;
-        }
-        if (code != AS_OK) {
-            return code;
-        }
-        *left = *left || p->buffer;
-    }
-    return AS_OK;
-}
-
-static int step(loader *l, bool *all, bool *moved, as_error *e)
+static int step(as_loader *l, bool *all, bool *moved, as_error *e)
 {
     bool sending = false;
     bool receiving = false;
     begin_next(l, moved, e);
     reap(l, moved, e);
-    int code = send_parcels(l, moved, e);
+    int code = as_loader_send(l, moved, e);
     if (code == AS_OK) {
-        code = finish_sends(l, &sending, moved, e);
+        code = as_loader_finish_sends(l, &sending, moved, e);
     }
     if (code == AS_OK) {
-        code = receive_parcels(l, &receiving, moved, e);
+        code = as_loader_receive(l, &receiving, moved, e);
     }
     if (code == AS_OK && !l->at_barrier && !l->more && l->busy == 0 && !sending) {
         as_open_files_end(&l->files, e);
@@ -439,7 +232,7 @@ static int step(loader *l, bool *all, bool *moved, as_error *e)
 }
 
 /* Are operations under way? */
-static bool is_reading(const loader *l)
+static bool is_reading(const as_loader *l)
 {
     for (int i = 0; i < l->reading_count; i++) {
         if (l->readings[i].busy && !l->readings[i].read) {
@@ -449,7 +242,7 @@ static bool is_reading(const loader *l)
     return false;
 }
 
-static int run(loader *l, as_error *e)
+static int run(as_loader *l, as_error *e)
 {
     as_wait wait = {0};
     bool all = false;
@@ -473,9 +266,9 @@ static int run(loader *l, as_error *e)
     return AS_OK;
 }
 
-/* When ranks can agree on nothing any more: the engine lets go of what it has, and what MPI or a peer may still use
- * stays for good. */
-static void drain(loader *l, as_error *e)
+/* When ranks can agree on nothing any more: the engine lets go of what it has, and what MPI or a
+ * peer may still use stays for good. */
+static void drain(as_loader *l, as_error *e)
 {
     int idle = 0;
     as_arena_abandon(l->transfer->arena);
@@ -490,7 +283,7 @@ static void drain(loader *l, as_error *e)
 
 static int load(const as_transfer *t, as_error *e)
 {
-    loader l;
+    as_loader l;
     (void)open_loader(&l, t, e);
     int code = as_comm_agree(t->comm, e);
     if (code == AS_OK) {
