@@ -7,60 +7,11 @@
 
 #include "base/hash.h"
 #include "checkpoint_folder.h"
+#include "support_crash_state.h"
 
-enum { SECTOR = 512, MOST_PRINTED = 3 };
+enum { MOST_PRINTED = 3 };
 
 static const uint64_t never = UINT64_MAX;
-
-/* One thing that a crash may lose. */
-typedef struct op {
-    const trace_event *event;
-    uint64_t durable; /* the moment from which it cannot be lost */
-    bool is_name;
-    int node;  /* of the data; of the name: what it stands for, -1: nothing any more */
-    int place; /* of the name */
-    int after; /* this op only where that one is, too; -1: none */
-} op;
-
-typedef struct node {
-    uint64_t inode;
-    bool is_folder;
-} node;
-
-typedef struct place {
-    int folder; /* node */
-    const char *name;
-} place;
-
-typedef struct crash {
-    const crash_rules *rules;
-    crash_visit *visit;
-    void *user;
-    crash_counts *counts;
-    const char *scratch;
-    op *ops;
-    int op_count;
-    node *nodes;
-    int node_count;
-    place *places;
-    int place_count;
-    uint64_t told;
-    uint64_t *moments;
-    int moment_count;
-    /* the state at hand */
-    uint64_t moment;
-    unsigned char *choice; /* [op_count] */
-    uint64_t *torn;        /* [op_count] seed of which sectors are there */
-    int *at_place;         /* [place_count] node or -1 */
-    int *open;             /* pending ops of the moment */
-    int open_count;
-    uint64_t *seen; /* hash set */
-    size_t seen_size;
-    size_t seen_count;
-    uint64_t random;
-} crash;
-
-enum { LOST, DONE, TORN };
 
 static void *grow(void *list, int count, size_t each)
 {
@@ -84,7 +35,7 @@ static uint64_t next_random(crash *c)
 static int add_node(crash *c, uint64_t inode, bool is_folder)
 {
     c->nodes = grow(c->nodes, c->node_count, sizeof *c->nodes);
-    c->nodes[c->node_count] = (node){.inode = inode, .is_folder = is_folder};
+    c->nodes[c->node_count] = (crash_node){.inode = inode, .is_folder = is_folder};
     return c->node_count++;
 }
 
@@ -108,15 +59,15 @@ static int find_place(crash *c, uint64_t folder, const char *name)
         }
     }
     c->places = grow(c->places, c->place_count, sizeof *c->places);
-    c->places[c->place_count] = (place){.folder = in, .name = name};
+    c->places[c->place_count] = (crash_place){.folder = in, .name = name};
     return c->place_count++;
 }
 
-static op *add_op(crash *c, const trace_event *e)
+static crash_op *add_op(crash *c, const trace_event *e)
 {
     c->ops = grow(c->ops, c->op_count, sizeof *c->ops);
-    op *o = &c->ops[c->op_count++];
-    *o = (op){
+    crash_op *o = &c->ops[c->op_count++];
+    *o = (crash_op){
         .event = e, .durable = e->start == 0 ? 0 : never, .node = -1, .place = -1, .after = -1};
     return o;
 }
@@ -124,7 +75,7 @@ static op *add_op(crash *c, const trace_event *e)
 static void add_name(crash *c, const trace_event *e, uint64_t folder, const char *name, int to)
 {
     int at = find_place(c, folder, name);
-    op *o = add_op(c, e);
+    crash_op *o = add_op(c, e);
     o->is_name = true;
     o->place = at;
     o->node = to;
@@ -141,7 +92,7 @@ static void apply_fsync(crash *c, const trace_event *e)
 {
     int what = find_node(c, e->inode);
     for (int i = 0; i < c->op_count; i++) {
-        op *o = &c->ops[i];
+        crash_op *o = &c->ops[i];
         int covers = o->is_name ? c->places[o->place].folder : o->node;
         if (covers != what || o->event->end >= e->start || o->durable <= e->end) {
             continue;
@@ -202,152 +153,6 @@ static int compare_moments(const void *a, const void *b)
 
 /* ---- a state ---- */
 
-/* What of the op's bytes from `at` on is there, up to *end. */
-static bool has_bytes(const crash *c, int i, int64_t at, int64_t *end)
-{
-    const trace_event *e = c->ops[i].event;
-    *end = e->count;
-    if (c->choice[i] != TORN) {
-        return c->choice[i] == DONE;
-    }
-    /* Sectors of the file, not of the write. */
-    int64_t sector = (e->offset + at) / SECTOR;
-    int64_t next = (sector + 1) * SECTOR - e->offset;
-    *end = next < e->count ? next : e->count;
-    uint64_t key[2] = {c->torn[i], (uint64_t)sector};
-    return as_hash_bytes(key, sizeof key).low & 1;
-}
-
-static unsigned char *content_of_node(const crash *c, int which, int64_t *size)
-{
-    unsigned char *bytes = NULL;
-    int64_t have = 0;
-    *size = 0;
-    for (int i = 0; i < c->op_count; i++) {
-        const op *o = &c->ops[i];
-        const trace_event *e = o->event;
-        if (o->is_name || o->node != which || c->choice[i] == LOST) {
-            continue;
-        }
-        int64_t least = e->kind == TRACE_SIZE ? e->count : e->offset + e->count;
-        if (least > have) {
-            bytes = realloc(bytes, (size_t)least);
-            if (!bytes) {
-                abort();
-            }
-            memset(bytes + have, 0, (size_t)(least - have));
-            have = least;
-        }
-        if (bytes && e->kind == TRACE_SIZE && e->count < *size) {
-            memset(bytes + e->count, 0, (size_t)(*size - e->count));
-        }
-        int64_t end = 0;
-        int64_t last = 0;
-        for (int64_t at = 0; bytes && e->kind == TRACE_WRITE && at < e->count; at = end) {
-            if (has_bytes(c, i, at, &end)) {
-                memcpy(bytes + e->offset + at, e->bytes + at, (size_t)(end - at));
-                last = e->offset + end;
-            }
-        }
-        if (e->kind == TRACE_SIZE) {
-            *size = e->count;
-        } else if (e->kind == TRACE_GROW) {
-            *size = least > *size ? least : *size;
-        } else {
-            *size = last > *size ? last : *size;
-        }
-    }
-    return bytes;
-}
-
-static void settle_places(crash *c)
-{
-    for (int i = 0; i < c->place_count; i++) {
-        c->at_place[i] = -1;
-    }
-    for (int i = 0; i < c->op_count; i++) {
-        if (c->ops[i].is_name && c->choice[i] != LOST) {
-            c->at_place[c->ops[i].place] = c->ops[i].node;
-        }
-    }
-}
-
-static void hash_in(uint64_t *hash, uint64_t value)
-{
-    *hash = as_hash_seeded(&value, sizeof value, *hash).low;
-}
-
-static void hash_tree(const crash *c, int folder, uint64_t *hash)
-{
-    for (int i = 0; i < c->place_count; i++) {
-        int what = c->at_place[i];
-        if (c->places[i].folder != folder || what < 0) {
-            continue;
-        }
-        hash_in(hash, (uint64_t)i);
-        hash_in(hash, (uint64_t)what);
-        if (c->nodes[what].is_folder) {
-            hash_tree(c, what, hash);
-            continue;
-        }
-        for (int k = 0; k < c->op_count; k++) {
-            if (!c->ops[k].is_name && c->ops[k].node == what && c->choice[k] != LOST) {
-                hash_in(hash, (uint64_t)k);
-                hash_in(hash, c->choice[k] == TORN ? c->torn[k] : 0);
-            }
-        }
-    }
-}
-
-static void build_file(const crash *c, const char *path, int which, char **known)
-{
-    /* A second name of a file that is there already. */
-    if (known[which]) {
-        must(link(known[which], path) == 0, path);
-        return;
-    }
-    int64_t size = 0;
-    unsigned char *bytes = content_of_node(c, which, &size);
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    must(fd >= 0 && (size == 0 || write(fd, bytes, (size_t)size) == size) && close(fd) == 0, path);
-    free(bytes);
-    known[which] = strdup(path);
-    must(known[which] != NULL, "memory");
-}
-
-static void build_tree(const crash *c, const char *path, int folder, char **known)
-{
-    must(mkdir(path, 0777) == 0, path);
-    for (int i = 0; i < c->place_count; i++) {
-        int what = c->at_place[i];
-        if (c->places[i].folder != folder || what < 0) {
-            continue;
-        }
-        char *below;
-        must(asprintf(&below, "%s/%s", path, c->places[i].name) >= 0, "memory");
-        if (c->nodes[what].is_folder) {
-            build_tree(c, below, what, known);
-        } else {
-            build_file(c, below, what, known);
-        }
-        free(below);
-    }
-}
-
-static void rebuild(const crash *c)
-{
-    char **known = calloc((size_t)c->node_count, sizeof *known);
-    if (!known) {
-        abort();
-    }
-    remove_tree(c->scratch);
-    build_tree(c, c->scratch, 0, known);
-    for (int i = 0; i < c->node_count; i++) {
-        free(known[i]);
-    }
-    free((void *)known);
-}
-
 /* False: it has been tried, or another process tries it. */
 static bool is_new(crash *c, uint64_t hash)
 {
@@ -388,7 +193,7 @@ static void print_state(const crash *c)
     static const char *const states[] = {"LOST", "done", "TORN"};
     (void)printf("  a crash before moment %" PRIu64 "; what was uncertain:\n", c->moment);
     for (int k = 0; k < c->open_count; k++) {
-        const op *o = &c->ops[c->open[k]];
+        const crash_op *o = &c->ops[c->open[k]];
         const trace_event *e = o->event;
         (void)printf("    %s %6" PRIu64 " %s %s%s%s node %d offset %lld count %lld%s\n",
                      states[c->choice[c->open[k]]], e->start, kinds[e->kind], e->from,
@@ -407,14 +212,14 @@ static void try_state(crash *c)
 {
     for (int k = 0; k < c->open_count; k++) {
         int i = c->open[k];
-        if (c->ops[i].after >= 0 && c->choice[c->ops[i].after] == LOST) {
-            c->choice[i] = LOST;
+        if (c->ops[i].after >= 0 && c->choice[c->ops[i].after] == CRASH_LOST) {
+            c->choice[i] = CRASH_LOST;
         }
     }
     bool told = c->told < c->moment;
     uint64_t hash = told ? 2 : 1;
-    settle_places(c);
-    hash_tree(c, 0, &hash);
+    crash_settle(c);
+    crash_hash(c, &hash);
     if (is_over(c)) {
         return;
     }
@@ -422,7 +227,7 @@ static void try_state(crash *c)
         c->counts->seen++;
         return;
     }
-    rebuild(c);
+    crash_rebuild(c);
     c->counts->tried++;
     if (!c->visit(c->user, c->scratch, told, hash)) {
         c->counts->refused++;
@@ -444,7 +249,7 @@ static void set_all(crash *c, int choice)
 static void tear(crash *c, int i)
 {
     if (c->ops[i].event->kind == TRACE_WRITE && !c->ops[i].is_name) {
-        c->choice[i] = TORN;
+        c->choice[i] = CRASH_TORN;
         c->torn[i] = next_random(c) | 1;
         try_state(c);
     }
@@ -452,18 +257,18 @@ static void tear(crash *c, int i)
 
 static void set_alone(crash *c, int i)
 {
-    c->choice[i] = DONE;
-    if (c->ops[i].after >= 0 && c->choice[c->ops[i].after] == LOST) {
-        c->choice[c->ops[i].after] = DONE;
+    c->choice[i] = CRASH_DONE;
+    if (c->ops[i].after >= 0 && c->choice[c->ops[i].after] == CRASH_LOST) {
+        c->choice[c->ops[i].after] = CRASH_DONE;
     }
 }
 
 static void try_simple(crash *c)
 {
     for (int k = 0; k <= c->open_count; k++) {
-        set_all(c, LOST);
+        set_all(c, CRASH_LOST);
         for (int i = 0; i < k; i++) {
-            c->choice[c->open[i]] = DONE;
+            c->choice[c->open[i]] = CRASH_DONE;
         }
         try_state(c);
         if (k < c->open_count) {
@@ -471,15 +276,15 @@ static void try_simple(crash *c)
         }
     }
     for (int k = 0; k < c->open_count; k++) {
-        set_all(c, LOST);
+        set_all(c, CRASH_LOST);
         set_alone(c, c->open[k]);
         try_state(c);
-        set_all(c, LOST);
+        set_all(c, CRASH_LOST);
         tear(c, c->open[k]);
-        set_all(c, DONE);
-        c->choice[c->open[k]] = LOST;
+        set_all(c, CRASH_DONE);
+        c->choice[c->open[k]] = CRASH_LOST;
         try_state(c);
-        set_all(c, DONE);
+        set_all(c, CRASH_DONE);
         tear(c, c->open[k]);
     }
 }
@@ -488,9 +293,9 @@ static void try_pairs(crash *c)
 {
     for (int k = 0; k < c->open_count; k++) {
         for (int i = 0; i < k; i++) {
-            set_all(c, DONE);
-            c->choice[c->open[i]] = LOST;
-            c->choice[c->open[k]] = LOST;
+            set_all(c, CRASH_DONE);
+            c->choice[c->open[i]] = CRASH_LOST;
+            c->choice[c->open[k]] = CRASH_LOST;
             try_state(c);
         }
     }
@@ -515,12 +320,12 @@ static void try_all(crash *c, int k)
         return;
     }
     int i = c->open[k];
-    c->choice[i] = LOST;
+    c->choice[i] = CRASH_LOST;
     try_all(c, k + 1);
-    if (c->ops[i].after < 0 || c->choice[c->ops[i].after] != LOST) {
-        c->choice[i] = DONE;
+    if (c->ops[i].after < 0 || c->choice[c->ops[i].after] != CRASH_LOST) {
+        c->choice[i] = CRASH_DONE;
         try_all(c, k + 1);
-        c->choice[i] = LOST;
+        c->choice[i] = CRASH_LOST;
     }
 }
 
@@ -532,10 +337,10 @@ static void try_random(crash *c)
         for (int k = 0; k < c->open_count; k++) {
             int i = c->open[k];
             uint64_t dice = next_random(c);
-            c->choice[i] = dice % 16 < share ? DONE : LOST;
-            if (c->choice[i] == DONE && dice / 16 % 4 == 0 && !c->ops[i].is_name &&
+            c->choice[i] = dice % 16 < share ? CRASH_DONE : CRASH_LOST;
+            if (c->choice[i] == CRASH_DONE && dice / 16 % 4 == 0 && !c->ops[i].is_name &&
                 c->ops[i].event->kind == TRACE_WRITE) {
-                c->choice[i] = TORN;
+                c->choice[i] = CRASH_TORN;
                 c->torn[i] = dice | 1;
             }
         }
@@ -549,9 +354,9 @@ static void try_moment(crash *c, uint64_t moment)
     c->moment = moment;
     c->open_count = 0;
     for (int i = 0; i < c->op_count; i++) {
-        const op *o = &c->ops[i];
+        const crash_op *o = &c->ops[i];
         bool is_durable = o->durable < moment || o->event->start == 0;
-        c->choice[i] = is_durable ? DONE : LOST;
+        c->choice[i] = is_durable ? CRASH_DONE : CRASH_LOST;
         if (!is_durable && o->event->start < moment) {
             c->open[c->open_count++] = i;
         }
