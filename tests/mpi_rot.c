@@ -15,123 +15,23 @@
 #include <string.h>
 
 #include "base/checksum.h"
-#include "base/quote.h"
 #include "checkpoint_folder.h"
 #include "commit/manifest.h"
-#include "format/format.h"
 #include "support_model.h"
 #include "support_ranks.h"
+#include "support_rot.h"
 
 static const char manifest_name[] = "allshard.manifest.json";
 static const char index_name[] = "model.safetensors.index.json";
 static const char *const engines[] = {"posix", "direct", "uring"};
 
-enum { MOST_FILES = 64, MOST_NAMES = 8, ENGINES = 3 };
+enum { ENGINES = 3 };
 
 static allshard *as;
-static uint64_t seed;
-static int64_t flips; /* tried, on this run */
-
-static uint64_t draw(uint64_t below)
-{
-    seed += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t z = seed;
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return (z ^ (z >> 31)) % below;
-}
-
 static bool is_long(void)
 {
     const char *text = getenv("ALLSHARD_LONG");
     return text && *text && strcmp(text, "0") != 0;
-}
-
-/* ---- files ---- */
-
-typedef struct shard {
-    char name[300];
-    int64_t size;
-    as_table table;
-} shard;
-
-static shard shards[MOST_FILES];
-static int shard_count;
-
-static void path_in(char *out, size_t size, const char *folder, const char *name)
-{
-    int n = snprintf(out, size, "%s/%s", folder, name);
-    CHECK(n > 0 && (size_t)n < size);
-}
-
-static int64_t size_of(const char *folder, const char *name)
-{
-    char path[1024];
-    struct stat status = {0};
-    path_in(path, sizeof path, folder, name);
-    return stat(path, &status) == 0 ? (int64_t)status.st_size : 0;
-}
-
-static int is_shard(const struct dirent *entry)
-{
-    size_t n = strlen(entry->d_name);
-    return n > 12 && strcmp(entry->d_name + n - 12, ".safetensors") == 0;
-}
-
-/* Every rank reads all tables. */
-static void read_shards(const char *folder)
-{
-    struct dirent **names = NULL;
-    for (int i = 0; i < shard_count; i++) {
-        as_table_free(&shards[i].table);
-    }
-    shard_count = scandir(folder, &names, is_shard, alphasort);
-    CHECK(shard_count > 0 && shard_count <= MOST_FILES);
-    for (int i = 0; i < shard_count; i++) {
-        char path[1024];
-        shard *s = &shards[i];
-        as_source source;
-        (void)snprintf(s->name, sizeof s->name, "%s", names[i]->d_name);
-        path_in(path, sizeof path, folder, s->name);
-        int fd = open(path, O_RDONLY);
-        CHECK(fd >= 0 && as_source_file(&source, &fd, path, NULL) == AS_OK);
-        CHECK(as_format_safetensors.read(&source, &s->table, NULL, NULL) == AS_OK);
-        s->size = (int64_t)source.size;
-        (void)close(fd);
-        free(names[i]);
-    }
-    free(names);
-    ranks_wait(world_comm()); /* before anything is flipped */
-}
-
-/* Flips a bit, or flips it back. The next collective call comes after it on all ranks. */
-static void flip(const char *folder, const char *name, int64_t at, int bit)
-{
-    if (world_rank() == 0) {
-        char path[1024];
-        unsigned char byte;
-        path_in(path, sizeof path, folder, name);
-        int fd = open(path, O_RDWR);
-        must(fd >= 0 && pread(fd, &byte, 1, (off_t)at) == 1, path);
-        byte = (unsigned char)(byte ^ 1U << bit);
-        must(pwrite(fd, &byte, 1, (off_t)at) == 1 && close(fd) == 0, path);
-    }
-}
-
-/* The only one of the tensors that has the byte; NULL: it is the header's. *count: tensors that have
- * bytes in its block. */
-static const as_entry *entry_at(const shard *s, int64_t at, int64_t block, size_t *count)
-{
-    uint64_t low = (uint64_t)(at / block * block);
-    uint64_t high = low + (uint64_t)block;
-    const as_entry *found = NULL;
-    *count = 0;
-    for (size_t i = 0; i < as_table_count(&s->table); i++) {
-        const as_entry *x = as_table_entry(&s->table, i);
-        found = x->begin <= (uint64_t)at && (uint64_t)at < x->end ? x : found;
-        *count += x->begin < x->end && x->begin < high && low < x->end;
-    }
-    return found;
 }
 
 static allshard_state *new_state(const holding *h)
@@ -140,34 +40,6 @@ static allshard_state *new_state(const holding *h)
     GOOD(as, allshard_state_create(&s, as, "model"));
     holding_declare(h, as, s);
     return s;
-}
-
-/* A load must find the bit: CORRUPT, the file, the bytes, the tensor. */
-static void expect_found(allshard_state *s, const char *path, const char *folder, const shard *f,
-                         int64_t at, int64_t block, const allshard_load_options *o)
-{
-    char bytes[100];
-    size_t count;
-    int bit = (int)draw(8);
-    const as_entry *x = entry_at(f, at, block, &count);
-    int64_t low = at / block * block;
-    int64_t high = low + block < f->size ? low + block : f->size;
-    (void)snprintf(bytes, sizeof bytes, "bytes %" PRId64 " to %" PRId64 " ", low, high - 1);
-    as_quoted name = {"header"};
-    if (x && count <= MOST_NAMES) {
-        name = as_quote(f->table.names.data + x->name_at, x->name_length);
-    } else if (x) {
-        (void)snprintf(name.text, sizeof name.text, " more. Run");
-    }
-    flip(folder, f->name, at, bit);
-    int code = allshard_load(s, path, o);
-    if (code == ALLSHARD_OK) {
-        fail_test(__FILE__, __LINE__, "%s: bit %d of byte %lld was not found", f->name, bit,
-                  (long long)at);
-    }
-    FAILS(as, code, ALLSHARD_CORRUPT, f->name, bytes, name.text, "allshard verify", "--no-check");
-    flip(folder, f->name, at, bit);
-    flips++;
 }
 
 /* ---- every byte of a small checkpoint ---- */
@@ -190,7 +62,7 @@ static void save_model(const model *m, const char *folder, const char *shard_siz
     GOOD(as, allshard_save(s, folder, &o));
     (void)allshard_state_free(s);
     holding_free(&h);
-    read_shards(folder);
+    rot_read_shards(folder);
 }
 
 static void load_right(allshard_state *s, holding *h, const char *path)
@@ -202,15 +74,15 @@ static void load_right(allshard_state *s, holding *h, const char *path)
 }
 
 /* What the checks are for: without them the bit is in the tensor. */
-static void expect_damage(allshard_state *s, holding *h, const char *folder, const shard *f,
+static void expect_damage(allshard_state *s, holding *h, const char *folder, const rot_shard *f,
                           int64_t at)
 {
     allshard_load_options o = {.size = sizeof o, .checksum = ALLSHARD_CHECKSUM_NONE};
-    flip(folder, f->name, at, 3);
+    rot_flip(folder, f->name, at, 3);
     holding_clear(h);
     GOOD(as, allshard_load(s, folder, &o));
     CHECK(ranks_max(world_comm(), holding_wrong(h) != NULL) == 1);
-    flip(folder, f->name, at, 3);
+    rot_flip(folder, f->name, at, 3);
 }
 
 static void test_every_byte(const char *folder, int64_t block)
@@ -218,32 +90,33 @@ static void test_every_byte(const char *folder, int64_t block)
     holding h;
     save_model(&model_few, folder, "64", block);
     block = block ? block : 4 << 20;
-    CHECK(shard_count >= 3);
+    CHECK(rot_shard_count >= 3);
     holding_make(&h, &model_few, LAYOUT_COLUMNS, world_rank(), world_size(), true);
     allshard_state *s = new_state(&h);
     holding_fill(&h);
     int64_t step = is_long() ? 1 : world_size() == 1 ? (is_sanitized() ? 5 : 1) : 11;
     int rounds = is_long() ? 8 : 1; /* bits are drawn */
     for (int round = 0; round < rounds; round++) {
-        for (int i = 0; i < shard_count; i++) {
-            for (int64_t at = (int64_t)draw((uint64_t)step); at < shards[i].size; at += step) {
+        for (int i = 0; i < rot_shard_count; i++) {
+            for (int64_t at = (int64_t)rot_draw((uint64_t)step); at < rot_shards[i].size;
+                 at += step) {
                 size_t count;
-                expect_found(s, folder, folder, &shards[i], at, block, NULL);
-                if (at % 16 == 0 && entry_at(&shards[i], at, block, &count)) {
-                    expect_damage(s, &h, folder, &shards[i], at);
+                rot_expect_found(as, s, folder, folder, &rot_shards[i], at, block, NULL);
+                if (at % 16 == 0 && rot_entry_at(&rot_shards[i], at, block, &count)) {
+                    expect_damage(s, &h, folder, &rot_shards[i], at);
                 }
             }
         }
         const char *const others[] = {index_name, manifest_name};
         for (int i = 0; i < 2; i++) {
-            int64_t size = size_of(folder, others[i]);
-            for (int64_t at = (int64_t)draw((uint64_t)step); at < size; at += step) {
-                int bit = (int)draw(8);
-                flip(folder, others[i], at, bit);
+            int64_t size = rot_size(folder, others[i]);
+            for (int64_t at = (int64_t)rot_draw((uint64_t)step); at < size; at += step) {
+                int bit = (int)rot_draw(8);
+                rot_flip(folder, others[i], at, bit);
                 FAILS(as, allshard_load(s, folder, NULL), ALLSHARD_CORRUPT, others[i],
                       "allshard verify");
-                flip(folder, others[i], at, bit);
-                flips++;
+                rot_flip(folder, others[i], at, bit);
+                rot_flips++;
             }
         }
     }
@@ -255,13 +128,13 @@ static void test_every_byte(const char *folder, int64_t block)
 /* ---- seams, layouts, engines ---- */
 
 /* A place in the data of a shard. */
-static const shard *draw_data(int64_t *at)
+static const rot_shard *draw_data(int64_t *at)
 {
-    const shard *s = &shards[draw((uint64_t)shard_count)];
+    const rot_shard *s = &rot_shards[rot_draw((uint64_t)rot_shard_count)];
     while (s->table.data_begin == (uint64_t)s->size) {
-        s = &shards[draw((uint64_t)shard_count)];
+        s = &rot_shards[rot_draw((uint64_t)rot_shard_count)];
     }
-    *at = (int64_t)(s->table.data_begin + draw((uint64_t)s->size - s->table.data_begin));
+    *at = (int64_t)(s->table.data_begin + rot_draw((uint64_t)s->size - s->table.data_begin));
     return s;
 }
 
@@ -280,8 +153,8 @@ static void test_layouts(const char *folder)
             allshard_state *s = new_state(&h);
             for (int k = 0; k < (is_long() ? 50 : 4); k++) {
                 int64_t at;
-                const shard *f = draw_data(&at);
-                expect_found(s, folder, folder, f, at, blocks[b], &o);
+                const rot_shard *f = draw_data(&at);
+                rot_expect_found(as, s, folder, folder, f, at, blocks[b], &o);
             }
             load_right(s, &h, folder);
             (void)allshard_state_free(s);
@@ -302,8 +175,8 @@ static void test_subset(const char *folder, int64_t block)
     int found = 0;
     int passed = 0;
     for (int k = 0; k < (is_long() ? 500 : 40); k++) {
-        const shard *f = &shards[draw((uint64_t)shard_count)];
-        int64_t at = (int64_t)draw((uint64_t)f->size);
+        const rot_shard *f = &rot_shards[rot_draw((uint64_t)rot_shard_count)];
+        int64_t at = (int64_t)rot_draw((uint64_t)f->size);
         uint64_t low = (uint64_t)(at / block * block);
         bool wanted = low < f->table.data_begin;
         for (size_t i = 0; i < as_table_count(&f->table); i++) {
@@ -315,17 +188,17 @@ static void test_subset(const char *folder, int64_t block)
             }
         }
         if (wanted) {
-            expect_found(s, folder, folder, f, at, block, &o);
+            rot_expect_found(as, s, folder, folder, f, at, block, &o);
             found++;
             continue;
         }
-        int bit = (int)draw(8);
-        flip(folder, f->name, at, bit);
+        int bit = (int)rot_draw(8);
+        rot_flip(folder, f->name, at, bit);
         holding_clear(&h);
         GOOD(as, allshard_load(s, folder, &o));
         CHECK(!holding_wrong(&h));
         ranks_wait(world_comm());
-        flip(folder, f->name, at, bit);
+        rot_flip(folder, f->name, at, bit);
         passed++;
     }
     CHECK(found > 0 && passed > 0);
@@ -340,7 +213,7 @@ enum { ODD = 3, ELEMENTS = 500, ODD_BLOCK = 64 };
 static void put_bytes(const char *folder, const char *name, const void *bytes, size_t count)
 {
     char path[1024];
-    path_in(path, sizeof path, folder, name);
+    rot_path(path, sizeof path, folder, name);
     FILE *f = fopen(path, "we");
     must(f && fwrite(bytes, 1, count, f) == count && fclose(f) == 0, path);
 }
@@ -402,7 +275,7 @@ static void test_half_elements(const char *folder)
         make_manifest(folder, "model", "odd.safetensors", bytes, size);
     }
     ranks_wait(world_comm());
-    read_shards(folder);
+    rot_read_shards(folder);
     GOOD(as, allshard_state_create(&s, as, "model"));
     allshard_tensor a = {.size = sizeof a,
                          .name = "a",
@@ -422,9 +295,10 @@ static void test_half_elements(const char *folder)
                          .data = values};
     GOOD(as, allshard_state_tensor(s, &a));
     GOOD(as, allshard_state_tensor(s, &b));
-    path_in(path, sizeof path, folder, "odd.safetensors");
-    for (int64_t at = (int64_t)draw(13); at < (int64_t)size; at += 13) {
-        expect_found(s, at % 2 ? path : folder, folder, &shards[0], at, ODD_BLOCK, NULL);
+    rot_path(path, sizeof path, folder, "odd.safetensors");
+    for (int64_t at = (int64_t)rot_draw(13); at < (int64_t)size; at += 13) {
+        rot_expect_found(as, s, at % 2 ? path : folder, folder, &rot_shards[0], at, ODD_BLOCK,
+                         NULL);
     }
     GOOD(as, allshard_load(s, path, NULL));
     for (int64_t i = from; i < to; i++) {
@@ -443,13 +317,13 @@ static void test_half_elements(const char *folder)
         if (world_rank() == 0 && k == 0) {
             make_manifest(folder, "model", "other.safetensors", bytes, size);
         } else if (world_rank() == 0) {
-            path_in(path, sizeof path, folder, manifest_name);
+            rot_path(path, sizeof path, folder, manifest_name);
             must(unlink(path) == 0, path);
         }
-        flip(folder, "odd.safetensors", (int64_t)size - 1, 6);
+        rot_flip(folder, "odd.safetensors", (int64_t)size - 1, 6);
         GOOD(as, allshard_load(s, folder, NULL));
         ranks_wait(world_comm());
-        flip(folder, "odd.safetensors", (int64_t)size - 1, 6);
+        rot_flip(folder, "odd.safetensors", (int64_t)size - 1, 6);
     }
     (void)allshard_state_free(s);
 }
@@ -490,23 +364,23 @@ static void test_large(const char *folder)
     unsigned char *memory = malloc(TENSOR_BYTES);
     CHECK(memory);
     for (int i = 0; i < TENSOR_BYTES; i++) {
-        memory[i] = (unsigned char)draw(256);
+        memory[i] = (unsigned char)rot_draw(256);
     }
     allshard_save_options save = {.size = sizeof save, .max_shard_size = "150MB"};
     allshard_load_options load = {.size = sizeof load, .allow_unexpected = 1};
     allshard_state *all = big_state(0, TENSORS, memory);
     GOOD(as, allshard_save(all, folder, &save));
-    read_shards(folder);
+    rot_read_shards(folder);
     int tries = is_long() ? 10000 : world_size() == 1 && !is_sanitized() ? 1000 : 60;
     for (int k = 0; k < tries; k++) {
-        const shard *f = &shards[draw((uint64_t)shard_count)];
-        int64_t at = (int64_t)draw((uint64_t)f->size);
+        const rot_shard *f = &rot_shards[rot_draw((uint64_t)rot_shard_count)];
+        int64_t at = (int64_t)rot_draw((uint64_t)f->size);
         size_t count;
-        const as_entry *x = entry_at(f, at, 4 << 20, &count);
+        const as_entry *x = rot_entry_at(f, at, 4 << 20, &count);
         int number = x ? atoi(f->table.names.data + x->name_at + strlen("layer.")) : 0;
         allshard_state *s = k % 250 == 0 ? all : big_state(number, number + 1, memory);
         load.engine = engines[k % ENGINES];
-        expect_found(s, folder, folder, f, at, 4 << 20, &load);
+        rot_expect_found(as, s, folder, folder, f, at, 4 << 20, &load);
         if (s != all) {
             (void)allshard_state_free(s);
         }
@@ -522,7 +396,7 @@ int main(int argc, char **argv)
     const char *text = getenv("ALLSHARD_SEED");
     uint64_t given = text ? strtoull(text, NULL, 10) : (uint64_t)(seconds_now() * 1e3);
     ranks_broadcast(world_comm(), &given, sizeof given);
-    seed = given;
+    rot_seed = given;
     if (world_rank() == 0) {
         (void)printf("ALLSHARD_SEED=%" PRIu64 "\n", given);
         (void)fflush(stdout);
@@ -545,20 +419,18 @@ int main(int argc, char **argv)
         free(folders[i]);
     }
     if (world_rank() == 0) {
-        (void)printf("%" PRId64 " flips in small checkpoints\n", flips);
+        (void)printf("%" PRId64 " flips in small checkpoints\n", rot_flips);
         (void)fflush(stdout);
         remove_tree(here);
         must(mkdir(here, 0777) == 0, here);
     }
     ranks_wait(world_comm());
-    flips = 0;
+    rot_flips = 0;
     test_large(here);
-    for (int i = 0; i < shard_count; i++) {
-        as_table_free(&shards[i].table);
-    }
+    rot_free_shards();
     ranks_wait(world_comm());
     if (world_rank() == 0) {
-        (void)printf("%" PRId64 " flips in a large checkpoint\n", flips);
+        (void)printf("%" PRId64 " flips in a large checkpoint\n", rot_flips);
         remove_tree(here);
     }
     CHECK(allshard_close(as) == ALLSHARD_OK);
