@@ -203,6 +203,31 @@ class Verify(Case):
             (folder / MANIFEST).write_bytes(text)
             self.assertEqual([x["file"] for x in self.found(folder, ranks=2)], [MANIFEST])
 
+    def test_one_file_of_a_checkpoint(self):
+        folder = self.save()
+        first, second = sorted(folder.glob("*.safetensors"))[:2]
+        at = first.stat().st_size - 1
+        change(second, second.stat().st_size - 1)
+        for ranks in (0, 2):
+            result = self.run_json("verify", first, ranks=ranks)
+            self.assertEqual(result["read"]["bytes"], first.stat().st_size)
+            change(first, at)
+            fault, = self.found(first, ranks=ranks)
+            self.assertEqual((fault["file"], fault["end"]), (first.name, at + 1))
+            self.assertEqual(fault["kind"], "differs")
+            change(first, at)
+        os.truncate(first, at)
+        self.assertTrue(self.found(first))
+        manifest = (folder / MANIFEST).read_bytes()
+        alone = put(self.dir / "alone", checkpoint(model(), 1 << 30)) / "model.safetensors"
+        self.assertIn("no manifest", self.run_json("verify", alone)["not_compared"])
+        shutil.copy(alone, first)
+        self.assertIn(MANIFEST, " ".join(x["text"] for x in self.found(first)))
+        (alone.parent / MANIFEST).write_bytes(manifest)
+        self.assertIn("does not mention", self.run_json("verify", alone)["not_compared"])
+        (alone.parent / MANIFEST).write_bytes(manifest[:-20])
+        self.assertEqual([x["file"] for x in self.found(alone)], [MANIFEST])
+
     def test_without_checksums(self):
         folder = put(self.dir / "anyone", checkpoint(model(), 2000))
         result = self.run_json("verify", folder, ranks=2)
@@ -249,6 +274,16 @@ class Verify(Case):
             self.assertTrue(all("can be had from" in x["text"] for x in result["faults"]
                                 if "begin" in x))
             self.assertEqual(self.found(folder, ranks=ranks, status=0), [])
+
+    def test_a_file_and_a_copy_of_it(self):
+        folder = self.save(limit="1GB")
+        copy = self.dir / "copy"
+        shutil.copytree(folder, copy)
+        file = folder / "model.safetensors"
+        for path, other in ((folder, copy / file.name), (file, copy), (file, copy / file.name)):
+            self.rot(folder)
+            self.assertTrue(self.mend(path, other)["mend"])
+            self.assertEqual(self.found(folder, status=0), [])
 
     def test_what_was_lost(self):
         folder = self.save()

@@ -16,6 +16,8 @@ typedef struct finder {
     const as_bytes *bytes;
     const char *path;
     const char *dir;
+    bool path_is_file;
+    bool dir_is_file;
     as_contents there;
     size_t *by_name; /* its tensors, sorted; heap; NULL: they are not known */
     as_replicas *out;
@@ -205,13 +207,14 @@ static int put_all(const finder *d, as_mail *mail, as_error *e)
 
 /* ---- what came of it ---- */
 
-/* As a shell takes it. */
-static int put_path(as_buffer *out, const char *folder, const char *name, as_error *e)
+/* As a shell takes it: `name` in the folder, or, for what is a file itself, that alone. */
+static int put_path(as_buffer *out, const char *folder, bool is_file, const char *name, as_error *e)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
                                 "/._-+=:,@%";
     size_t length = strlen(folder);
-    bool slash = length > 0 && folder[length - 1] == '/';
+    bool slash = is_file || (length > 0 && folder[length - 1] == '/');
+    name = is_file ? "" : name;
     bool simple = strspn(folder, plain) == length && strspn(name, plain) == strlen(name);
     int code = AS_OK;
     if (simple) {
@@ -237,9 +240,9 @@ static int end_stretch(finder *d, as_error *e)
     bool whole = file->size < 0 && d->begin == 0 && d->from == 0 && d->end == file->saved_size;
     as_buffer text = AS_BUFFER_INIT;
     int code = as_buffer_format(&text, e, whole ? "cp " : "dd if=");
-    code = code == AS_OK ? put_path(&text, d->dir, d->from_file, e) : code;
+    code = code == AS_OK ? put_path(&text, d->dir, d->dir_is_file, d->from_file, e) : code;
     code = code == AS_OK ? as_buffer_format(&text, e, whole ? " " : " of=") : code;
-    code = code == AS_OK ? put_path(&text, d->path, file->name, e) : code;
+    code = code == AS_OK ? put_path(&text, d->path, d->path_is_file, file->name, e) : code;
     if (code == AS_OK && !whole) {
         code =
             as_buffer_format(&text, e,
@@ -357,6 +360,22 @@ static int gather(void *user, int from, const char *bytes, size_t count, as_erro
     return as_buffer_append(user, bytes, count, e);
 }
 
+/* On rank 0, before anything is looked for. */
+static int begin(finder *d, as_findings *f, as_error *e)
+{
+    const char *const paths[] = {d->path, d->dir};
+    bool *const are_files[] = {&d->path_is_file, &d->dir_is_file};
+    for (int i = 0; i < 2; i++) {
+        as_view *v = NULL;
+        if (as_view_open(&v, paths[i], e) != AS_OK) {
+            return e->code;
+        }
+        *are_files[i] = as_view_single(v) != NULL;
+        as_view_close(v);
+    }
+    return read_tensors(d, f, e);
+}
+
 int as_replicas_find(as_replicas *out, as_world *w, const as_bytes *bytes, const char *path,
                      const char *dir, as_findings *f, as_error *e)
 {
@@ -366,7 +385,7 @@ int as_replicas_find(as_replicas *out, as_world *w, const as_bytes *bytes, const
     as_buffer mine = AS_BUFFER_INIT;
     as_buffer all = AS_BUFFER_INIT;
     int code = as_mail_init(&mail, w->size, e);
-    if (code == AS_OK && w->rank == 0 && read_tensors(&d, f, e) == AS_OK) {
+    if (code == AS_OK && w->rank == 0 && begin(&d, f, e) == AS_OK) {
         (void)put_all(&d, &mail, e);
     }
     code = as_world_agree(w, e);

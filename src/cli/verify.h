@@ -64,11 +64,14 @@ typedef struct as_verified {
     int64_t tensors;
     int64_t bytes;
 
-    /* By as_verify_folder: */
+    /* By as_verify_folder or as_verify_beside: */
     bool has_manifest;
     as_manifest manifest;
     const as_manifest_part *part; /* of the manifest that is this checkpoint; NULL: none */
 } as_verified;
+
+/* For a path that is a file: what the manifest beside it says of it, if it does. */
+int as_verify_beside(as_findings *f, as_view *v, as_verified *found, as_error *e);
 
 /* The folder around the files: manifest, stale and stray files, leftovers of a killed save. Not
  * for a path that is a file. */

@@ -73,6 +73,13 @@ static int add_saved(as_bytes *b, as_view *v, const as_manifest_part *p,
     return code;
 }
 
+/* Of a path that is a file, that file alone. */
+static bool is_asked_for(const as_view *v, const char *name)
+{
+    const char *single = as_view_single(v);
+    return !single || strcmp(name, single) == 0;
+}
+
 static int list_part(as_bytes *b, as_findings *f, as_view *v, const as_manifest_part *p,
                      const char **unknown, as_error *e)
 {
@@ -90,7 +97,8 @@ static int list_part(as_bytes *b, as_findings *f, as_view *v, const as_manifest_
     for (size_t i = 0; i < p->file_count && code == AS_OK; i++) {
         const as_manifest_file *saved = &p->files[i];
         /* A config that several parts brought along is listed once. */
-        if (saved->sums && !as_name_map_find(&b->listed, saved->name, NULL)) {
+        if (saved->sums && is_asked_for(v, saved->name) &&
+            !as_name_map_find(&b->listed, saved->name, NULL)) {
             *unknown = NULL;
             code = add_saved(b, v, p, saved, e);
         }
@@ -103,9 +111,10 @@ int as_bytes_list(as_bytes *b, const char **unknown, as_findings *f, as_view *v,
 {
     int code = AS_OK;
     *unknown = b->options->no_checksums ? "checksums were not compared, as asked"
-               : as_view_single(v)      ? "of a single file no checksums are known"
                : !found->has_manifest   ? "there is no manifest with checksums"
-                                        : "the manifest has no checksums to compare with";
+               : !found->part && as_view_single(v)
+                   ? "the manifest does not mention this file"
+                   : "the manifest has no checksums to compare with";
     if (found->part && !b->options->no_checksums) {
         code = list_part(b, f, v, found->part, unknown, e);
         for (size_t i = 0; i < found->manifest.part_count && code == AS_OK; i++) {

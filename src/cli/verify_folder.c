@@ -305,3 +305,20 @@ int as_verify_folder(as_findings *f, as_view *v, as_verified *found, as_error *e
     free(c.pattern);
     return code;
 }
+
+int as_verify_beside(as_findings *f, as_view *v, as_verified *found, as_error *e)
+{
+    as_folder_check c = {.findings = f, .view = v, .found = found, .e = e};
+    const char *name = as_view_single(v);
+    int code = read_manifest(&c);
+    for (size_t i = 0; code == AS_OK && !found->part && i < found->manifest.part_count; i++) {
+        const as_manifest_part *p = &found->manifest.parts[i];
+        for (size_t k = 0; k < p->file_count && !found->part; k++) {
+            if (strcmp(p->files[k].name, name) == 0) {
+                found->part = c.part = p;
+                code = check_size(&c, p, &p->files[k]);
+            }
+        }
+    }
+    return code;
+}

@@ -291,7 +291,9 @@ static int check_view(as_check *c)
             code = note_table(c, c->found.files.items[f], &c->shards[f].table);
         }
     }
-    if (code == AS_OK && !as_view_single(c->view)) {
+    if (code == AS_OK && as_view_single(c->view)) {
+        code = as_verify_beside(c->findings, c->view, &c->found, c->e);
+    } else if (code == AS_OK) {
         code = as_verify_folder(c->findings, c->view, &c->found, c->e);
         code = code == AS_OK ? check_others(c) : code;
     }
