@@ -35,7 +35,7 @@ static int make_plan(as_loading *l, as_buffer *missing, as_buffer *unexpected, a
         .block_bytes = block_bytes,
         .file_count = (int32_t)as_loading_file_count(l),
         .indexed = l->indexed,
-        .files = as_loading_read(l, 0),
+        .files = as_loading_reads(l),
         .read_count = as_loading_read_count(l),
         .checkpoint = is_main ? &l->checkpoint : NULL,
         .allow_missing = call->allow_missing,

@@ -45,9 +45,15 @@ static inline const char *as_loading_file(const as_loading *l, size_t i)
     return l->names.data + ((const size_t *)(const void *)l->places.data)[i];
 }
 
+/* All of them; NULL if this rank read none. */
+static inline as_read_file *as_loading_reads(const as_loading *l)
+{
+    return (as_read_file *)(void *)l->read.data;
+}
+
 static inline as_read_file *as_loading_read(const as_loading *l, size_t i)
 {
-    return (as_read_file *)(void *)l->read.data + i;
+    return as_loading_reads(l) + i;
 }
 
 static inline size_t as_loading_read_count(const as_loading *l)
