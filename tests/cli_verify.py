@@ -7,13 +7,14 @@ ALLSHARD_SEED changes places and bits."""
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import struct
 import subprocess
 import unittest
 
-from tool_support import Case, Tensor, checkpoint, model, put, safetensors
+from tool_support import Case, Tensor, checkpoint, contents, model, put, safetensors
 
 SEED = int(os.environ.get("ALLSHARD_SEED", "1"))
 MANIFEST = "allshard.manifest.json"
@@ -274,6 +275,25 @@ class Verify(Case):
             self.assertTrue(all("can be had from" in x["text"] for x in result["faults"]
                                 if "begin" in x))
             self.assertEqual(self.found(folder, ranks=ranks, status=0), [])
+
+    def test_commands_name_what_cannot_be_printed(self):
+        """What is printed of such a name is another name, which is there, too."""
+        folder = self.save("a\nfolder\x1b[2J of\u202eso's")
+        copy = self.dir / "co\\py\tof it"
+        shutil.copytree(folder, copy)
+        decoys = [self.dir / "a\\nfolder\\x1b[2J of\\u202eso's", self.dir / "co\\py\\tof it"]
+        for decoy in decoys:
+            shutil.copytree(folder, decoy)
+            self.rot(decoy)
+        held = [contents(decoy) for decoy in decoys]
+        self.rot(folder, 2)
+        printed = self.run_tool("verify", folder, "--against", copy, status=1).stdout
+        commands = re.findall("^  ((?:dd|cp) .*)$", printed, re.MULTILINE)
+        self.assertTrue(commands)
+        for command in commands:
+            subprocess.run(["bash", "-c", command], check=True, capture_output=True)
+        self.assertEqual(self.found(folder, status=0), [])
+        self.assertEqual([contents(decoy) for decoy in decoys], held)
 
     def test_a_file_and_a_copy_of_it(self):
         folder = self.save(limit="1GB")

@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "cli/read_checkpoint.h"
 #include "cli/replica_probe.h"
+#include "cli/shell_word.h"
 #include "comm/collect.h"
 #include "plan/mail.h"
 
@@ -210,24 +211,13 @@ static int put_all(const finder *d, as_mail *mail, as_error *e)
 /* As a shell takes it: `name` in the folder, or, for what is a file itself, that alone. */
 static int put_path(as_buffer *out, const char *folder, bool is_file, const char *name, as_error *e)
 {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                "/._-+=:,@%";
     size_t length = strlen(folder);
     bool slash = is_file || (length > 0 && folder[length - 1] == '/');
-    name = is_file ? "" : name;
-    bool simple = strspn(folder, plain) == length && strspn(name, plain) == strlen(name);
-    int code = AS_OK;
-    if (simple) {
-        return as_buffer_format(out, e, "%s%s%s", folder, slash ? "" : "/", name);
-    }
-    code = as_buffer_char(out, '\'', e);
-    const char *const parts[] = {folder, slash ? "" : "/", name};
-    for (size_t i = 0; i < 3; i++) {
-        for (const char *at = parts[i]; *at && code == AS_OK; at++) {
-            code = *at == '\'' ? as_buffer_append(out, "'\\''", 4, e) : as_buffer_char(out, *at, e);
-        }
-    }
-    return code == AS_OK ? as_buffer_char(out, '\'', e) : code;
+    as_buffer path = AS_BUFFER_INIT;
+    int code = as_buffer_format(&path, e, "%s%s%s", folder, slash ? "" : "/", is_file ? "" : name);
+    code = code == AS_OK ? as_shell_word(out, path.data, e) : code;
+    as_buffer_free(&path);
+    return code;
 }
 
 /* The stretch that was found is complete: the command that brings it over. */
