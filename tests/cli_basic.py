@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import unittest
+import unittest.mock
 
 from tool_support import (COUNT_FLAG, DTYPES, MPIEXEC, TOOL, WITH_MPI, Case, Tensor, checkpoint,
                           model, put, safetensors)
@@ -63,6 +64,14 @@ class Usage(Case):
         self.refuse(2, "--dtype", "plan", "--model", "gpt2", "--dtype", "f32")
         self.refuse(2, "--ranks", "plan", "--model", "gpt2", "--ranks", "0")
         self.assertFalse(target.exists())
+
+    def test_the_environment_is_checked(self):
+        for ranks in (0, 2):
+            for name, value, text in (("ALLSHARD_TIMEOUT", "soon", "a number of seconds"),
+                                      ("ALLSHARD_TIMEOUT", "-1", "0, or 0.01"),
+                                      ("ALLSHARD_CHECK_CALLS", "yes", "0 or 1")):
+                with unittest.mock.patch.dict(os.environ, {name: value}):
+                    self.refuse(2, text, "demo", self.dir / "out", ranks=ranks)
 
     def test_no_colours_in_a_pipe(self):
         folder = put(self.dir / "in", checkpoint(model(), 2000))

@@ -27,7 +27,7 @@ static const char general_help[] =
     "Commands:\n"
     "  copy      read a checkpoint as N ranks and save it anew, with other shards\n"
     "  ls        show shards, sizes, types and parameters\n"
-    "  verify    check every rule of the format, the index, sizes and stale files\n"
+    "  verify    check every rule of the format, every byte's checksum, and stale files\n"
     "  diff      compare two checkpoints, however they are sharded\n"
     "  recover   finish or clear away what a killed save left\n"
     "  plan      tell what a save would do, without doing it\n"

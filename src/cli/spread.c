@@ -64,14 +64,31 @@ static int create_state(as_spread *s, const char *pattern, as_error *e)
     return code;
 }
 
+/* An error that the library tells is that of allshard_open, which every rank tells. */
+static void take_log(int level, const char *text, void *user)
+{
+    as_spread *s = user;
+    if (level == ALLSHARD_LOG_ERROR) {
+        free(s->trouble);
+        s->trouble = strdup(text);
+    } else if (s->log.call) {
+        s->log.call(level, text, s->log.user);
+    }
+}
+
 int as_spread_start(as_spread *s, as_tool *tool, const allshard_comm *ranks,
                     const allshard_options *options, as_error *e)
 {
-    *s = (as_spread){.tool = tool};
-    int code = allshard_open(&s->context, ranks ? *ranks : everyone(), options);
-    return code == AS_OK ? AS_OK
-                         : as_fail(e, as_tool_usage(tool, code), 0,
-                                   "the library could not be started: %s", as_code_text(code));
+    allshard_options own = *options;
+    *s = (as_spread){.tool = tool, .log = {.call = options->log, .user = options->log_user}};
+    own.log = take_log;
+    own.log_user = s;
+    int code = allshard_open(&s->context, ranks ? *ranks : everyone(), &own);
+    if (code == AS_OK) {
+        return AS_OK;
+    }
+    const char *why = s->trouble ? s->trouble : as_code_text(code);
+    return as_fail(e, as_tool_usage(tool, code), 0, "the library could not be started: %s", why);
 }
 
 int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t memory, bool trace,
@@ -106,6 +123,7 @@ void as_spread_close(as_spread *s)
         free(s->memory[i]);
     }
     free((void *)s->memory);
+    free(s->trouble);
     *s = (as_spread){.tool = NULL};
 }
 

@@ -10,6 +10,7 @@
 #include <allshard.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "cli/casts.h"
 #include "cli/command.h"
 #include "cli/layout.h"
@@ -23,6 +24,8 @@ typedef struct as_spread {
     allshard *context;
     allshard_state *state;
     as_progress progress;
+    as_log log;    /* of the options that the context was opened with */
+    char *trouble; /* what the library told of a context that it could not open; heap */
     void **memory; /* of this rank's pieces, one per tensor; NULL: none */
     size_t count;  /* of tensors */
 } as_spread;
@@ -32,8 +35,8 @@ typedef struct as_spread {
 int as_spread_open(as_spread *s, as_tool *tool, const char *pattern, int64_t memory, bool trace,
                    as_error *e);
 
-/* Opens a context alone, as the options say. `ranks`: of which ranks, NULL for all. Collective over
- * them. */
+/* Opens a context alone, as the options say. `ranks`: of which ranks, NULL for all. *s stays where
+ * it is until as_spread_close. Collective over them. */
 int as_spread_start(as_spread *s, as_tool *tool, const allshard_comm *ranks,
                     const allshard_options *options, as_error *e);
 
