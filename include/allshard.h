@@ -35,6 +35,13 @@
  * 5. Threads
  *    One thread at a time per context, and the thread must be allowed to call MPI.
  *
+ * 6. Environment
+ *    ALLSHARD_TIMEOUT and ALLSHARD_CHECK_CALLS go before timeout_s and check_calls of
+ *    allshard_options, where they are told of. ALLSHARD_LEASE, seconds (30): how long the lock of
+ *    a save on another host may stand still before it counts as dead; the same for all who save
+ *    into a folder. ALLSHARD_LINKS=off: links in place of a checkpoint's files are refused.
+ *    ALLSHARD_SHARE=off: ranks of a node send messages in place of sharing memory.
+ *
  * Sizes are in bytes, shapes, offsets, strides and counts in elements, unless a line
  * says otherwise. Strings are UTF-8 and NUL-terminated; all are copied.
  */
@@ -374,7 +381,8 @@ enum allshard_checksum {
  *
  * ALLSHARD_INVALID, _SIZE, _PATTERN, _EMPTY, _MISMATCH, _COVERAGE, _TIED, _LIMIT, _BUSY,
  * _NOT_FOUND (the directory is a link to nothing), _FORMAT (a damaged journal lies there), _SYSTEM,
- * _MPI, _NOMEM, _PENDING, _UNKNOWN, _CORRUPT (verify_after_write). */
+ * _MPI, _NOMEM, _PENDING, _UNKNOWN, _CORRUPT (verify_after_write), _TIMEOUT (timeout_s; the text
+ * tells which checkpoint the folder holds, or how to find out), _INTERNAL. */
 ALLSHARD_API int allshard_save(allshard_state *s, const char *directory,
                                const allshard_save_options *options);
 
@@ -423,7 +431,7 @@ typedef struct allshard_load_options {
  *
  * ALLSHARD_INVALID, _NOT_FOUND, _FORMAT, _LIMIT, _MISMATCH, _NAMES, _BUSY (saves replaced the
  * files again and again meanwhile), _SYSTEM, _MPI, _NOMEM, _CORRUPT (the bytes on disk are not
- * those that were saved). */
+ * those that were saved), _TIMEOUT (timeout_s), _INTERNAL. */
 ALLSHARD_API int allshard_load(allshard_state *s, const char *path,
                                const allshard_load_options *options);
 
@@ -488,7 +496,7 @@ ALLSHARD_API int allshard_get_stats(const allshard *as, int rank, allshard_stats
  * trace-event format, which Perfetto and chrome://tracing show: a process per rank, a row per
  * thread. Of a rank with more than 262,144 spans the first are kept, which the log tells.
  * Collective; all ranks give the same `path`, which the main process writes. ALLSHARD_INVALID
- * without `trace`, ALLSHARD_MISMATCH, ALLSHARD_SYSTEM. */
+ * without `trace`, _MISMATCH, _SYSTEM, _MPI, _NOMEM, _TIMEOUT (timeout_s). */
 ALLSHARD_API int allshard_trace_write(allshard *as, const char *path);
 
 /* --------------------------------------------------------------------- plan */
@@ -496,7 +504,8 @@ ALLSHARD_API int allshard_trace_write(allshard *as, const char *path);
 typedef struct allshard_plan allshard_plan;
 
 /* What a save would do, without writing anything: huggingface_hub's StateDictSplit, and who
- * writes how much. Collective; every rank gets the same plan. Codes as allshard_save. */
+ * writes how much. Collective; every rank gets the same plan. Those codes of allshard_save that do
+ * not come of the folder. */
 ALLSHARD_API int allshard_plan_create(allshard_plan **out, allshard_state *s,
                                       const allshard_save_options *options);
 
