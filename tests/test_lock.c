@@ -214,6 +214,11 @@ static int64_t watched(int64_t holders_lease_ms, int64_t lease_ms)
     return passed;
 }
 
+static void count_warning(int level, const char *text, void *user)
+{
+    *(int *)user += level == AS_LOG_WARNING && strstr(text, AS_LEASE_VARIABLE) != NULL;
+}
+
 /* Whoever is in a hurry must not take the lock of one who promised to come by less often. */
 static void test_longer_lease_counts(void **state)
 {
@@ -226,15 +231,19 @@ static void test_longer_lease_counts(void **state)
     const struct {
         const char *text;
         int64_t lease_ms;
-    } rows[] = {{"7", 7000},          {"99999999999999999999", 3600000},
-                {"", 30000},          {"nonsense", 30000},
-                {"5 minutes", 30000}, {"0", 30000},
-                {"-4", 30000}};
+        int warnings;
+    } rows[] = {{"7", 7000, 0},          {"99999999999999999999", 3600000, 0},
+                {"", 30000, 0},          {"nonsense", 30000, 1},
+                {"5 minutes", 30000, 1}, {"0", 30000, 1},
+                {"-4", 30000, 1}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         must(setenv(AS_LEASE_VARIABLE, rows[i].text, 1) == 0, "setenv");
         as_lock *lock;
         as_error e = AS_ERROR_INIT;
-        assert_int_equal(as_lock_take(&lock, folder, dir, 0, NULL, &e), AS_OK);
+        int warnings = 0;
+        const as_log log = {.call = count_warning, .user = &warnings};
+        assert_int_equal(as_lock_take(&lock, folder, dir, 0, &log, &e), AS_OK);
+        assert_int_equal(warnings, rows[i].warnings);
         as_holder holder;
         assert_int_equal(as_holder_look(&holder, lock->meta, lock->path, &e), AS_OK);
         assert_int_equal(holder.owner.lease_ms, rows[i].lease_ms);

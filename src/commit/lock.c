@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/hash.h"
+#include "base/quote.h"
 #include "base/sys.h"
 #include "commit/folder.h"
 #include "commit/holder.h"
@@ -21,21 +22,28 @@ enum {
     PAUSE_MS = 5      /* between them */
 };
 
-/* What the environment says, in milliseconds; 0 if it says nothing or nonsense. */
-static int64_t lease_of_environment(void)
+/* What the environment says, in milliseconds; 0 if it says nothing, or nonsense, which is told. */
+static int64_t lease_of_environment(const as_log *log)
 {
     const char *text = getenv(AS_LEASE_VARIABLE);
     char *end = NULL;
-    long long seconds = text ? strtoll(text, &end, 10) : 0;
+    if (!text || !*text) {
+        return 0;
+    }
+    long long seconds = strtoll(text, &end, 10);
     if (seconds <= 0 || *end != '\0') {
+        as_log_say(log, AS_LOG_WARNING,
+                   AS_LEASE_VARIABLE " is %s; it must be a whole number of seconds, and %d are "
+                                     "taken",
+                   as_quote(text, strlen(text)).text, AS_LEASE_DEFAULT_MS / 1000);
         return 0;
     }
     return seconds < AS_LEASE_LARGEST_MS / 1000 ? seconds * 1000 : AS_LEASE_LARGEST_MS;
 }
 
-static int64_t lease_or_default(int64_t lease_ms)
+static int64_t lease_or_default(int64_t lease_ms, const as_log *log)
 {
-    lease_ms = lease_ms > 0 ? lease_ms : lease_of_environment();
+    lease_ms = lease_ms > 0 ? lease_ms : lease_of_environment(log);
     return lease_ms > 0 ? lease_ms : AS_LEASE_DEFAULT_MS;
 }
 
@@ -342,7 +350,7 @@ int as_lock_take_ticking(as_lock **out, int folder, const char *dir, int64_t lea
     }
     lock->meta = -1;
     lock->fd = -1;
-    lock->lease_ms = lease_or_default(lease_ms);
+    lock->lease_ms = lease_or_default(lease_ms, log);
     lock->tick = tick ? *tick : (as_tick){0};
     lock->meta_path = join(dir, AS_META_NAME, e);
     lock->path = join(lock->meta_path, AS_LOCK_NAME, e);
@@ -402,7 +410,7 @@ int as_lock_look(int folder, const char *dir, int64_t lease_ms, const as_log *lo
     int meta;
     int code = path ? as_meta_open(folder, meta_path, &meta, &own) : AS_NOMEM;
     if (code == AS_OK) {
-        code = look(meta, path, lease_or_default(lease_ms), log, stale, who, &own);
+        code = look(meta, path, lease_or_default(lease_ms, log), log, stale, who, &own);
         (void)as_sys_table.close(meta);
     }
     free(path);
