@@ -222,21 +222,24 @@ static void test_other_number(void **state)
         print_message("not root: left out\n");
         return;
     }
-    must(chmod(dir, 0777) == 0, dir);
-    (void)setfsuid(NOBODY);
-    as_txn *t;
-    int staged;
-    int code = as_txn_begin(&t, dir, NULL, NULL, NULL);
-    int second = as_staged_open(dir, &staged, NULL);
-    (void)setfsuid(0);
-    assert_int_equal(code, AS_OK);
-    assert_int_equal(second, AS_OK);
-    (void)close(staged);
-    expect_refused(AS_INVALID, "cannot be trusted"); /* by root itself */
-    (void)setfsuid(NOBODY);
-    as_txn_abort(t);
-    (void)setfsuid(0);
-    assert_false(exists(dir, ".allshard"));
+    const mode_t modes[] = {0777, 01777};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        must(chmod(dir, modes[i]) == 0, dir);
+        (void)setfsuid(NOBODY);
+        as_txn *t;
+        int staged;
+        int code = as_txn_begin(&t, dir, NULL, NULL, NULL);
+        int second = as_staged_open(dir, &staged, NULL);
+        (void)setfsuid(0);
+        assert_int_equal(code, AS_OK);
+        assert_int_equal(second, AS_OK);
+        (void)close(staged);
+        expect_refused(AS_INVALID, "cannot be trusted"); /* by root itself */
+        (void)setfsuid(NOBODY);
+        as_txn_abort(t);
+        (void)setfsuid(0);
+        assert_false(exists(dir, ".allshard"));
+    }
 }
 
 static void test_strangers_folder(void **state)

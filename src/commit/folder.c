@@ -173,9 +173,9 @@ int as_folder_open(const char *path, int *fd, as_error *e)
     return as_fail(e, AS_SYSTEM, errno, "%s: cannot open this folder", path);
 }
 
-/* Is what lies in `inner` ours, or of those whom we must trust with `outer` anyway? Who may write
- * to a folder may move and remove all that is in it, unless it has the sticky bit. */
-static int check_trust(int outer, int inner, const char *what, as_error *e)
+/* May more people write to `inner` than to `outer`? Who may write to a folder may move and remove
+ * all that is in it, unless it has the sticky bit. */
+static int check_modes(int outer, int inner, const char *what, as_error *e)
 {
     struct stat out;
     struct stat in;
@@ -191,15 +191,6 @@ static int check_trust(int outer, int inner, const char *what, as_error *e)
                        "folder, and run again",
                        what);
     }
-    bool shared = sticky && (out.st_mode & (S_IWGRP | S_IWOTH));
-    if (shared && in.st_uid != geteuid() && in.st_uid != out.st_uid && in.st_uid != 0) {
-        return as_fail(
-            e, AS_INVALID, 0,
-            "%s: this folder was made by user %lld in a folder in which everybody may "
-            "make files (sticky bit); look at it, have it removed, and save where others "
-            "cannot write",
-            what, (long long)in.st_uid);
-    }
     return AS_OK;
 }
 
@@ -207,7 +198,7 @@ int as_folder_open_at(int folder, const char *name, const char *what, int *fd, a
 {
     *fd = as_open(folder, name, OPEN_FOLDER | O_NOFOLLOW, 0);
     if (*fd >= 0) {
-        int code = check_trust(folder, *fd, what, e);
+        int code = check_modes(folder, *fd, what, e);
         if (code != AS_OK) {
             (void)as_sys_table.close(*fd);
             *fd = -1;

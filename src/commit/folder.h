@@ -49,9 +49,8 @@ void as_made_free(as_made *made);
 int as_folder_open(const char *path, int *fd, as_error *e);
 
 /* Opens a folder of ours inside an open one. A link or anything else in its place is
- * AS_INVALID, and so is a folder that somebody may have planted: one to which everybody may write
- * though not to the outer one, or, in a folder with the sticky bit, one of another user.
- * Nothing is AS_NOT_FOUND. `what` names it in errors. */
+ * AS_INVALID, and so is a folder to which everybody may write though not to the outer one. Whose
+ * .allshard/ is tells commit/meta.h. Nothing is AS_NOT_FOUND. `what` names it in errors. */
 int as_folder_open_at(int folder, const char *name, const char *what, int *fd, as_error *e);
 
 /* fsync of a folder. File systems that know no such thing (EINVAL, ENOTSUP) are

@@ -40,8 +40,8 @@ int as_meta_make(int folder, const char *meta_path, as_error *e)
 static int refuse(const char *meta_path, const struct stat *meta, as_error *e)
 {
     return as_fail(e, AS_INVALID, 0,
-                   "%s: this folder, made by user %u, lies in a folder that is writable for "
-                   "everybody, so its files cannot be trusted. Nothing was changed. If it is the "
+                   "%s: this folder, made by user %u, lies in a folder that others may write to, "
+                   "so its files cannot be trusted. Nothing was changed. If it is the "
                    "leftover of a save that you know, let that user run `allshard recover`; else "
                    "look at it, remove it and run again",
                    meta_path, (unsigned)meta->st_uid);
@@ -64,8 +64,17 @@ static bool owner_by_trial(int meta, uid_t owner)
     return same;
 }
 
-/* as_folder_open_at has seen to the modes. */
-static int check_owner(int folder, int fd, const char *meta_path, as_error *e)
+/* May somebody else's folder be that of a stranger who cannot do as much to DIR (`around`) itself? Where DIR has the
+ * sticky bit, and others may write to it, they can make a .allshard/, but touch nothing else. Where
+ * everybody may write to it without that bit, they can do anything to DIR, so that a reader gains
+ * nothing by looking away; but what is ours is not written into their folders. */
+static bool is_in_doubt(const struct stat *meta, const struct stat *around, bool to_write)
+{
+    bool sticky = (around->st_mode & S_ISVTX) && (around->st_mode & (S_IWGRP | S_IWOTH));
+    return (sticky || (to_write && (around->st_mode & S_IWOTH))) && meta->st_uid != around->st_uid;
+}
+
+static int check_owner(int folder, int fd, const char *meta_path, bool to_write, as_error *e)
 {
     struct stat meta;
     struct stat around;
@@ -78,24 +87,33 @@ static int check_owner(int folder, int fd, const char *meta_path, as_error *e)
     if (as_sys_table.fstat(folder, &around) < 0) {
         return as_fail(e, AS_SYSTEM, errno, "%s: cannot stat the folder around it", meta_path);
     }
-    if ((around.st_mode & S_IWOTH) && meta.st_uid != around.st_uid &&
-        !owner_by_trial(fd, meta.st_uid)) {
+    if (is_in_doubt(&meta, &around, to_write) && !(to_write && owner_by_trial(fd, meta.st_uid))) {
         return refuse(meta_path, &meta, e);
     }
     return AS_OK;
 }
 
-int as_meta_open(int folder, const char *meta_path, int *fd, as_error *e)
+static int open_meta(int folder, const char *meta_path, bool to_write, int *fd, as_error *e)
 {
     int code = as_folder_open_at(folder, AS_META_NAME, meta_path, fd, e);
     if (code == AS_OK) {
-        code = check_owner(folder, *fd, meta_path, e);
+        code = check_owner(folder, *fd, meta_path, to_write, e);
         if (code != AS_OK) {
             (void)as_sys_table.close(*fd);
             *fd = -1;
         }
     }
     return code;
+}
+
+int as_meta_open(int folder, const char *meta_path, int *fd, as_error *e)
+{
+    return open_meta(folder, meta_path, true, fd, e);
+}
+
+int as_meta_open_to_read(int folder, const char *meta_path, int *fd, as_error *e)
+{
+    return open_meta(folder, meta_path, false, fd, e);
 }
 
 int as_meta_make_inside(int meta, const char *meta_path, const char *name, bool *made, as_error *e)

@@ -13,11 +13,16 @@
  * Who may not write to DIR may not write there either. AS_SYSTEM. */
 int as_meta_make(int folder, const char *meta_path, as_error *e);
 
-/* Opens DIR/.allshard. AS_NOT_FOUND: there is none. AS_INVALID: a link or a file lies there, or the
- * folder may be a trap: writable for those who cannot write to DIR, or, in a DIR that is writable
- * for everybody, neither this user's nor root's nor that of DIR's owner (a file made and removed
- * there tells who this user is to the server, where the numbers differ). */
+/* Opens DIR/.allshard, for saves and recovery. AS_NOT_FOUND: there is none. AS_INVALID: a link or a
+ * file lies there, or the folder may be a trap: writable for those who cannot write to DIR, or, in a
+ * DIR that is writable for everybody, or for its group and has the sticky bit, neither this user's
+ * nor root's nor that of DIR's owner (a file made and removed there tells who this user is to the
+ * server, where the numbers differ). */
 int as_meta_open(int folder, const char *meta_path, int *fd, as_error *e);
+
+/* The same for readers, who change nothing: no file is made. Without the sticky bit it may be
+ * anybody's: who can make it could as well replace the files of the checkpoint. */
+int as_meta_open_to_read(int folder, const char *meta_path, int *fd, as_error *e);
 
 /* Makes the folder `name` in .allshard/ (`meta`, open). *made false: something lies there already;
  * NULL: that is an error. */

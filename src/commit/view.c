@@ -13,6 +13,7 @@
 #include "commit/beneath.h"
 #include "commit/folder.h"
 #include "commit/journal.h"
+#include "commit/meta.h"
 
 enum {
     MOST_LOOKS = 50 /* at a folder that changes each time */
@@ -81,7 +82,7 @@ static int look(as_view *v, bool *changed, as_error *e)
     }
     close_meta(v);
     as_error own = AS_ERROR_INIT;
-    int code = as_folder_open_at(v->folder, AS_META_NAME, v->meta_path, &v->meta, &own);
+    int code = as_meta_open_to_read(v->folder, v->meta_path, &v->meta, &own);
     struct stat status;
     bool there = false;
     if (code == AS_OK) {
