@@ -48,12 +48,12 @@ class Faults(Case):
         shutil.copytree(self.dir / "kept", self.dir / "out")
 
     def save(self, rule=None, engine="posix", ranks=0, tool=FAULTY, source=None, target=None,
-             **options):
+             arguments=(), **options):
         ranks = ranks if WITH_MPI else 0
         launch = [*MPIEXEC, COUNT_FLAG, str(ranks)] if ranks else []
         command = [*launch, tool, "copy", str(source or self.dir / "in"),
                    str(target or self.dir / "out"), "--max-shard-size", "12000", "--engine", engine,
-                   "--layout", "flat", "--memory", "1MiB"]
+                   "--layout", "flat", "--memory", "1MiB", *arguments]
         environment = {**os.environ, **({"ALLSHARD_FAULT": rule} if rule else {})}
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False,
                               stdin=subprocess.DEVNULL, env=environment, **options)
@@ -192,6 +192,22 @@ class Faults(Case):
         done = self.run_as_nobody("verify", self.dir / "out")
         self.assertNotEqual(done.returncode, 0, done.stdout)
         self.assertIn("Permission denied", done.stdout + done.stderr)
+
+    def test_readers_get_through_a_killed_save(self):
+        """Who may read the files may look through the journal, whatever the saver's umask."""
+        for mode, expected in [("644", 0o44), ("640", 0o40), ("600", 0)]:
+            self.begin()
+            done = self.save("call=renameat,nth=2,do=kill", arguments=["--mode", mode],
+                             preexec_fn=lambda: os.umask(0o077))
+            self.assertNotEqual(done.returncode, 0)
+            meta = self.dir / "out" / ".allshard"
+            for path in [meta, meta / "new", meta / "journal"]:
+                found = path.stat().st_mode & 0o44
+                self.assertEqual(found, expected, f"{path} of a save with mode {mode}")
+                if path.is_dir():
+                    self.assertEqual(path.stat().st_mode & 0o11, expected >> 2, str(path))
+            self.recover()
+            self.assertFalse(meta.exists())
 
     def test_link_in_the_place_of_a_shard(self):
         precious = self.dir / "precious"

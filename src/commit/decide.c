@@ -55,7 +55,8 @@ static int rename_draft(as_lock *lock, const char *dir, bool *unknown, as_error 
                : withdraw(lock, dir, unknown, e);
 }
 
-int as_decide(const as_journal *j, as_lock *lock, const char *dir, bool *unknown, as_error *e)
+int as_decide(const as_journal *j, as_lock *lock, const char *dir, mode_t mode, bool *unknown,
+              as_error *e)
 {
     *unknown = false;
     as_buffer bytes = AS_BUFFER_INIT;
@@ -65,7 +66,7 @@ int as_decide(const as_journal *j, as_lock *lock, const char *dir, bool *unknown
         code = as_buffer_format(&path, e, "%s/%s", lock->meta_path, lock->draft);
     }
     if (code == AS_OK) {
-        code = as_file_put(lock->meta, lock->draft, 0, path.data, bytes.data, bytes.size, e);
+        code = as_file_put(lock->meta, lock->draft, mode, path.data, bytes.data, bytes.size, e);
         /* Last look: after too long a standstill the folder may be another's. */
         if (code == AS_OK) {
             code = as_lock_guard(lock, e);

@@ -132,6 +132,16 @@ int as_meta_make_inside(int meta, const char *meta_path, const char *name, bool 
                : as_fail(e, AS_SYSTEM, errno, "%s/%s: cannot make this folder", meta_path, name);
 }
 
+void as_meta_let_in(int folder, mode_t mode)
+{
+    struct stat status;
+    mode_t readers = mode & (S_IRGRP | S_IROTH);
+    mode_t more = readers | readers >> 2; /* and to search it */
+    if (more && as_sys_table.fstat(folder, &status) == 0 && (status.st_mode & more) != more) {
+        (void)as_sys_table.fchmod(folder, (status.st_mode & 07777) | more);
+    }
+}
+
 int as_meta_open_inside(int meta, const char *meta_path, const char *name, int *fd, as_error *e)
 {
     char *what;

@@ -7,6 +7,8 @@
 
 #include <stdbool.h>
 
+#include <sys/types.h>
+
 #include "base/error.h"
 
 /* Makes DIR/.allshard if it is not there; `folder` is DIR, open, `meta_path` the path for texts.
@@ -27,6 +29,11 @@ int as_meta_open_to_read(int folder, const char *meta_path, int *fd, as_error *e
 /* Makes the folder `name` in .allshard/ (`meta`, open). *made false: something lies there already;
  * NULL: that is an error. */
 int as_meta_make_inside(int meta, const char *meta_path, const char *name, bool *made, as_error *e);
+
+/* Lets those read in an open folder in .allshard/, or .allshard/ itself, who may read files of
+ * `mode`: they look through the journal, whatever the umask of the one who saves. What cannot be
+ * changed stays as it is. */
+void as_meta_let_in(int folder, mode_t mode);
 
 /* Opens it, no link followed; codes as as_folder_open_at, the text names the path. */
 int as_meta_open_inside(int meta, const char *meta_path, const char *name, int *fd, as_error *e);

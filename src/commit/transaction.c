@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/sys.h"
 #include "commit/apply.h"
@@ -108,9 +109,14 @@ static int enter(as_txn *t, int64_t lease_ms, const as_tick *tick, as_error *e)
 static int make_staging(as_txn *t, as_error *e)
 {
     int code = as_meta_make_inside(t->lock->meta, t->lock->meta_path, AS_NEW_NAME, NULL, e);
-    return code == AS_OK
-               ? as_meta_open_inside(t->lock->meta, t->lock->meta_path, AS_NEW_NAME, &t->staged, e)
-               : code;
+    if (code == AS_OK) {
+        code = as_meta_open_inside(t->lock->meta, t->lock->meta_path, AS_NEW_NAME, &t->staged, e);
+    }
+    if (code == AS_OK) {
+        as_meta_let_in(t->lock->meta, t->mode);
+        as_meta_let_in(t->staged, t->mode);
+    }
+    return code;
 }
 
 int as_txn_begin(as_txn **out, const char *dir, const as_txn_options *options, const as_log *log,
@@ -323,7 +329,9 @@ static int commit(as_txn *t, const as_journal *j, as_error *e)
     bool unknown = false;
     int code = sync_names(t, e);
     if (code == AS_OK) {
-        code = as_decide(j, t->lock, t->dir, &unknown, e);
+        mode_t mode =
+            t->mode ? t->mode | S_IRUSR | S_IWUSR : 0; /* recovery must be able to read it */
+        code = as_decide(j, t->lock, t->dir, mode, &unknown, e);
     }
     if (code != AS_OK) {
         t->state = unknown ? TXN_LEFT : t->state;
