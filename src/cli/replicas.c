@@ -313,6 +313,11 @@ static int tell_run(finder *d, const as_look_run *run, const int64_t *how, as_er
     if (!file->sums) {
         code = as_buffer_format(&word, e, "without checksums nothing tells whether %s has them",
                                 d->dir);
+    } else if (had == 0 && run->kind == AS_LOOK_LOST) {
+        code = as_buffer_format(&word, e,
+                                "cannot be had from %s block by block; if `allshard verify` calls "
+                                "that copy good, use it in place of this one",
+                                d->dir);
     } else if (had == 0) {
         code = as_buffer_format(&word, e, "cannot be had from %s", d->dir);
     } else if (had < run->count) {

@@ -218,7 +218,7 @@ int as_load_checks_match(as_load_checks *c, const as_checkpoint *checkpoint, con
         return code;
     }
     if (!p) {
-        as_log_say(log, AS_LOG_INFO,
+        as_log_say(log, AS_LOG_WARNING,
                    "%s: " AS_MANIFEST_NAME " does not describe this checkpoint: its bytes are "
                    "loaded unchecked",
                    c->path);
