@@ -14,7 +14,7 @@
     X(MPI, -4, "an MPI call failed")                                                               \
     X(NOT_FOUND, -5, "there is no such file, folder or checkpoint")                                \
     X(FORMAT, -6, "the file breaks the rules of its format")                                       \
-    X(MISMATCH, -7, "ranks, or a rank and the checkpoint, disagree")                \
+    X(MISMATCH, -7, "ranks, or a rank and the checkpoint, disagree")                               \
     X(COVERAGE, -8, "the declared boxes leave a gap or overlap")                                   \
     X(NAMES, -9, "strict load: names are missing or unexpected")                                   \
     X(TIED, -10, "shared storage without a tensor that covers it whole")                           \
@@ -26,7 +26,7 @@
     X(PENDING, -16, "the save is durable, but its last renames wait for recovery")                 \
     X(UNKNOWN, -17, "whether the save counts is unknown: the storage failed at the last moment")   \
     X(INTERNAL, -18, "a fault in allshard itself")                                                 \
-    X(TIMEOUT, -19, "a rank stalled: this context can only be closed")                           \
+    X(TIMEOUT, -19, "a rank stalled: this context can only be closed")                             \
     X(CORRUPT, -20, "the bytes of a file are not those that were saved")
 
 enum as_code {
