@@ -165,7 +165,10 @@ int as_folder_open(const char *path, int *fd, as_error *e)
         return AS_OK;
     }
     if (errno == ENOENT) {
-        return as_fail(e, AS_NOT_FOUND, 0, "%s: there is no such folder", path);
+        struct stat status;
+        bool link = as_sys_table.fstatat(AT_FDCWD, path, &status, AT_SYMLINK_NOFOLLOW) == 0;
+        return as_fail(e, AS_NOT_FOUND, 0, "%s: %s", path,
+                       link ? "this is a link to nothing" : "there is no such folder");
     }
     if (errno == ENOTDIR) {
         return as_fail(e, AS_INVALID, 0, "%s: this is not a folder", path);
