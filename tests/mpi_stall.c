@@ -19,15 +19,6 @@
 #include "support_model.h"
 #include "support_ranks.h"
 
-/* ---- checkpoints that can be told apart ---- */
-
-static const model_tensor old_tensors[] = {{"old.weight", ALLSHARD_F32, 2, {20, 30}},
-                                           {"old.bias", ALLSHARD_BF16, 1, {64}}};
-static const model_tensor next_tensors[] = {{"next.weight", ALLSHARD_F32, 2, {40, 30}},
-                                            {"next.bias", ALLSHARD_F64, 1, {99}}};
-static const model model_old = {old_tensors, 2};
-static const model model_next = {next_tensors, 2};
-
 typedef struct side {
     allshard *as;
     allshard_state *s;
@@ -35,7 +26,6 @@ typedef struct side {
 } side;
 
 static const char *folder;
-static double limit = 0.4; /* seconds */
 static int64_t block = 256;
 
 static void open_side(side *x, allshard_comm comm, const model *m, enum layout layout, int rank,
@@ -71,6 +61,33 @@ static int load(side *x)
     return allshard_load(x->s, folder, &o);
 }
 
+/* ---- one rank: nobody waits ---- */
+
+static void check_alone(void)
+{
+    side x;
+    gate_set(CALL_NONE, 0, false);
+    gate_slow_us = 2000;
+    open_side(&x, world_comm(), &model_mixed, LAYOUT_WHOLE, 0, 1, 0.01);
+    GOOD(x.as, save(&x));
+    GOOD(x.as, load(&x));
+    CHECK(holding_wrong(&x.h) == NULL && close_side(&x) == ALLSHARD_OK);
+    gate_slow_us = 0;
+}
+
+#ifndef ALLSHARD_NO_MPI
+
+static double limit = 0.4; /* seconds */
+
+/* ---- checkpoints that can be told apart ---- */
+
+static const model_tensor old_tensors[] = {{"old.weight", ALLSHARD_F32, 2, {20, 30}},
+                                           {"old.bias", ALLSHARD_BF16, 1, {64}}};
+static const model_tensor next_tensors[] = {{"next.weight", ALLSHARD_F32, 2, {40, 30}},
+                                            {"next.bias", ALLSHARD_F64, 1, {99}}};
+static const model model_old = {old_tensors, 2};
+static const model model_next = {next_tensors, 2};
+
 /* Is that what the folder holds, whole? By one process, without the others. */
 static bool holds(const model *m)
 {
@@ -89,22 +106,6 @@ static void make_old(void)
     GOOD(x.as, save(&x));
     CHECK(close_side(&x) == ALLSHARD_OK);
 }
-
-/* ---- one rank: nobody waits ---- */
-
-static void check_alone(void)
-{
-    side x;
-    gate_set(CALL_NONE, 0, false);
-    gate_slow_us = 2000;
-    open_side(&x, world_comm(), &model_mixed, LAYOUT_WHOLE, 0, 1, 0.01);
-    GOOD(x.as, save(&x));
-    GOOD(x.as, load(&x));
-    CHECK(holding_wrong(&x.h) == NULL && close_side(&x) == ALLSHARD_OK);
-    gate_slow_us = 0;
-}
-
-#ifndef ALLSHARD_NO_MPI
 
 /* ---- the places ---- */
 
