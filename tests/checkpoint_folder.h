@@ -109,15 +109,15 @@ static inline void remove_tree(const char *path)
         const struct dirent *entry;
         while ((entry = readdir(stream))) {
             if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-                char *below;
-                must(asprintf(&below, "%s/%s", path, entry->d_name) >= 0, path);
+                char *child;
+                must(asprintf(&child, "%s/%s", path, entry->d_name) >= 0, path);
                 struct stat status;
-                if (lstat(below, &status) == 0 && S_ISDIR(status.st_mode)) {
-                    remove_tree(below);
+                if (lstat(child, &status) == 0 && S_ISDIR(status.st_mode)) {
+                    remove_tree(child);
                 } else {
-                    (void)unlink(below);
+                    (void)unlink(child);
                 }
-                free(below);
+                free(child);
             }
         }
         (void)closedir(stream);

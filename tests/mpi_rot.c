@@ -266,8 +266,8 @@ static void test_half_elements(const char *folder)
     size_t size = make_odd_file(bytes);
     int64_t from = (int64_t)ELEMENTS * world_rank() / world_size();
     int64_t to = (int64_t)ELEMENTS * (world_rank() + 1) / world_size();
-    unsigned char odd[ODD];
-    double values[ELEMENTS];
+    unsigned char odd[ODD] = {0};
+    double values[ELEMENTS] = {0};
     allshard_state *s = NULL;
     if (world_rank() == 0) {
         must(mkdir(folder, 0777) == 0, folder);
@@ -332,6 +332,7 @@ static void test_half_elements(const char *folder)
 
 enum { TENSORS = 272, TENSOR_BYTES = 1 << 20 };
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): loads write into it */
 static allshard_state *big_state(int first, int last, unsigned char *memory)
 {
     const int64_t shape = TENSOR_BYTES;
@@ -377,7 +378,8 @@ static void test_large(const char *folder)
         int64_t at = (int64_t)rot_draw((uint64_t)f->size);
         size_t count;
         const as_entry *x = rot_entry_at(f, at, 4 << 20, &count);
-        int number = x ? atoi(f->table.names.data + x->name_at + strlen("layer.")) : 0;
+        const char *name = x ? f->table.names.data + x->name_at + strlen("layer.") : "0";
+        int number = (int)strtol(name, NULL, 10);
         allshard_state *s = k % 250 == 0 ? all : big_state(number, number + 1, memory);
         load.engine = engines[k % ENGINES];
         rot_expect_found(as, s, folder, folder, f, at, 4 << 20, &load);

@@ -37,9 +37,9 @@ static struct {
 
 /* ---- calls ---- */
 
-#define FAULT_NAME(number, name, kind) [number] = name,
+#define FAULT_NAME(number, name, kind) [number] = (name),
 static const char *const names[] = {FAULT_CALLS(FAULT_NAME)};
-#define FAULT_KIND(number, name, kind) [number] = kind,
+#define FAULT_KIND(number, name, kind) [number] = (kind),
 static const enum fault_kind kinds[] = {FAULT_CALLS(FAULT_KIND)};
 
 const char *fault_call_name(enum fault_call call)

@@ -83,7 +83,7 @@ void rot_flip(const char *folder, const char *name, int64_t at, int bit)
 {
     if (world_rank() == 0) {
         char path[1024];
-        unsigned char byte;
+        unsigned char byte = 0;
         rot_path(path, sizeof path, folder, name);
         int fd = open(path, O_RDWR);
         must(fd >= 0 && pread(fd, &byte, 1, (off_t)at) == 1, path);

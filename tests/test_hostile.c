@@ -68,7 +68,6 @@ static int tear_down(void **state)
 /* Opens a name and looks what it gives: its content, or NULL for the code alone. */
 static void expect(as_view *v, const char *name, int code, const char *text)
 {
-    char found[64] = "";
     int fd = -1;
     as_error e = AS_ERROR_INIT;
     if (as_view_open_file(v, name, &fd, &e) != code) {
@@ -76,6 +75,7 @@ static void expect(as_view *v, const char *name, int code, const char *text)
     }
     assert_true((fd >= 0) == (code == AS_OK));
     if (fd >= 0) {
+        char found[64] = "";
         must(read(fd, found, sizeof found - 1) >= 0, name);
         (void)close(fd);
         assert_string_equal(found, text);

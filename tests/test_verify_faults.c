@@ -251,7 +251,9 @@ static int change_open(int folder, const char *path, int flags, mode_t mode)
         (void)snprintf(name, sizeof name, "%s/model-00002-of-00002.safetensors", changing);
         (void)snprintf(new_name, sizeof new_name, "%s.new", name);
         FILE *f = fopen(new_name, "w");
-        must(f && fputs("another", f) >= 0 && fclose(f) == 0, new_name);
+        must(f != NULL, new_name);
+        bool written = fputs("another", f) >= 0;
+        must(fclose(f) == 0 && written, new_name);
         must(rename(new_name, name) == 0, name);
         changes++;
     }

@@ -94,7 +94,7 @@ int as_buffer_extend(as_buffer *b, size_t count, void **out, as_error *e)
     if (code == AS_OK) {
         /* An empty buffer has no place that could be counted from. */
         *out = b->data ? b->data + b->size : NULL;
-        if (count) {
+        if (count && *out) {
             memset(*out, 0, count);
         }
         b->size += count;

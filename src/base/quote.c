@@ -88,8 +88,8 @@ static size_t show_all(const char *text, size_t length, char *out)
         char piece[PIECE];
         size_t taken = show(text, length, false, piece);
         size_t count = strlen(piece);
-        if (out) {
-            memcpy(out + size, piece, count);
+        for (size_t i = 0; out && i < count; i++) {
+            out[size + i] = piece[i];
         }
         size += count;
         text += taken;

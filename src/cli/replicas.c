@@ -356,7 +356,7 @@ static int gather(void *user, int from, const char *bytes, size_t count, as_erro
 }
 
 /* On rank 0, before anything is looked for. */
-static int begin(finder *d, as_findings *f, as_error *e)
+static int begin_search(finder *d, as_findings *f, as_error *e)
 {
     const char *const paths[] = {d->path, d->dir};
     bool *const are_files[] = {&d->path_is_file, &d->dir_is_file};
@@ -380,7 +380,7 @@ int as_replicas_find(as_replicas *out, as_world *w, const as_bytes *bytes, const
     as_buffer mine = AS_BUFFER_INIT;
     as_buffer all = AS_BUFFER_INIT;
     int code = as_mail_init(&mail, w->size, e);
-    if (code == AS_OK && w->rank == 0 && begin(&d, f, e) == AS_OK) {
+    if (code == AS_OK && w->rank == 0 && begin_search(&d, f, e) == AS_OK) {
         (void)put_all(&d, &mail, e);
     }
     code = as_world_agree(w, e);

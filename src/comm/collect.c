@@ -38,7 +38,7 @@ static int pass(const collection *k, int from, int64_t size, as_error *e)
         size_t n = (size_t)(size - at < AS_COLLECT_CHUNK ? size - at : AS_COLLECT_CHUNK);
         const char *bytes = from == 0 ? k->mine->data + at : k->chunk;
         as_message m = {0};
-        if (from != 0 && !is_main) {
+        if (from != 0 && !is_main && k->chunk) { /* it has one then */
             memcpy(k->chunk, k->mine->data + at, n);
         }
         if (from != 0) {

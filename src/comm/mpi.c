@@ -323,7 +323,7 @@ int as_comm_bcast(as_comm *c, int root, void *bytes, size_t count, as_error *e)
     MPI_Request request;
     int code = AS_OK;
     size_t room = c->watch ? sizeof c->bounce : (size_t)AS_LARGEST_MESSAGE;
-    for (size_t at = 0; at < count && code == AS_OK; at += room) {
+    for (size_t at = 0; bytes && at < count && code == AS_OK; at += room) {
         size_t n = count - at < room ? count - at : room;
         char *own = (char *)bytes + at;
         char *buffer = c->watch ? c->bounce : own;

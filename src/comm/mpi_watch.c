@@ -104,13 +104,13 @@ int as_watch_open(as_watch **out, MPI_Comm from, double seconds, const char *hos
         w->request = MPI_REQUEST_NULL;
         code = as_mpi_check(e, MPI_Comm_dup(from, &w->comm), "MPI_Comm_dup");
     }
-    if (code == AS_OK) {
+    if (code == AS_OK && w) {
         code = as_mpi_check(e,
                             MPI_Gather(host, AS_HOST_BYTES, MPI_BYTE, w->hosts, AS_HOST_BYTES,
                                        MPI_BYTE, 0, w->comm),
                             "MPI_Gather");
     }
-    if (code == AS_OK) { /* its own host comes first */
+    if (code == AS_OK && w) { /* its own host comes first */
         code =
             as_mpi_check(e, MPI_Bcast(w->hosts, AS_HOST_BYTES, MPI_BYTE, 0, w->comm), "MPI_Bcast");
     }

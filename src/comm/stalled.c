@@ -13,8 +13,9 @@ static void list(const as_stalled *s, char *out, size_t size)
         at += (size_t)snprintf(out + at, size - at, "%s %d (%.63s)", i ? "," : "", s->ranks[i],
                                s->hosts[i]);
     }
-    if (s->count > told && at < size) {
-        (void)snprintf(out + at, size - at, " and %d more", s->count - told);
+    int more = s->count - told;
+    if (more > 0 && at < size) {
+        (void)snprintf(out + at, size - at, " and %d more", more);
     }
 }
 

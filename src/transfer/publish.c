@@ -252,7 +252,7 @@ static int list_incoming(const as_publication *p, as_names *names, as_buffer *fi
 /* The manifest tells of no checksum. */
 static void drop_sums(as_manifest_part *part, as_manifest_file *files)
 {
-    for (size_t i = 0; i < part->file_count; i++) {
+    for (size_t i = 0; files && i < part->file_count; i++) {
         files[i].sums = NULL;
         files[i].sum_count = 0;
     }
