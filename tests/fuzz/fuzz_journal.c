@@ -46,12 +46,6 @@ static void read_one(const char *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    as_buffer sealed = AS_BUFFER_INIT;
-    if (fuzz_seal(data, size, &sealed)) {
-        read_one(sealed.data, sealed.size);
-    } else {
-        read_one((const char *)data, size);
-    }
-    as_buffer_free(&sealed);
+    fuzz_sealed(data, size, read_one);
     return 0;
 }

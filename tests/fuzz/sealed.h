@@ -19,4 +19,17 @@ static inline bool fuzz_seal(const uint8_t *data, size_t size, as_buffer *out)
     return good;
 }
 
+/* Hands `data` on, with its checksum put right if it can have one. */
+static inline void fuzz_sealed(const uint8_t *data, size_t size,
+                               void (*read_one)(const char *data, size_t size))
+{
+    as_buffer sealed = AS_BUFFER_INIT;
+    if (fuzz_seal(data, size, &sealed)) {
+        read_one(sealed.data, sealed.size);
+    } else {
+        read_one((const char *)data, size);
+    }
+    as_buffer_free(&sealed);
+}
+
 #endif
