@@ -81,8 +81,10 @@ class Faults(Case):
     def test_counts_and_trace(self):
         environment = {**os.environ, "ALLSHARD_FAULT_COUNT": str(self.dir / "count"),
                        "ALLSHARD_FAULT_TRACE": str(self.dir / "trace")}
-        subprocess.run([FAULTY, "copy", self.dir / "in", self.dir / "out", "--max-shard-size",
-                        "12000"], env=environment, check=True, capture_output=True)
+        done = subprocess.run([FAULTY, "copy", self.dir / "in", self.dir / "out",
+                               "--max-shard-size", "12000"], env=environment, check=False,
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
         lines = (self.dir / "trace.0").read_text().splitlines()
         counts = dict(line.split() for line in (self.dir / "count.0").read_text().splitlines())
         self.assertEqual(int(counts["any"]), len(lines))

@@ -335,7 +335,8 @@ static void write_counts(void)
     }
 }
 
-static const char *path_for(const char *variable, int rank)
+/* The caller's, to free; NULL where the environment names no file. */
+static char *path_for(const char *variable, int rank)
 {
     const char *value = getenv(variable);
     char *path = NULL;
@@ -356,9 +357,10 @@ void fault_from_environment(int rank)
         _exit(2);
     }
     outside.launched = rank >= 0;
-    const char *trace = path_for("ALLSHARD_FAULT_TRACE", rank < 0 ? 0 : rank);
+    char *trace = path_for("ALLSHARD_FAULT_TRACE", rank < 0 ? 0 : rank);
     if (trace) {
         outside.file = open(trace, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
+        free(trace);
     }
     outside.counts = path_for("ALLSHARD_FAULT_COUNT", rank < 0 ? 0 : rank);
     if (outside.counts && atexit(write_counts) != 0) {
