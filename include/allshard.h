@@ -17,6 +17,7 @@
  *    replica       the same box declared by several ranks; they share the writing
  *    collective    every rank of the communicator must call, in the same order
  *    local         any rank may call at any time
+ *    in flight     a nonblocking save from allshard_isave until it is over
  *
  * 3. Results
  *    Functions return ALLSHARD_OK (0) or a negative code. A collective function returns
@@ -98,7 +99,8 @@ enum allshard_code {
     ALLSHARD_UNKNOWN = -17,  /* whether the save counts is unknown: run `allshard recover` */
     ALLSHARD_INTERNAL = -18, /* a fault in allshard itself; please report it */
     ALLSHARD_TIMEOUT = -19,  /* a rank stalled; the context is good for closing only */
-    ALLSHARD_CORRUPT = -20   /* the bytes of a file are not those that were saved */
+    ALLSHARD_CORRUPT = -20,  /* the bytes of a file are not those that were saved */
+    ALLSHARD_CANCELLED = -21 /* the save was cancelled; the folder holds what it held before */
 };
 
 /* "ALLSHARD_FORMAT" for ALLSHARD_FORMAT; "ALLSHARD_?" for a number that is no code. Local. */
@@ -165,6 +167,17 @@ typedef struct allshard_options {
      * then checked, too. The environment variable ALLSHARD_TIMEOUT goes before this. 0: wait for
      * ever, which costs nothing. A process that dies is the launcher's business. */
     double timeout_s;
+
+    /* Bytes that nonblocking saves in flight may take on this rank for what they have copied and
+     * not yet written, beside `memory`: the limit of all of them together. 0: half of the memory
+     * that the node, or the rank's control group, has free at the first allshard_isave, shared
+     * among the ranks of the node. Memory is had when a save first needs it, and kept for the next
+     * ones (allshard_trim). May differ between ranks. */
+    int64_t snapshot_memory;
+
+    /* Not 0: allshard_close cancels saves that are in flight; else it waits for them. */
+    int32_t cancel_on_close;
+    int32_t reserved;
 } allshard_options;
 
 /* Makes a context on a private duplicate of `comm`. Collective; waits inside MPI for all ranks to
@@ -180,7 +193,9 @@ ALLSHARD_API int allshard_open(allshard **out, allshard_comm comm, const allshar
 ALLSHARD_API int allshard_open_f(allshard **out, MPI_Fint comm, const allshard_options *options);
 #endif
 
-/* Frees the context. Collective. States and plans of the context must be freed before.
+/* Frees the context. Collective. States and plans of the context must be freed before, except for
+ * states of which a save is in flight: that is waited for, or cancelled (cancel_on_close), before
+ * anything is freed, its request is freed too, and its outcome is what is returned.
  * NULL is allowed (then on every rank). ALLSHARD_TIMEOUT: a rank stalled before it came here; the
  * context is freed all the same. ALLSHARD_MISMATCH: see check_calls; it is not. ALLSHARD_MPI. */
 ALLSHARD_API int allshard_close(allshard *as);
@@ -302,7 +317,7 @@ ALLSHARD_API int allshard_state_meta(allshard_state *s, const char *key, const c
 ALLSHARD_API int allshard_state_file(allshard_state *s, const char *name, const void *bytes,
                                      size_t n);
 
-/* Local. NULL is allowed. */
+/* Local. NULL is allowed. ALLSHARD_BUSY while a save of the state is in flight: it is not freed. */
 ALLSHARD_API int allshard_state_free(allshard_state *s);
 
 /* --------------------------------------------------------------------- save */
@@ -361,7 +376,48 @@ typedef struct allshard_save_options {
      * then the sums are not kept. */
     int32_t verify_after_write;
     int32_t reserved_2;
+
+    /* All that follows is for allshard_isave, and may differ between ranks but for the first two. */
+
+    int32_t staging; /* enum allshard_staging */
+    int32_t if_busy; /* enum allshard_if_busy: while a save of the same state is in flight */
+
+    /* Threads of this rank that write, 1 to 16; 0: the engine's choice. (io_uring needs none.) */
+    int32_t io_threads;
+
+    /* Threads that copy, the calling one among them, 1 to 64; 0: as many as the rank has
+     * processors for itself, 8 at the most. */
+    int32_t copy_threads;
+
+    /* Processors that all threads of the library in the background run on, such as "2-3,8"; NULL:
+     * those of the calling thread. */
+    const char *cpus;
+
+    /* Of what they write: "idle", "best-effort:0" (first) to "best-effort:7" (last). The kernel
+     * heeds it only with a disk scheduler that knows priorities. NULL: the calling thread's. */
+    const char *io_priority;
+
+    /* Bytes a second that this rank writes in the background, at the most; 0: no limit. */
+    int64_t bandwidth;
 } allshard_save_options;
+
+/* How the bytes of a nonblocking save leave the caller's memory. */
+enum allshard_staging {
+    /* A snapshot on all ranks if every rank's limit (snapshot_memory) has room for it, else a
+     * stream on all; allshard_stats and the log tell why. */
+    ALLSHARD_STAGE_AUTO = 0,
+    /* All that this rank will write is copied, then allshard_isave returns. ALLSHARD_LIMIT if the
+     * limit of some rank is too small. */
+    ALLSHARD_STAGE_SNAPSHOT = 1,
+    /* In bounded memory: copied and written at the same time; allshard_isave returns when the last
+     * bytes are copied. Takes as much memory as the limit allows, 256 MiB at the most. */
+    ALLSHARD_STAGE_STREAM = 2
+};
+
+enum allshard_if_busy {
+    ALLSHARD_BUSY_WAIT = 0,  /* until the earlier save is over, whatever its outcome */
+    ALLSHARD_BUSY_REFUSE = 1 /* ALLSHARD_BUSY at once */
+};
 
 enum allshard_checksum {
     ALLSHARD_CHECKSUM_DEFAULT = 0, /* XXH3 */
@@ -385,6 +441,69 @@ enum allshard_checksum {
  * tells which checkpoint the folder holds, or how to find out), _INTERNAL. */
 ALLSHARD_API int allshard_save(allshard_state *s, const char *directory,
                                const allshard_save_options *options);
+
+/* ------------------------------------------------------------- nonblocking save */
+
+typedef struct allshard_request allshard_request;
+typedef struct allshard_stats allshard_stats;
+
+/* As allshard_save, but returns when the weights may be changed again (the save is staged); the
+ * rest is done by threads of the library, which never call MPI: bytes are written and synced, then
+ * the main process's thread makes the checkpoint count. In between all ranks have to agree, on the
+ * calling thread: in allshard_test, allshard_wait and at the beginning of every collective call on
+ * the context; without these the save gets as far as its bytes on disk, and the old checkpoint
+ * stays. What the ranks exchange crosses before this function returns. Collective.
+ *
+ * After ALLSHARD_OK *request is to be ended with allshard_wait; else it is NULL, the folder holds
+ * what it held before, and the codes are those of allshard_save, ALLSHARD_LIMIT (staging),
+ * ALLSHARD_BUSY also if a save of the state is in flight (if_busy). A save or nonblocking save of a
+ * state whose save is in flight waits for that first, or is refused. Saves of several states into
+ * several folders may be in flight at a time. Tensors, metadata and files that are added to the
+ * state meanwhile count for the next save. */
+ALLSHARD_API int allshard_isave(allshard_state *s, const char *directory,
+                                const allshard_save_options *options, allshard_request **request);
+
+/* Moves the save on and tells whether it is over on this rank. Called by every rank, as often as it
+ * likes and each in its own time, now and then, such as once a training step; never blocks and
+ * never touches the disk. *done 0: in flight. 1: over; the outcome is returned, and again by
+ * allshard_wait, which then returns at once on this rank. ALLSHARD_OK and *done 1: durable, as
+ * after allshard_save. A failure is the same code and text on all ranks, and the folder holds what
+ * it held before. */
+ALLSHARD_API int allshard_test(allshard_request *request, int *done);
+
+/* Waits until the save is over, fills *stats (NULL: no; `stats->size` is set by the caller) with
+ * what this rank did, frees the request and sets it to NULL. Collective. NULL or a request that is
+ * NULL: ALLSHARD_OK at once, on every rank. The codes are those of allshard_save, and
+ * ALLSHARD_CANCELLED. Until the next save or load allshard_get_stats tells of this save. */
+ALLSHARD_API int allshard_wait(allshard_request **request, allshard_stats *stats);
+
+/* Asks for the save to be given up, on all ranks: what it has written is removed, the outcome is
+ * ALLSHARD_CANCELLED. Too late once the main process has begun to make it count: then the outcome
+ * is that of the save. Local, one rank is enough; never blocks. */
+ALLSHARD_API int allshard_cancel(allshard_request *request);
+
+enum allshard_phase {
+    ALLSHARD_WRITING = 1,    /* this rank's bytes go to storage */
+    ALLSHARD_AGREEING = 2,   /* they are there: the ranks have to agree (allshard_test) */
+    ALLSHARD_COMMITTING = 3, /* the main process makes it count */
+    ALLSHARD_OVER = 4
+};
+
+typedef struct allshard_progress {
+    size_t size;           /* sizeof(allshard_progress), set by the caller */
+    int32_t phase;         /* enum allshard_phase */
+    int32_t staging;       /* ALLSHARD_STAGE_SNAPSHOT or ALLSHARD_STAGE_STREAM: what was done */
+    int64_t bytes_written; /* of this rank's, by now */
+    int64_t bytes_total;   /* that this rank writes */
+} allshard_progress;
+
+/* How far a save is. Local, from any thread, at any time before the request is freed. */
+ALLSHARD_API int allshard_request_progress(const allshard_request *request,
+                                           allshard_progress *out);
+
+/* Gives the memory of nonblocking saves that is not in use back to the system; the next one has
+ * it anew. Local. */
+ALLSHARD_API int allshard_trim(allshard *as);
 
 /* --------------------------------------------------------------------- load */
 
@@ -446,9 +565,9 @@ ALLSHARD_API const char *allshard_unexpected_name(const allshard *as, size_t i);
 
 /* -------------------------------------------------------------------- stats */
 
-/* What one rank did in the last save or load on a context. Times are seconds by a clock that only
+/* What one rank did in the last save or load on a context, or in a nonblocking save. Times are seconds by a clock that only
  * goes forward; the parts of transfer_s overlap and are no sum. */
-typedef struct allshard_stats {
+struct allshard_stats {
     size_t size;       /* sizeof(allshard_stats), set by the caller */
     int32_t operation; /* enum allshard_operation */
     int32_t rank;
@@ -484,9 +603,25 @@ typedef struct allshard_stats {
 
     const char *engine;        /* that did the work; lives until the next call on the context */
     const char *engine_reason; /* why that one */
-} allshard_stats;
 
-enum allshard_operation { ALLSHARD_NOTHING = 0, ALLSHARD_SAVE = 1, ALLSHARD_LOAD = 2 };
+    /* Nonblocking saves; 0 and "" for all else. */
+    int32_t staging; /* enum allshard_staging: what was done */
+    int32_t reserved;
+    const char *staging_reason; /* why; lives as `engine` */
+    double blocking_s;      /* the caller's thread in allshard_isave, _test and _wait, together */
+    double staged_s;        /* from the call of allshard_isave to its return */
+    double background_s;    /* from there until the save is over on this rank */
+    int64_t bytes_staged;   /* copied before allshard_isave returned */
+    int64_t snapshot_bytes; /* of memory that the save had for them */
+    int64_t touched_bytes;  /* of these, had from the system for this save */
+};
+
+enum allshard_operation {
+    ALLSHARD_NOTHING = 0,
+    ALLSHARD_SAVE = 1,
+    ALLSHARD_LOAD = 2,
+    ALLSHARD_ISAVE = 3
+};
 
 /* The main process can ask for any rank, the others for their own. Local. `out->size` is set by
  * the caller. ALLSHARD_INVALID for another rank; allshard_last_error stays as it was. */

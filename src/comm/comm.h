@@ -40,9 +40,20 @@ static inline bool as_comm_is_lost(int code)
     return code == AS_MPI || code == AS_TIMEOUT;
 }
 
+/* A private communicator of the same ranks, on which messages and agreements are tested apart from
+ * those on `c`. Nobody is watched on it. Collective, and waits inside MPI. */
+int as_comm_twin(as_comm **out, as_comm *c, as_error *e);
+
 /* Agreement: if `e` holds an error on any rank, every rank gets the record of the lowest
  * such rank, with its rank and host filled in, and returns its code. Collective. */
 int as_comm_agree(as_comm *c, as_error *e);
+
+/* The same in two steps, neither of which blocks: one agreement at a time on a communicator. `e` is
+ * only looked at; the error of the beginning itself goes to `trouble`. When *done is set, e holds
+ * what was agreed on (its text cut to 2000 bytes), and the code is returned. While it is not set
+ * the code is AS_OK, or that of MPI: then nothing more can be had of `c`. Collective. */
+int as_comm_agree_begin(as_comm *c, const as_error *e, as_error *trouble);
+int as_comm_agree_test(as_comm *c, bool *done, as_error *e);
 
 /* Every rank gets root's bytes. The buffer form carries the size along. Collective. */
 int as_comm_bcast(as_comm *c, int root, void *bytes, size_t count, as_error *e);
@@ -87,6 +98,10 @@ int as_comm_look(as_comm *c, as_error *e);
 
 /* A loop of tests begins. */
 void as_comm_wait(as_comm *c);
+
+/* In such a loop, where the tests are on a twin of `c`: gives signs of life, and judges those that
+ * are waited for. AS_TIMEOUT, AS_MPI; never blocks. */
+int as_comm_await(as_comm *c, as_error *e);
 
 /* In such a loop: operations of this rank's storage are under way or not, and so many have ended.
  * If none ends for the limit this rank has stalled. */

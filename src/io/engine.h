@@ -37,12 +37,15 @@ typedef struct as_io {
     struct as_io *next;  /* the engine's */
 } as_io;
 
+enum { AS_ENGINE_THREADS = 16 };
+
 /* All borrowed while the engine is open. */
 typedef struct as_engine_options {
     bool direct;          /* O_DIRECT for what is aligned */
     int64_t offset_align; /* of O_DIRECT, bytes, powers of two; 0: 4096 */
     int64_t memory_align;
     int depth;   /* operations under way at the most; 0: the engine's choice */
+    int threads; /* of the engine's, if it has any; 0: its choice, at most AS_ENGINE_THREADS */
     char *arena; /* the transfer buffers' memory, which may be registered; NULL: none */
     size_t arena_bytes;
     as_trace *trace; /* NULL: none. Threads of the engine are numbered from 1 */

@@ -33,6 +33,22 @@ int as_publish(as_publication *p, as_error *e);
 /* Manifest, cleaning list and commit. Main process. */
 int as_publication_commit(as_publication *p, as_error *e);
 
+/* ---- nonblocking saves: what as_publish does, in steps that need no rank to wait for a disk ---- */
+
+/* While the ranks are together: the index's text is brought to the main process, in memory, and the
+ * small files of this rank are hashed into p->checksums. Collective. */
+int as_publish_early(as_publication *p, as_error *e);
+
+/* Main process: room for what each rank has to report when its bytes are on disk. */
+int as_publish_expect(as_publication *p, as_error *e);
+
+/* Main process: rank `from` wrote so many bytes, in blocks of these sums (as_block_sum[]). */
+int as_publish_report(as_publication *p, int from, int64_t own_bytes, const void *sums,
+                      size_t count, as_error *e);
+
+/* Then as_publication_commit, in any thread: it makes no MPI call, looks at nothing that the caller
+ * may change meanwhile, and calls p->look between its steps. */
+
 void as_publication_free(as_publication *p);
 
 #endif

@@ -11,6 +11,11 @@
  * on. AS_CORRUPT names file and bytes. Collective; a rank may come with an error. */
 int as_read_back(const as_transfer *t, size_t first, as_error *e);
 
+/* The same without the other ranks, for a thread in the background: no MPI call is made. `memory`,
+ * `bytes` of it, is what is read into; it begins on a page and holds two blocks at least. All ranks'
+ * files must be synced. */
+int as_read_back_own(const as_transfer *t, size_t first, char *memory, size_t bytes, as_error *e);
+
 /* A small file, `what`, that is to hold `size` bytes whose blocks hash to `sums`. */
 typedef struct as_small_sums {
     int64_t size;

@@ -14,7 +14,7 @@
 #include "io/probe.h"
 #include "transfer/meter.h"
 
-enum as_operation { AS_NOTHING, AS_SAVE, AS_LOAD };
+enum as_operation { AS_NOTHING, AS_SAVE, AS_LOAD, AS_ISAVE };
 
 /* What was found out about a file system that files were staged on. */
 typedef struct as_probed {

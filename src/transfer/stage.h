@@ -35,6 +35,10 @@ int as_stage_open_written(as_stage *s, int32_t file, int *fd, const char **name,
  * Collective. */
 int as_stage_settle(as_stage *s, as_error *e);
 
+/* The files that this rank made, without an agreement: for a thread in the background. All ranks
+ * must have written theirs. */
+int as_stage_settle_own(as_stage *s, as_error *e);
+
 void as_stage_free(as_stage *s);
 
 #endif
