@@ -13,24 +13,18 @@ void as_block_sums_free(as_block_sums *s)
 {
     free(s->first);
     free(s->sums);
+    free(s->known);
     *s = (as_block_sums){0};
 }
 
-typedef struct collector {
-    const as_block_files *files;
-    as_block_sums *sums;
-    char *known; /* [blocks]: 1 where a sum has come */
-} collector;
-
-static size_t total(const collector *k)
+static size_t total(const as_block_sums *s)
 {
-    return k->sums->first[k->files->count];
+    return s->first[s->files];
 }
 
-static int prepare(collector *k, as_error *e)
+int as_block_sums_begin(as_block_sums *s, const as_block_files *files, as_error *e)
 {
-    const as_block_files *files = k->files;
-    as_block_sums *s = k->sums;
+    s->files = files->count;
     s->first = calloc(files->count + 1, sizeof *s->first);
     if (!s->first) {
         return as_fail_nomem(e);
@@ -38,49 +32,63 @@ static int prepare(collector *k, as_error *e)
     for (size_t f = 0; f < files->count; f++) {
         s->first[f + 1] = s->first[f] + (size_t)as_ceil_div(files->sizes[f], files->block_bytes);
     }
-    s->sums = calloc(total(k) + 1, sizeof *s->sums);
-    k->known = calloc(total(k) + 1, sizeof *k->known);
-    return s->sums && k->known ? AS_OK : as_fail_nomem(e);
+    s->sums = calloc(total(s) + 1, sizeof *s->sums);
+    s->known = calloc(total(s) + 1, sizeof *s->known);
+    return s->sums && s->known ? AS_OK : as_fail_nomem(e);
 }
 
-static int take(void *user, int from, const char *bytes, size_t count, as_error *e)
+int as_block_sums_take(as_block_sums *s, int from, const void *records, size_t bytes, as_error *e)
 {
-    collector *k = user;
-    for (size_t i = 0; i < count / sizeof(as_block_sum); i++) {
+    if (bytes % sizeof(as_block_sum) != 0) {
+        return as_fail(e, AS_INTERNAL, 0, "a message with checksums of rank %d is cut off", from);
+    }
+    for (size_t i = 0; i < bytes / sizeof(as_block_sum); i++) {
         as_block_sum b;
-        memcpy(&b, bytes + i * sizeof b, sizeof b);
-        bool inside = b.file >= 0 && b.file < (int64_t)k->files->count && b.block >= 0;
-        size_t at = inside ? k->sums->first[b.file] + (size_t)b.block : 0;
-        if (!inside || at >= k->sums->first[b.file + 1] || k->known[at]) {
+        memcpy(&b, (const char *)records + i * sizeof b, sizeof b);
+        bool inside = b.file >= 0 && b.file < (int64_t)s->files && b.block >= 0;
+        size_t count = inside ? s->first[b.file + 1] - s->first[b.file] : 0;
+        inside = (uint64_t)b.block < count;
+        size_t at = inside ? s->first[b.file] + (size_t)b.block : 0;
+        if (!inside || s->known[at]) {
             return as_fail(e, AS_INTERNAL, 0,
                            "rank %d has a checksum of block %lld of file %lld, which is not there "
                            "or was written twice",
                            from, (long long)b.block, (long long)b.file);
         }
-        k->known[at] = 1;
-        k->sums->sums[at] = b.sum;
+        s->known[at] = 1;
+        s->sums[at] = b.sum;
     }
     return AS_OK;
+}
+
+int as_block_sums_end(as_block_sums *s, as_error *e)
+{
+    const char *hole = memchr(s->known, 0, total(s));
+    int code = hole ? as_fail(e, AS_INTERNAL, 0, "block %zu of all has no checksum",
+                              (size_t)(hole - s->known))
+                    : AS_OK;
+    free(s->known);
+    s->known = NULL;
+    return code;
+}
+
+static int take(void *user, int from, const char *bytes, size_t count, as_error *e)
+{
+    return as_block_sums_take(user, from, bytes, count, e);
 }
 
 int as_block_sums_collect(as_block_sums *out, as_comm *c, const as_block_files *files,
                           const as_buffer *mine, as_error *e)
 {
-    *out = (as_block_sums){0};
-    collector k = {.files = files, .sums = out};
     bool is_main = as_comm_rank(c) == 0;
+    *out = (as_block_sums){0};
     if (is_main) {
-        (void)prepare(&k, e);
+        (void)as_block_sums_begin(out, files, e);
     }
-    int code = as_comm_collect(c, mine, take, &k, e);
+    int code = as_comm_collect(c, mine, take, out, e);
     if (code == AS_OK && is_main) {
-        const char *hole = memchr(k.known, 0, total(&k));
-        if (hole) {
-            (void)as_fail(e, AS_INTERNAL, 0, "block %zu of all has no checksum",
-                          (size_t)(hole - k.known));
-        }
+        (void)as_block_sums_end(out, e);
     }
-    free(k.known);
     return code == AS_OK ? as_comm_agree(c, e) : code;
 }
 

@@ -18,12 +18,6 @@ typedef struct as_block_sum {
     uint64_t sum;
 } as_block_sum;
 
-/* Those of all files. */
-typedef struct as_block_sums {
-    size_t *first;  /* [files + 1]: where each file's begin in `sums` */
-    uint64_t *sums; /* in the order of the files and blocks */
-} as_block_sums;
-
 /* Files by their numbers. */
 typedef struct as_block_files {
     const int64_t *sizes; /* [count] bytes */
@@ -31,8 +25,26 @@ typedef struct as_block_files {
     int64_t block_bytes;
 } as_block_files;
 
-/* Brings the sums (as_block_sum[]) of all ranks to the main process; AS_INTERNAL if a block of
- * `files`, which counts there only, has none or two. Collective; elsewhere *out is left empty. */
+/* Those of all files. Zero at first. */
+typedef struct as_block_sums {
+    size_t files;
+    size_t *first;  /* [files + 1]: where each file's begin in `sums` */
+    uint64_t *sums; /* in the order of the files and blocks */
+    char *known; /* [blocks]: 1 where a sum has come; NULL before the beginning and after the end */
+} as_block_sums;
+
+/* Room for every block of `files`, which are not looked at afterwards. */
+int as_block_sums_begin(as_block_sums *s, const as_block_files *files, as_error *e);
+
+/* Takes those of rank `from`: `bytes` bytes of as_block_sum[], of any alignment. AS_INTERNAL if one
+ * is of a block that is not there or has its sum already. */
+int as_block_sums_take(as_block_sums *s, int from, const void *records, size_t bytes, as_error *e);
+
+/* That was all. AS_INTERNAL if a block has no sum. */
+int as_block_sums_end(as_block_sums *s, as_error *e);
+
+/* All of that on the main process, where alone `files` counts, with the sums (as_block_sum[]) of all
+ * ranks. Collective; elsewhere *out is left empty. */
 int as_block_sums_collect(as_block_sums *out, as_comm *c, const as_block_files *files,
                           const as_buffer *mine, as_error *e);
 
