@@ -255,11 +255,21 @@ static int settle_modes(as_stage *s, as_error *e)
     return code;
 }
 
+static bool is_settled(const as_stage *s)
+{
+    return first_mode(s) == (mode_t)s->call->mode;
+}
+
 int as_stage_settle(as_stage *s, as_error *e)
 {
-    if (first_mode(s) == (mode_t)s->call->mode) {
+    if (is_settled(s)) {
         return AS_OK;
     }
     (void)settle_modes(s, e);
     return as_comm_agree(s->call->session->comm, e);
+}
+
+int as_stage_settle_own(as_stage *s, as_error *e)
+{
+    return is_settled(s) ? AS_OK : settle_modes(s, e);
 }

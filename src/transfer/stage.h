@@ -6,7 +6,9 @@
 
 #include "transfer/prepare.h"
 
-/* Staged files are opened by path on every rank; only the main process has the transaction. */
+/* Staged files are opened by path on every rank; only the main process has the transaction. What is
+ * not collective may be called in any thread, by one at a time: of `call` that looks at directory,
+ * mode and this rank's number. */
 typedef struct as_stage {
     const as_save_call *call;
     const as_prepared *prepared;
@@ -35,8 +37,8 @@ int as_stage_open_written(as_stage *s, int32_t file, int *fd, const char **name,
  * Collective. */
 int as_stage_settle(as_stage *s, as_error *e);
 
-/* The files that this rank made, without an agreement: for a thread in the background. All ranks
- * must have written theirs. */
+/* The same for the files that this rank made, without an agreement: for a thread in the background.
+ * All ranks must have written theirs. AS_OK at once where the mode lets their owner in. */
 int as_stage_settle_own(as_stage *s, as_error *e);
 
 void as_stage_free(as_stage *s);
