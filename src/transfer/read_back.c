@@ -118,7 +118,14 @@ static int take(void *user, const as_scan_range *range, const char *bytes, const
     return t->tick ? t->tick(t->user, e) : AS_OK;
 }
 
-int as_read_back(const as_transfer *t, size_t first, as_error *e)
+/* Where the bytes come to, and who waits for whom. */
+typedef struct place {
+    as_comm *comm; /* NULL: this rank is alone */
+    char *memory;
+    size_t bytes;
+} place;
+
+static int read_back(const as_transfer *t, size_t first, const place *where, as_error *e)
 {
     reader r = {.transfer = t};
     size_t bytes = e->code == AS_OK ? t->checksums->size - first : 0;
@@ -132,11 +139,11 @@ int as_read_back(const as_transfer *t, size_t first, as_error *e)
     }
     as_meter written = *t->meter; /* what did the work stays what wrote */
     as_scan scan = {
-        .comm = t->comm,
+        .comm = where->comm,
         .engine = t->engine,
         .engine_options = t->engine_options,
-        .memory = as_arena_base(t->arena),
-        .memory_bytes = as_arena_bytes(t->arena),
+        .memory = where->memory,
+        .memory_bytes = where->bytes,
         .longest = t->plan->block_bytes,
         .fresh = true,
         .meter = t->meter,
@@ -151,6 +158,19 @@ int as_read_back(const as_transfer *t, size_t first, as_error *e)
     free_names(&r);
     free(r.sums);
     return code;
+}
+
+int as_read_back(const as_transfer *t, size_t first, as_error *e)
+{
+    place where = {
+        .comm = t->comm, .memory = as_arena_base(t->arena), .bytes = as_arena_bytes(t->arena)};
+    return read_back(t, first, &where, e);
+}
+
+int as_read_back_own(const as_transfer *t, size_t first, char *memory, size_t bytes, as_error *e)
+{
+    place where = {.memory = memory, .bytes = bytes};
+    return read_back(t, first, &where, e);
 }
 
 /* ---- small files ---- */

@@ -12,8 +12,9 @@
 int as_read_back(const as_transfer *t, size_t first, as_error *e);
 
 /* The same without the other ranks, for a thread in the background: no MPI call is made. `memory`,
- * `bytes` of it, is what is read into; it begins on a page and holds two blocks at least. All ranks'
- * files must be synced. */
+ * `bytes` of it, is what is read into; it begins on a page and holds one block, rounded up to pages,
+ * or better several. t->tick is called after each block. All ranks' files must be synced, or what is
+ * read may come from the page cache. Of `t` neither comm, state nor arena are looked at. */
 int as_read_back_own(const as_transfer *t, size_t first, char *memory, size_t bytes, as_error *e);
 
 /* A small file, `what`, that is to hold `size` bytes whose blocks hash to `sums`. */
