@@ -178,6 +178,17 @@ int as_txn_create(as_txn *t, const char *name, int *fd, as_error *e)
     return code;
 }
 
+int as_txn_open(as_txn *t, const char *name, int *fd, as_error *e)
+{
+    as_buffer path = AS_BUFFER_INIT;
+    int code = as_staged_path(t->dir, name, &path, e);
+    if (code == AS_OK) {
+        code = as_staged_open_file(t->staged, name, O_RDONLY, path.data, fd, e);
+    }
+    as_buffer_free(&path);
+    return code;
+}
+
 int as_txn_staged_size(as_txn *t, const char *name, int64_t *size, as_error *e)
 {
     struct stat status;

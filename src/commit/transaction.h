@@ -43,6 +43,9 @@ int as_txn_put(as_txn *t, const char *name, const void *bytes, size_t count, as_
 /* Creates an empty staged file for the main process to write and fsync. */
 int as_txn_create(as_txn *t, const char *name, int *fd, as_error *e);
 
+/* Opens a staged file for reading. */
+int as_txn_open(as_txn *t, const char *name, int *fd, as_error *e);
+
 /* The size of a staged file; AS_SYSTEM if it is not there, AS_INVALID if it is no file. */
 int as_txn_staged_size(as_txn *t, const char *name, int64_t *size, as_error *e);
 

@@ -130,14 +130,19 @@ static int commit(saving *s, as_error *e)
 {
     int64_t from = as_clock();
     as_session_gather(s->session); /* the manifest tells which engines did the work */
-    as_publication p = {.session = s->session,
+    as_publication p = {.comm = s->session->comm,
                         .state = s->call->state,
+                        .log = s->session->log,
+                        .part = s->call->state->part,
                         .prepared = s->stage.prepared,
                         .txn = s->txn,
                         .directory = s->call->directory,
                         .checksums = sums_wanted(s),
                         .no_checksums = s->call->no_checksums,
-                        .read_back = s->call->read_back};
+                        .read_back = s->call->read_back,
+                        .look = give_sign,
+                        .user = s};
+    as_session_engine(s->session, &p.engine, &p.engine_reason);
     if (!is_main(s)) {
         as_comm_outcome(s->session->comm, not_known);
     }
