@@ -196,10 +196,10 @@ int64_t as_pace_ask_at(as_pace *p, int64_t bytes, int64_t now)
         p->fraction = 0;
     }
     /* What is cut off is kept: at a few hundred nanoseconds a call it would soon be a percent. */
-    unsigned __int128 price = (unsigned __int128)bytes * SECOND + (uint64_t)p->fraction;
-    unsigned __int128 at = price / (uint64_t)p->bytes_per_s + (uint64_t)(p->free_at + CREDIT);
-    p->fraction = (int64_t)(price % (uint64_t)p->bytes_per_s);
-    p->free_at = at < (uint64_t)INT64_MAX ? (int64_t)at - CREDIT : INT64_MAX;
+    __int128 price = (__int128)bytes * SECOND + p->fraction;
+    __int128 at = p->free_at + price / p->bytes_per_s;
+    p->fraction = (int64_t)(price % p->bytes_per_s);
+    p->free_at = at < INT64_MAX ? (int64_t)at : INT64_MAX;
     return 0;
 }
 
