@@ -9,7 +9,6 @@
 #include "io/pool.h"
 #include "transfer/blocks.h"
 #include "transfer/context.h"
-#include "transfer/files.h"
 
 /* One rank's share of a block: what is asked of it, and where the answer goes. */
 typedef struct as_asked {
@@ -26,7 +25,7 @@ typedef struct as_asked {
 typedef struct as_slot {
     int number;
     bool busy;
-    bool writing; /* the engine has it */
+    bool taken; /* all came: the sink has it (gather.h) */
     as_block block;
     char *window;       /* NULL if the block is written from the caller's memory */
     char *packed;       /* answers, until they are put in place; NULL if there are none */
@@ -35,8 +34,6 @@ typedef struct as_slot {
     as_buffer requests; /* what was sent to them */
     bool summed;
     uint64_t sum;
-    as_io io;
-    as_open_file *file;
 } as_slot;
 
 /* What all slots of a rank use. */
