@@ -6,24 +6,14 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/copy_away.h"
 #include "tensor/tiles.h"
 #include "transfer/buffers.h"
+#include "transfer/clips.h"
 #include "transfer/place.h"
 #include "transfer/serve.h"
 
-enum {
-    LARGEST_REQUEST = 1 << 30,
-    TILE = 128 << 10 /* is still in the cache of any core when it is hashed */
-};
-
-/* One box of a part, clipped to the block. */
-typedef struct clip {
-    as_part_box box;
-    int64_t tensor_at; /* in the file */
-    int64_t low;       /* in the tensor's line of bytes */
-    int64_t high;
-    bool alone; /* the only box of its part */
-} clip;
+enum { LARGEST_REQUEST = 1 << 30 };
 
 /* A range that another rank holds. */
 typedef struct wanted {
@@ -32,36 +22,6 @@ typedef struct wanted {
     int64_t bytes;
     as_range range;
 } wanted;
-
-static int64_t clip_bytes(const clip *c)
-{
-    return as_geometry_before(&c->box.geometry, c->high) -
-           as_geometry_before(&c->box.geometry, c->low);
-}
-
-typedef int (*visit)(as_slot *slot, as_filler *f, const clip *c, void *user, as_error *e);
-
-/* Calls `each` for all boxes of the block that have bytes in it. */
-static int for_clips(as_slot *slot, as_filler *f, visit each, void *user, as_error *e)
-{
-    const as_plan *plan = f->transfer->plan;
-    int code = AS_OK;
-    for (size_t i = slot->block.first_part; i < slot->block.last_part && code == AS_OK; i++) {
-        const as_part *part = as_plan_part(plan, i);
-        as_words boxes = as_part_boxes(plan, part);
-        clip c = {.tensor_at = part->tensor_at,
-                  .low = as_max_i64(part->low, slot->block.low) - part->tensor_at,
-                  .high = as_min_i64(part->high, slot->block.high) - part->tensor_at,
-                  .alone = part->box_count == 1};
-        for (int k = 0; k < part->box_count && code == AS_OK; k++) {
-            code = as_part_box_take(&boxes, &c.box, e);
-            if (code == AS_OK && clip_bytes(&c) > 0) {
-                code = each(slot, f, &c, user, e);
-            }
-        }
-    }
-    return code;
-}
 
 static as_asked *asked_at(const as_slot *slot, size_t i)
 {
@@ -73,28 +33,27 @@ static size_t asked_count(const as_slot *slot)
     return slot->asked.size / sizeof(as_asked);
 }
 
-/* Place of the clip's first byte in the block. */
-static int64_t place_of(const as_slot *slot, const clip *c)
-{
-    return c->tensor_at + c->low - slot->block.low;
-}
-
 /* ---- what a block is made of ---- */
 
 typedef struct make {
+    as_slot *slot;
+    as_filler *filler;
     size_t own_boxes;
     int64_t own_bytes;
     int64_t bytes;
     bool in_order; /* own bytes come one after the other, as in the file */
+    bool in_runs;  /* what each rank gives of a part is one run */
 } make;
 
 /* Finds out, box by box, what must be asked for. */
-static int collect(as_slot *slot, as_filler *f, const clip *c, void *user, as_error *e)
+static int collect(void *user, const as_clip *c, as_error *e)
 {
     make *found = user;
-    int64_t bytes = clip_bytes(c);
+    as_filler *f = found->filler;
+    int64_t bytes = as_clip_bytes(c);
     found->bytes += bytes;
     found->in_order = found->in_order && c->alone;
+    found->in_runs = found->in_runs && bytes == c->high - c->low;
     if ((int)c->box.holders[0] == as_comm_rank(f->transfer->comm)) {
         found->own_boxes++;
         found->own_bytes += bytes;
@@ -107,7 +66,7 @@ static int collect(as_slot *slot, as_filler *f, const clip *c, void *user, as_er
         .range = {.piece = c->box.holders[1],
                   .low = c->low,
                   .high = c->high,
-                  .at = place_of(slot, c)},
+                  .at = as_clip_place(c, &found->slot->block)},
     };
     return as_buffer_append(&f->list, &w, sizeof w, e);
 }
@@ -192,58 +151,41 @@ static int send_requests(as_slot *slot, const as_transfer *t, as_error *e)
 
 /* ---- this rank's own bytes ---- */
 
-static int copy_own(as_slot *slot, as_filler *f, const clip *c, void *user, as_error *e)
+static int copy_all_own(as_slot *slot, const make *found, as_error *e)
 {
-    const bool *hash = user;
-    const as_transfer *t = f->transfer;
-    if ((int)c->box.holders[0] != as_comm_rank(t->comm)) {
-        return AS_OK;
-    }
-    as_place place;
-    int code = as_place_find(t->state, t->plan, c->box.holders[1], &place, e);
-    /* Without a checksum there is nothing to come back to a tile for. */
-    int64_t step = *hash ? TILE : c->high - c->low;
-    char *window = slot->bytes + place_of(slot, c);
-    for (int64_t low = c->low; low < c->high && code == AS_OK; low += step) {
-        int64_t high = as_min_i64(low + step, c->high);
-        char *to = window + (low - c->low);
-        code = place.device->to_window(&place.geometry, place.memory, low, high, to, e);
-        if (*hash) {
-            int64_t begin = as_clock();
-            as_checksum_add(f->sum, to, (size_t)(high - low));
-            t->meter->tally.checksum += as_clock() - begin;
-        }
-    }
-    return code;
-}
-
-static int copy_all_own(as_slot *slot, as_filler *f, const make *found, as_error *e)
-{
+    as_filler *f = found->filler;
     const as_transfer *t = f->transfer;
     int64_t begin = as_clock();
-    int64_t hashing = t->meter->tally.checksum;
+    int64_t hashing = 0;
     bool hash = f->sum && found->in_order && asked_count(slot) == 0;
-    if (hash) {
-        as_checksum_begin(f->sum);
-    }
-    int code = for_clips(slot, f, copy_own, &hash, e);
-    if (hash && code == AS_OK) {
-        slot->sum = as_checksum_end(f->sum);
-        slot->summed = true;
+    int code;
+    if (slot->place && slot->in_runs) {
+        code = as_clips_keep_own(t, &slot->block, slot->place, e);
+    } else {
+        if (hash) {
+            as_checksum_begin(f->sum);
+        }
+        code = as_clips_copy_own(t, &slot->block, slot->bytes, hash ? f->sum : NULL, &hashing, e);
+        if (hash && code == AS_OK) {
+            slot->sum = as_checksum_end(f->sum);
+            slot->summed = true;
+        }
     }
     (void)as_meter_end(t->meter, "copy", begin, found->own_bytes, &t->meter->tally.copy);
-    t->meter->tally.copy -= t->meter->tally.checksum - hashing;
+    t->meter->tally.checksum += hashing;
+    t->meter->tally.copy -= hashing;
     return code;
 }
 
 /* If the block is one run of this rank's memory it is written from there. */
-static int find_direct(as_slot *slot, as_filler *f, const clip *c, void *user, as_error *e)
+static int find_direct(void *user, const as_clip *c, as_error *e)
 {
-    (void)user;
-    const as_transfer *t = f->transfer;
+    make *found = user;
+    as_slot *slot = found->slot;
+    const as_transfer *t = found->filler->transfer;
     as_place place;
     int code = as_place_find(t->state, t->plan, c->box.holders[1], &place, e);
-    if (code == AS_OK && clip_bytes(c) == slot->block.high - slot->block.low) {
+    if (code == AS_OK && as_clip_bytes(c) == slot->block.high - slot->block.low) {
         char *bytes = place.device->direct(&place.geometry, place.memory, c->low, c->high);
         slot->bytes = bytes && as_transfer_congruent(t, bytes, slot->block.low) ? bytes : NULL;
     }
@@ -257,14 +199,14 @@ int as_slot_start(as_slot *slot, as_filler *f, const as_block *block, as_error *
     slot->busy = true;
     slot->block = *block;
     f->list.size = 0;
-    make found = {.in_order = true};
-    int code = for_clips(slot, f, collect, &found, e);
-    if (code == AS_OK && found.bytes != block->high - block->low) {
-        return as_fail(e, AS_INTERNAL, 0, "the pieces of the block at offset %lld do not fill it",
-                       (long long)block->low);
+    make found = {.slot = slot, .filler = f, .in_order = true, .in_runs = true};
+    int code = as_clips_each(f->transfer->plan, block, collect, &found, e);
+    if (code == AS_OK) {
+        code = as_clips_check(block, found.bytes, e);
     }
-    if (code == AS_OK && found.own_boxes == 1 && f->list.size == 0) {
-        code = for_clips(slot, f, find_direct, NULL, e);
+    slot->in_runs = found.in_runs;
+    if (code == AS_OK && !slot->place && found.own_boxes == 1 && f->list.size == 0) {
+        code = as_clips_each(f->transfer->plan, block, find_direct, &found, e);
         if (code != AS_OK || slot->bytes) {
             f->transfer->meter->tally.bytes_direct += slot->bytes ? found.bytes : 0;
             return code;
@@ -284,7 +226,7 @@ int as_slot_start(as_slot *slot, as_filler *f, const as_block *block, as_error *
     /* Addresses in windows are offsets in the file, modulo a page. */
     slot->bytes = slot->window + block->low % f->transfer->plan->block_bytes;
     code = send_requests(slot, f->transfer, e);
-    return code == AS_OK && found.own_boxes ? copy_all_own(slot, f, &found, e) : code;
+    return code == AS_OK && found.own_boxes ? copy_all_own(slot, &found, e) : code;
 }
 
 int as_slot_test(as_slot *slot, const as_transfer *t, bool *complete, as_error *e)
@@ -309,17 +251,32 @@ static int compare_asked(const void *key, const void *element)
 }
 
 /* Answers hold the ranges of a rank in the order in which they were asked for. */
-static int unpack(as_slot *slot, as_filler *f, const clip *c, void *user, as_error *e)
+static int unpack(void *user, const as_clip *c, as_error *e)
 {
-    (void)f, (void)user, (void)e;
+    (void)e;
+    as_slot *slot = user;
     int rank = (int)c->box.holders[0];
     as_asked *a = bsearch(&rank, slot->asked.data, asked_count(slot), sizeof *a, compare_asked);
     if (a && !a->near) {
         as_tiles_packed_to_window(&c->box.geometry, slot->packed + a->at, c->low, c->high,
-                                  slot->bytes + place_of(slot, c));
-        a->at += clip_bytes(c);
+                                  slot->bytes + as_clip_place(c, &slot->block));
+        a->at += as_clip_bytes(c);
     }
     return AS_OK;
+}
+
+/* From the window to where the block is to be. */
+static int settle(as_slot *slot, const as_transfer *t, as_error *e)
+{
+    size_t size = (size_t)(slot->block.high - slot->block.low);
+    int code = AS_OK;
+    if (slot->in_runs) {
+        code = as_clips_keep_others(t, &slot->block, slot->bytes, slot->place, e);
+    } else {
+        as_copy_away(slot->place, slot->bytes, size);
+    }
+    slot->bytes = slot->place;
+    return code;
 }
 
 int as_slot_finish(as_slot *slot, as_filler *f, as_error *e)
@@ -333,7 +290,11 @@ int as_slot_finish(as_slot *slot, as_filler *f, as_error *e)
      * promises nothing about memory that it does not know of. */
     atomic_thread_fence(memory_order_acquire);
     if (slot->packed) {
-        code = for_clips(slot, f, unpack, NULL, e);
+        code = as_clips_each(f->transfer->plan, &slot->block, unpack, slot, e);
+        begin = as_meter_end(m, "copy", begin, size, &m->tally.copy);
+    }
+    if (slot->place && code == AS_OK) {
+        code = settle(slot, f->transfer, e);
         begin = as_meter_end(m, "copy", begin, size, &m->tally.copy);
     }
     if (f->sum && !slot->summed && code == AS_OK) {

@@ -27,10 +27,12 @@ typedef struct as_slot {
     bool busy;
     bool taken; /* all came: the sink has it (gather.h) */
     as_block block;
-    char *window;       /* NULL if the block is written from the caller's memory */
-    char *packed;       /* answers, until they are put in place; NULL if there are none */
-    char *bytes;        /* the block's first byte */
-    as_buffer asked;    /* as_asked[], by ascending rank */
+    char *place;     /* where the block is to be in the end; NULL: anywhere. Set before the start */
+    bool in_runs;    /* what each rank gives of a part is one run */
+    char *window;    /* NULL if the block is written from the caller's memory */
+    char *packed;    /* answers, until they are put in place; NULL if there are none */
+    char *bytes;     /* the block's first byte */
+    as_buffer asked; /* as_asked[], by ascending rank */
     as_buffer requests; /* what was sent to them */
     bool summed;
     uint64_t sum;
