@@ -65,7 +65,8 @@ int as_transfer_arena(as_arena **arena, int64_t *largest, as_comm *c, int64_t me
     return code;
 }
 
-int as_transfer_with_arena(const as_transfer *t, int (*run)(const as_transfer *t, as_error *e),
+int as_transfer_with_arena(const as_transfer *t,
+                           int (*run)(const as_transfer *t, void *user, as_error *e), void *user,
                            as_error *e)
 {
     as_transfer with = *t;
@@ -80,7 +81,7 @@ int as_transfer_with_arena(const as_transfer *t, int (*run)(const as_transfer *t
                        "MPI failed in an earlier call: this context can only be closed");
     }
     if (code == AS_OK) {
-        code = run(&with, e);
+        code = run(&with, user, e);
     }
     if (!t->arena) {
         as_arena_close(with.arena);

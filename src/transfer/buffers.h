@@ -20,7 +20,8 @@ int as_transfer_arena(as_arena **arena, int64_t *largest, as_comm *c, int64_t me
                       int64_t block_bytes, as_error *e);
 
 /* Calls `run` with t->arena, or with one made for this call. */
-int as_transfer_with_arena(const as_transfer *t, int (*run)(const as_transfer *t, as_error *e),
+int as_transfer_with_arena(const as_transfer *t,
+                           int (*run)(const as_transfer *t, void *user, as_error *e), void *user,
                            as_error *e);
 
 /* Blocks of that size that one rank has in its hands at a time, at the most. */

@@ -281,8 +281,9 @@ static void drain(as_loader *l, as_error *e)
     }
 }
 
-static int load(const as_transfer *t, as_error *e)
+static int load(const as_transfer *t, void *user, as_error *e)
 {
+    (void)user;
     as_loader l;
     (void)open_loader(&l, t, e);
     int code = as_comm_agree(t->comm, e);
@@ -298,5 +299,5 @@ static int load(const as_transfer *t, as_error *e)
 
 int as_transfer_load(const as_transfer *t, as_error *e)
 {
-    return as_transfer_with_arena(t, load, e);
+    return as_transfer_with_arena(t, load, NULL, e);
 }

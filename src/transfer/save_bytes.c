@@ -84,8 +84,9 @@ static void drain(void *self, as_gather *g, as_error *e)
     }
 }
 
-static int save(const as_transfer *t, as_error *e)
+static int save(const as_transfer *t, void *user, as_error *e)
 {
+    (void)user;
     saver s = {.transfer = t};
     as_sink sink = {.self = &s,
                     .begin = begin,
@@ -111,5 +112,5 @@ static int save(const as_transfer *t, as_error *e)
 
 int as_transfer_save(const as_transfer *t, as_error *e)
 {
-    return as_transfer_with_arena(t, save, e);
+    return as_transfer_with_arena(t, save, NULL, e);
 }

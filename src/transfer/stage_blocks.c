@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The blocks of a nonblocking save on their way into memory. A block that is all this
+ * rank's own goes there with one copy, by the calling thread or one that helps it; one that others
+ * have bytes of comes together in the transfer buffers (transfer/fill.h).
+ */
+#include <stdlib.h>
+
+#include "io/workers.h"
+#include "transfer/buffers.h"
+#include "transfer/clips.h"
+#include "transfer/gather.h"
+#include "transfer/outbox.h"
+
+enum {
+    REST = 100000,     /* longest sleeps between two looks, nanoseconds */
+    JOBS_OF_HELPER = 2 /* blocks that one has: that which it copies, and the next */
+};
+
+typedef struct stager {
+    const as_transfer *transfer;
+    as_outbox *box;
+    int threads;
+    as_outbox_block *held; /* placed, but not begun: a slot is lacking */
+    bool held_own;         /* all its bytes are this rank's */
+    bool no_room;          /* in the outbox */
+    bool left_out;         /* blocks, since the writer drops them */
+    as_outbox_block **of;  /* by the slots' numbers */
+    as_workers *helpers;
+    as_io *jobs;
+    int *idle; /* of them: numbers */
+    int idle_count;
+    int job_count;
+} stager;
+
+/* ---- own blocks ---- */
+
+/* Also in helpers' threads. */
+static int copy(void *user, as_io *job, as_error *e)
+{
+    const stager *s = user;
+    as_outbox_block *b = job->owner;
+    int code = as_clips_keep_own(s->transfer, &b->block, b->bytes, e);
+    if (code == AS_OK) {
+        as_outbox_put(s->box, b);
+    }
+    return code;
+}
+
+static int copy_or_give(stager *s, as_outbox_block *b, as_error *e)
+{
+    if (s->idle_count > 0) {
+        as_io *job = &s->jobs[s->idle[--s->idle_count]];
+        *job = (as_io){.kind = AS_IO_WRITE, .owner = b};
+        as_workers_submit(s->helpers, job);
+        return AS_OK;
+    }
+    as_meter *m = s->transfer->meter;
+    as_io job = {.owner = b};
+    int64_t begin = as_clock();
+    int code = copy(s, &job, e);
+    (void)as_meter_end(m, "copy", begin, b->block.high - b->block.low, &m->tally.copy);
+    return code;
+}
+
+/* ---- the sink ---- */
+
+static int begin(void *self, const as_block *block, as_slot *slot, enum as_beginning *what,
+                 as_error *e)
+{
+    stager *s = self;
+    if (as_outbox_dropped(s->box)) {
+        s->left_out = true;
+        *what = AS_BEGIN_TAKEN;
+        return AS_OK;
+    }
+    if (!s->held) {
+        s->held = as_outbox_place(s->box, block);
+        s->no_room = !s->held;
+        int code = s->held ? as_clips_all_own(s->transfer, block, &s->held_own, e) : AS_OK;
+        if (code != AS_OK) {
+            return code;
+        }
+    }
+    as_outbox_block *b = s->held;
+    if (!b || (!s->held_own && !slot)) {
+        *what = AS_BEGIN_LATER;
+        return AS_OK;
+    }
+    s->held = NULL;
+    if (s->held_own) {
+        *what = AS_BEGIN_TAKEN;
+        return copy_or_give(s, b, e);
+    }
+    *what = AS_BEGIN_SLOT;
+    slot->place = b->bytes;
+    s->of[slot->number] = b;
+    return AS_OK;
+}
+
+static void take(void *self, as_gather *g, as_slot *slot, as_error *e)
+{
+    stager *s = self;
+    if (e->code == AS_OK) {
+        as_outbox_put(s->box, s->of[slot->number]);
+    }
+    as_gather_release(g, slot);
+}
+
+static void step(void *self, as_gather *g, bool *moved, as_error *e)
+{
+    (void)g;
+    stager *s = self;
+    const as_io *job;
+    while (s->idle_count < s->job_count && (job = as_workers_reap(s->helpers, e))) {
+        s->idle[s->idle_count++] = (int)(job - s->jobs);
+        *moved = true;
+    }
+}
+
+static bool end(void *self, as_error *e)
+{
+    (void)e;
+    const stager *s = self;
+    return s->idle_count == s->job_count;
+}
+
+/* Who waits for room waits for the writer's storage. */
+static bool storing(const void *self, int64_t *ended)
+{
+    const stager *s = self;
+    *ended = as_outbox_ended(s->box);
+    return s->no_room;
+}
+
+static void drain(void *self, as_gather *g, as_error *e)
+{
+    stager *s = self;
+    int idle = 0;
+    while (!end(s, e)) {
+        bool moved = false;
+        step(s, g, &moved, e);
+        if (!moved) {
+            as_comm_rest(&idle, REST);
+        }
+    }
+}
+
+/* ---- begin and end ---- */
+
+static int open_helpers(stager *s, as_error *e)
+{
+    int helpers = s->threads - 1;
+    if (helpers < 1) {
+        return AS_OK;
+    }
+    int code = as_workers_open(&s->helpers, helpers, copy, s, NULL, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    int jobs = JOBS_OF_HELPER * as_workers_count(s->helpers);
+    s->jobs = calloc((size_t)jobs + 1, sizeof *s->jobs);
+    s->idle = calloc((size_t)jobs + 1, sizeof *s->idle);
+    if (!s->jobs || !s->idle) {
+        return as_fail_nomem(e);
+    }
+    for (s->job_count = 0; s->job_count < jobs; s->job_count++) {
+        s->idle[s->job_count] = s->job_count;
+    }
+    s->idle_count = jobs;
+    return AS_OK;
+}
+
+static int stage(const as_transfer *t, void *user, as_error *e)
+{
+    stager *s = user;
+    as_transfer with = *t;
+    with.checksums = NULL; /* the writer takes them */
+    s->transfer = &with;
+    as_sink sink = {.self = s,
+                    .begin = begin,
+                    .take = take,
+                    .step = step,
+                    .end = end,
+                    .storing = storing,
+                    .drain = drain,
+                    .rest = REST};
+    s->of = calloc((size_t)as_transfer_slots(t->plan->block_bytes), sizeof(as_outbox_block *));
+    if (!s->of) {
+        (void)as_fail_nomem(e);
+    } else {
+        (void)open_helpers(s, e);
+    }
+    int code = as_gather_blocks(&with, &sink, e);
+    as_workers_close(s->helpers);
+    free(s->jobs);
+    free(s->idle);
+    free(s->of);
+    return code;
+}
+
+int as_stage_blocks(const as_transfer *t, as_outbox *b, int threads, as_error *e)
+{
+    stager s = {.box = b, .threads = threads};
+    int code = as_transfer_with_arena(t, stage, &s, e);
+    if (code != AS_OK || s.left_out) {
+        as_outbox_abandon(b);
+    }
+    return code;
+}
