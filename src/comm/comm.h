@@ -25,6 +25,9 @@ typedef struct as_comm as_comm;
 int as_comm_open(as_comm **out, const void *mpi_comm, as_error *e);
 void as_comm_free(as_comm *c); /* collective; NULL is allowed */
 
+/* In place of as_comm_free when MPI may still use it: after AS_MPI or AS_TIMEOUT. */
+void as_comm_give_up(as_comm *c);
+
 int as_comm_rank(const as_comm *c);
 int as_comm_size(const as_comm *c);
 

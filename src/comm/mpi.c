@@ -96,20 +96,12 @@ static int check_started(as_error *e)
     return AS_OK;
 }
 
-int as_comm_open(as_comm **out, const void *mpi_comm, as_error *e)
+/* On a duplicate of `from`. */
+static int open_on(as_comm **out, MPI_Comm from, as_error *e)
 {
-    *out = NULL;
-    int code = check_started(e);
-    if (code != AS_OK) {
-        return code;
-    }
-    MPI_Comm from = mpi_comm ? *(const MPI_Comm *)mpi_comm : MPI_COMM_WORLD;
-    if (from == MPI_COMM_NULL) {
-        return as_fail(e, AS_INVALID, 0, "the communicator is MPI_COMM_NULL");
-    }
     /* On the stack until the ranks have agreed: a rank without memory must be able to say so. */
     as_comm here = {.lowest = -1};
-    code = as_mpi_check(e, MPI_Comm_dup(from, &here.comm), "MPI_Comm_dup");
+    int code = as_mpi_check(e, MPI_Comm_dup(from, &here.comm), "MPI_Comm_dup");
     if (code != AS_OK) {
         return code;
     }
@@ -122,8 +114,9 @@ int as_comm_open(as_comm **out, const void *mpi_comm, as_error *e)
     }
     here.counts_out = calloc((size_t)here.size + 1, sizeof *here.counts_out);
     here.counts_in = calloc((size_t)here.size + 1, sizeof *here.counts_in);
+    here.tested = as_mpi_tested_make();
     as_comm *c = malloc(sizeof *c);
-    if (!c || !here.counts_out || !here.counts_in) {
+    if (!c || !here.counts_out || !here.counts_in || !here.tested) {
         (void)as_fail_nomem(e);
     }
     code = as_comm_agree(&here, e);
@@ -135,8 +128,37 @@ int as_comm_open(as_comm **out, const void *mpi_comm, as_error *e)
     (void)MPI_Comm_free(&here.comm);
     free(here.counts_out);
     free(here.counts_in);
+    free(here.tested);
     free(c);
     return code;
+}
+
+int as_comm_open(as_comm **out, const void *mpi_comm, as_error *e)
+{
+    *out = NULL;
+    int code = check_started(e);
+    if (code != AS_OK) {
+        return code;
+    }
+    MPI_Comm from = mpi_comm ? *(const MPI_Comm *)mpi_comm : MPI_COMM_WORLD;
+    if (from == MPI_COMM_NULL) {
+        return as_fail(e, AS_INVALID, 0, "the communicator is MPI_COMM_NULL");
+    }
+    return open_on(out, from, e);
+}
+
+int as_comm_twin(as_comm **out, as_comm *c, as_error *e)
+{
+    *out = NULL;
+    int code = as_mpi_ready(c, e);
+    return code == AS_OK ? open_on(out, c->comm, e) : code;
+}
+
+void as_comm_give_up(as_comm *c)
+{
+    c->next = atomic_load(&given_up);
+    while (!atomic_compare_exchange_weak(&given_up, &c->next, c)) {
+    }
 }
 
 void as_comm_free(as_comm *c)
@@ -145,15 +167,13 @@ void as_comm_free(as_comm *c)
         return;
     }
     if (c->watch && !as_watch_close(c->watch)) {
-        /* Others do not answer, and MPI may still use what it was given. */
-        c->next = atomic_load(&given_up);
-        while (!atomic_compare_exchange_weak(&given_up, &c->next, c)) {
-        }
+        as_comm_give_up(c); /* others do not answer */
         return;
     }
     (void)MPI_Comm_free(&c->comm);
     free(c->counts_out);
     free(c->counts_in);
+    free(c->tested);
     as_buffer_free(&c->left);
     free(c);
 }
@@ -183,6 +203,11 @@ void as_comm_wait(as_comm *c)
     if (c->watch) {
         as_watch_wait(c->watch);
     }
+}
+
+int as_comm_await(as_comm *c, as_error *e)
+{
+    return poll(c, e);
 }
 
 void as_comm_meeting(as_comm *c, bool meeting)
@@ -245,14 +270,6 @@ int as_comm_lowest_on_node(as_comm *c, int *lowest, as_error *e)
     return code;
 }
 
-/* The record of `root` for all, without its text. */
-typedef struct wire_error {
-    int32_t code;
-    int32_t sys_errno;
-    int32_t rank;
-    char host[64];
-} wire_error;
-
 static int reduce(as_comm *c, int64_t *values, int count, MPI_Op op, as_error *e)
 {
     MPI_Request request;
@@ -268,6 +285,30 @@ static int reduce(as_comm *c, int64_t *values, int count, MPI_Op op, as_error *e
     return code;
 }
 
+as_wire_error as_mpi_pack(const as_comm *c, const as_error *e)
+{
+    /* A record that was agreed on before keeps the rank that met the error. */
+    bool agreed_before = e->rank >= 0;
+    as_wire_error wire = {
+        .code = e->code, .sys_errno = e->sys_errno, .rank = agreed_before ? e->rank : c->rank};
+    memcpy(wire.host, agreed_before ? e->host : c->host, sizeof wire.host);
+    return wire;
+}
+
+void as_mpi_unpack(const as_wire_error *wire, const char *text, size_t length, as_error *e)
+{
+    as_error agreed = AS_ERROR_INIT;
+    if (length) {
+        (void)as_fail(&agreed, wire->code, 0, "%.*s", (int)length, text);
+    } else {
+        (void)as_fail(&agreed, wire->code, 0, "%s", as_code_text(wire->code));
+    }
+    agreed.sys_errno = wire->sys_errno;
+    agreed.rank = wire->rank;
+    memcpy(agreed.host, wire->host, sizeof agreed.host);
+    as_error_move(e, &agreed);
+}
+
 int as_comm_agree(as_comm *c, as_error *e)
 {
     int64_t lowest = e->code == AS_OK ? INT_MAX : c->rank;
@@ -276,11 +317,7 @@ int as_comm_agree(as_comm *c, as_error *e)
     if (code == AS_OK && lowest == INT_MAX) {
         return AS_OK;
     }
-    /* A record that was agreed on before keeps the rank that met the error. */
-    bool agreed_before = e->rank >= 0;
-    wire_error wire = {
-        .code = e->code, .sys_errno = e->sys_errno, .rank = agreed_before ? e->rank : c->rank};
-    memcpy(wire.host, agreed_before ? e->host : c->host, sizeof wire.host);
+    as_wire_error wire = as_mpi_pack(c, e);
     as_buffer text = AS_BUFFER_INIT;
     if (code == AS_OK && lowest == c->rank) {
         const char *own = as_error_text(e);
@@ -303,16 +340,7 @@ int as_comm_agree(as_comm *c, as_error *e)
         (void)as_error_pass(e, &trouble);
         return code;
     }
-    as_error agreed = AS_ERROR_INIT;
-    if (text.size) {
-        (void)as_fail(&agreed, wire.code, 0, "%.*s", (int)text.size, text.data);
-    } else {
-        (void)as_fail(&agreed, wire.code, 0, "%s", as_code_text(wire.code));
-    }
-    agreed.sys_errno = wire.sys_errno;
-    agreed.rank = wire.rank;
-    memcpy(agreed.host, wire.host, sizeof agreed.host);
-    as_error_move(e, &agreed);
+    as_mpi_unpack(&wire, text.data, text.size, e);
     as_error_clear(&trouble);
     as_buffer_free(&text);
     return e->code;

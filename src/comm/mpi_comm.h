@@ -18,6 +18,8 @@ enum { AS_LARGEST_MESSAGE = 1 << 30, AS_BOUNCE_BYTES = 16 << 10 };
 
 _Static_assert(sizeof(MPI_Request) <= sizeof(((as_message *)0)->handle), "a request must fit");
 
+typedef struct as_tested as_tested;
+
 struct as_comm {
     MPI_Comm comm; /* a private duplicate */
     int rank;
@@ -28,11 +30,27 @@ struct as_comm {
     /* What MPI reads and writes in place of a caller's small variables: a call that is given up
      * when a rank stalls may still be at work when these are gone. */
     _Alignas(int64_t) char bounce[AS_BOUNCE_BYTES];
-    as_watch *watch; /* NULL: waits last for ever */
-    int lowest;      /* on the node; −1: not asked for yet */
-    as_buffer left;  /* void *[]: memory that MPI may still use, for good */
-    as_comm *next;   /* of those that were given up */
+    as_watch *watch;   /* NULL: waits last for ever */
+    int lowest;        /* on the node; −1: not asked for yet */
+    as_buffer left;    /* void *[]: memory that MPI may still use, for good */
+    as_comm *next;     /* of those that were given up */
+    as_tested *tested; /* made with the communicator, so that beginning needs no memory */
 };
+
+/* Heap; NULL without memory. */
+as_tested *as_mpi_tested_make(void);
+
+/* An error's record for all ranks, without its text. */
+typedef struct as_wire_error {
+    int32_t code;
+    int32_t sys_errno;
+    int32_t rank;
+    char host[AS_HOST_BYTES];
+} as_wire_error;
+
+as_wire_error as_mpi_pack(const as_comm *c, const as_error *e);
+/* Into `e`, whatever it held. */
+void as_mpi_unpack(const as_wire_error *wire, const char *text, size_t length, as_error *e);
 
 /* AS_MPI with MPI's own text, also if `e` holds an earlier error: callers must learn that MPI is
  * of no more use, whatever went wrong before. */

@@ -9,6 +9,7 @@
 
 struct as_comm {
     char host[64];
+    as_error agreed; /* on its way from as_comm_agree_begin to _test */
 };
 
 int as_comm_open(as_comm **out, const void *mpi_comm, as_error *e)
@@ -22,11 +23,15 @@ int as_comm_open(as_comm **out, const void *mpi_comm, as_error *e)
     if (gethostname(c->host, sizeof c->host - 1) != 0) {
         memcpy(c->host, "?", 2);
     }
+    c->agreed = AS_ERROR_INIT;
     return AS_OK;
 }
 
 void as_comm_free(as_comm *c)
 {
+    if (c) {
+        as_error_clear(&c->agreed);
+    }
     free(c);
 }
 
@@ -104,6 +109,23 @@ void as_comm_outcome(as_comm *c, const char *outcome)
     (void)c, (void)outcome;
 }
 
+int as_comm_await(as_comm *c, as_error *e)
+{
+    (void)c, (void)e;
+    return AS_OK;
+}
+
+int as_comm_twin(as_comm **out, as_comm *c, as_error *e)
+{
+    (void)c;
+    return as_comm_open(out, NULL, e);
+}
+
+void as_comm_give_up(as_comm *c)
+{
+    free(c);
+}
+
 int as_comm_agree(as_comm *c, as_error *e)
 {
     if (e->code != AS_OK && e->rank < 0) {
@@ -111,6 +133,25 @@ int as_comm_agree(as_comm *c, as_error *e)
         memcpy(e->host, c->host, sizeof e->host);
     }
     return e->code;
+}
+
+int as_comm_agree_begin(as_comm *c, const as_error *e, as_error *trouble)
+{
+    (void)trouble;
+    as_error_clear(&c->agreed);
+    if (e->code != AS_OK) {
+        (void)as_fail(&c->agreed, e->code, 0, "%s", as_error_text(e));
+        c->agreed.sys_errno = e->sys_errno;
+    }
+    return AS_OK;
+}
+
+int as_comm_agree_test(as_comm *c, bool *done, as_error *e)
+{
+    *done = true;
+    as_error_clear(e);
+    as_error_move(e, &c->agreed);
+    return as_comm_agree(c, e);
 }
 
 int as_comm_bcast(as_comm *c, int root, void *bytes, size_t count, as_error *e)
