@@ -5,6 +5,7 @@
 
 #include "commit/transaction.h"
 #include "transfer/context.h"
+#include "transfer/outcome.h"
 #include "transfer/prepare.h"
 #include "transfer/publish.h"
 #include "transfer/stage.h"
@@ -20,14 +21,6 @@ typedef struct saving {
     int64_t start;       /* as_clock */
     bool durable;        /* main process: it counts, and all moves are made */
 } saving;
-
-/* What is told of the folder when a rank stalls. */
-static const char nothing_changed[] =
-    "the save has failed, and the folder holds what it held before";
-static const char not_known[] = "`allshard verify` tells which checkpoint the folder holds";
-static const char is_complete[] = "the save itself is complete and durable";
-static const char is_pending[] = "the save is durable, and `allshard recover` finishes its renames";
-static const char is_unknown[] = "whether the save counts is unknown: run `allshard recover`";
 
 static bool is_main(const saving *s)
 {
@@ -104,7 +97,7 @@ static int transfer_bytes(saving *s, as_error *e)
 static int begin(saving *s, as_error *e)
 {
     int64_t from = as_clock();
-    as_comm_outcome(s->session->comm, nothing_changed);
+    as_comm_outcome(s->session->comm, as_outcome_unchanged);
     if (is_main(s)) {
         as_txn_options options = {.mode = (mode_t)s->call->mode,
                                   .tick = {.call = give_sign, .self = s}};
@@ -142,18 +135,16 @@ static int commit(saving *s, as_error *e)
                         .read_back = s->call->read_back,
                         .look = give_sign,
                         .user = s};
-    as_session_engine(s->session, &p.engine, &p.engine_reason);
+    as_meters_engine(&s->session->meter, s->session->meters, as_comm_size(s->session->comm),
+                     &p.engine, &p.engine_reason);
     if (!is_main(s)) {
-        as_comm_outcome(s->session->comm, not_known);
+        as_comm_outcome(s->session->comm, as_outcome_unknown_here);
     }
     int code = as_publish(&p, e);
     if (code == AS_OK && is_main(s)) {
         int outcome = as_publication_commit(&p, e);
         s->durable = outcome == AS_OK;
-        as_comm_outcome(s->session->comm, outcome == AS_OK        ? is_complete
-                                          : outcome == AS_PENDING ? is_pending
-                                          : outcome == AS_UNKNOWN ? is_unknown
-                                                                  : nothing_changed);
+        as_comm_outcome(s->session->comm, as_outcome_of(outcome));
     }
     as_publication_free(&p);
     code = code == AS_OK ? as_comm_agree(s->session->comm, e) : code;
