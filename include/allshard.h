@@ -34,7 +34,8 @@
  *    versions only append members.
  *
  * 5. Threads
- *    One thread at a time per context, and the thread must be allowed to call MPI.
+ *    One thread at a time per context, and the thread must be allowed to call MPI. The library's
+ *    own threads read and write files, and copy; they call neither MPI nor the caller's functions.
  *
  * 6. Environment
  *    ALLSHARD_TIMEOUT and ALLSHARD_CHECK_CALLS go before timeout_s and check_calls of
@@ -193,9 +194,9 @@ ALLSHARD_API int allshard_open(allshard **out, allshard_comm comm, const allshar
 ALLSHARD_API int allshard_open_f(allshard **out, MPI_Fint comm, const allshard_options *options);
 #endif
 
-/* Frees the context. Collective. States and plans of the context must be freed before, except for
- * states of which a save is in flight: that is waited for, or cancelled (cancel_on_close), before
- * anything is freed, its request is freed too, and its outcome is what is returned.
+/* Frees the context. Collective. States and plans of the context must be freed before, but states
+ * of which a save is in flight after it. Saves in flight are waited for, or cancelled
+ * (cancel_on_close); requests that were not waited for are freed, and a failure of one is returned.
  * NULL is allowed (then on every rank). ALLSHARD_TIMEOUT: a rank stalled before it came here; the
  * context is freed all the same. ALLSHARD_MISMATCH: see check_calls; it is not. ALLSHARD_MPI. */
 ALLSHARD_API int allshard_close(allshard *as);

@@ -370,7 +370,7 @@ static int take_flawed(saving *x, int from, int64_t own, as_buffer *sums, as_err
         last->file = -1;
         break;
     case RANK_TWICE:
-        (void)as_publish_report(&x->p, from, own, NULL, 0, e);
+        (void)as_publish_report(&x->p, from, own, NULL, 0, true, e);
         break;
     case RANK_MISSING:
         return AS_OK;
@@ -392,7 +392,7 @@ static int take_flawed(saving *x, int from, int64_t own, as_buffer *sums, as_err
     default:
         break;
     }
-    return as_publish_report(&x->p, rank, own, sums->data, count, e);
+    return as_publish_report(&x->p, rank, own, sums->data, count, true, e);
 }
 
 /* One byte, what the rank wrote, its checksums: none of them where its type would lie. */
@@ -404,7 +404,7 @@ static int take_report(void *user, int from, const char *bytes, size_t count, as
     size_t size = count - 1 - sizeof own;
     memcpy(&own, bytes + 1, sizeof own);
     if (x->flaw == NO_FLAW || from != world_size() - 1) {
-        return as_publish_report(&x->p, from, own, sums, size / sizeof(as_block_sum), e);
+        return as_publish_report(&x->p, from, own, sums, size / sizeof(as_block_sum), true, e);
     }
     as_buffer copy = AS_BUFFER_INIT;
     CHECK(as_buffer_append(&copy, sums, size, e) == AS_OK);
@@ -418,7 +418,8 @@ static int report(saving *x)
     as_buffer mine = AS_BUFFER_INIT;
     int64_t own = x->stage.prepared->plan.own_bytes;
     as_session_gather(x->call.session);
-    as_session_engine(x->call.session, &x->p.engine, &x->p.engine_reason);
+    as_meters_engine(&x->call.session->meter, x->call.session->meters, as_comm_size(comm(x)),
+                     &x->p.engine, &x->p.engine_reason);
     CHECK(as_buffer_char(&mine, '?', &x->e) == AS_OK);
     CHECK(as_buffer_append(&mine, &own, sizeof own, &x->e) == AS_OK);
     CHECK(as_buffer_append(&mine, x->checksums.data, x->checksums.size, &x->e) == AS_OK);

@@ -7,6 +7,7 @@
 #include "base/version.h"
 #include "tensor/dtype.h"
 #include "tensor/geometry.h"
+#include "transfer/isave.h"
 #include "transfer/session.h"
 
 #define SAME_CODE(name, value, text) _Static_assert((int)ALLSHARD_##name == (value), "code " #name);
@@ -26,3 +27,11 @@ _Static_assert((int)ALLSHARD_LOAD == (int)AS_LOAD, "operations");
 _Static_assert(ALLSHARD_VERSION_MAJOR == AS_VERSION_MAJOR, "version");
 _Static_assert(ALLSHARD_VERSION_MINOR == AS_VERSION_MINOR, "version");
 _Static_assert(ALLSHARD_VERSION_PATCH == AS_VERSION_PATCH, "version");
+
+_Static_assert((int)ALLSHARD_ISAVE == (int)AS_ISAVE, "operations");
+_Static_assert((int)ALLSHARD_STAGE_SNAPSHOT == (int)AS_STAGE_SNAPSHOT, "staging");
+_Static_assert((int)ALLSHARD_STAGE_STREAM == (int)AS_STAGE_STREAM, "staging");
+_Static_assert((int)ALLSHARD_WRITING == (int)AS_PHASE_WRITING, "phases");
+_Static_assert((int)ALLSHARD_AGREEING == (int)AS_PHASE_AGREEING, "phases");
+_Static_assert((int)ALLSHARD_COMMITTING == (int)AS_PHASE_COMMITTING, "phases");
+_Static_assert((int)ALLSHARD_OVER == (int)AS_PHASE_OVER, "phases");

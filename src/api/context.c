@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/flights.h"
 #include "api/handles.h"
 #include "api/settings.h"
 #include "base/version.h"
@@ -47,7 +48,11 @@ int as_meet(allshard *as, const char *function)
         return as->error.code;
     }
     as_comm_enter(s->comm, function);
-    return s->check_calls ? as_comm_meet(s->comm, function, s->calls, &as->error) : AS_OK;
+    int code = s->check_calls ? as_comm_meet(s->comm, function, s->calls, &as->error) : AS_OK;
+    if (code == AS_OK) {
+        as_flights_move(as);
+    }
+    return code;
 }
 
 int as_end(allshard *as)
@@ -107,6 +112,10 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
     if (o.memory < 0) {
         (void)as_fail(&e, AS_INVALID, 0, "memory is %lld bytes", (long long)o.memory);
     }
+    if (o.snapshot_memory < 0) {
+        (void)as_fail(&e, AS_INVALID, 0, "snapshot_memory is %lld bytes",
+                      (long long)o.snapshot_memory);
+    }
     as_log log = {.call = o.log, .user = o.log_user};
     as_settings settings;
     (void)as_settings_read(&settings, &o, &e);
@@ -140,9 +149,11 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
                                    .progress = o.progress,
                                    .progress_user = o.progress_user,
                                    .memory = o.memory ? o.memory : AS_POOL_BYTES,
+                                   .lanes = {.limit = o.snapshot_memory},
                                    .check_calls = settings.check_calls,
                                    .meter = {.trace = trace}};
         as->error = AS_ERROR_INIT;
+        as->cancel_on_close = o.cancel_on_close != 0;
         *out = as;
     }
     as_error_clear(&e);
@@ -174,6 +185,7 @@ int allshard_close(allshard *as)
     if (code == AS_MISMATCH) {
         return as_end(as); /* the others are elsewhere, and this context may have to follow */
     }
+    as_flights_close(as, as->cancel_on_close, &as->error);
     if (!known) {
         code = as_end(as);
     }

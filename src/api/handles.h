@@ -15,8 +15,11 @@ enum { AS_POOL_BYTES = 64 << 20 };
 
 struct allshard {
     as_session session;
-    as_error error;       /* of the last call */
-    bool together;        /* the call is a collective one */
+    as_error error; /* of the last call */
+    bool together;  /* the call is a collective one */
+    bool cancel_on_close;
+    allshard_request *flights; /* api/flights.h */
+    int64_t flights_begun;
     const char **missing; /* of the last load; pointers into missing_names */
     size_t missing_count;
     as_buffer missing_names; /* each followed by a NUL */
@@ -29,13 +32,14 @@ struct allshard_state {
     allshard *context;
     as_state state;
     as_plan_cache plans;
+    allshard_request *flight; /* the nonblocking save that is in flight; NULL: none */
 };
 
 /* Begins a call: the error and the names of the last one go. */
 as_error *as_begin(allshard *as);
 
 /* Goes on beginning a collective call, of that name: once a rank has stalled it ends here, and if
- * calls are checked the ranks meet. After a code other than AS_OK nothing but as_end may follow. */
+ * calls are checked the ranks meet; nonblocking saves take their next steps. After a code other than AS_OK nothing but as_end may follow. */
 int as_meet(allshard *as, const char *function);
 
 /* Ends it: tells the log of an error and returns its code. */

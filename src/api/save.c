@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/save.h"
 
+#include "api/flights.h"
+
 void as_save_call_from(as_save_call *call, allshard_state *s, const char *directory,
                        const allshard_save_options *options, as_error *e)
 {
@@ -58,6 +60,8 @@ int allshard_save(allshard_state *s, const char *directory, const allshard_save_
     if (!directory || !*directory) {
         (void)as_fail(e, AS_INVALID, 0, "no directory is given to save to");
     }
-    (void)as_save_run(&call, e);
+    if (as_flights_settle(s, false, e) == AS_OK) {
+        (void)as_save_run(&call, e);
+    }
     return as_end(s->context);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/flights.h"
 #include "api/handles.h"
 #include "base/quote.h"
 #include "base/utf8.h"
@@ -162,7 +163,15 @@ int allshard_state_file(allshard_state *s, const char *name, const void *bytes, 
 
 int allshard_state_free(allshard_state *s)
 {
+    if (s && s->flight && !as_isave_move(s->flight->save)) {
+        (void)as_fail(as_begin(s->context), AS_BUSY, 0,
+                      "a nonblocking save of this state is in flight: call allshard_wait first");
+        return as_end(s->context);
+    }
     if (s) {
+        if (s->flight) {
+            s->flight->state = NULL;
+        }
         as_plan_cache_clear(&s->plans);
         as_state_free(&s->state);
         free(s);

@@ -49,6 +49,14 @@ int allshard_get_stats(const allshard *as, int rank, allshard_stats *out)
         .plan_steps = t->plan_steps,
         .engine = m->engine,
         .engine_reason = m->engine_reason,
+        .staging = (int32_t)t->staging,
+        .staging_reason = m->staging_reason,
+        .blocking_s = seconds(t->blocking),
+        .staged_s = seconds(t->staged),
+        .background_s = seconds(t->background),
+        .bytes_staged = t->bytes_staged,
+        .snapshot_bytes = t->snapshot_bytes,
+        .touched_bytes = t->touched_bytes,
     };
     memcpy(out, &s, out->size < sizeof s ? out->size : sizeof s);
     return ALLSHARD_OK;

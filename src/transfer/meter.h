@@ -19,6 +19,8 @@ typedef struct as_tally {
     int64_t copy, checksum, io, sync, wait;
     int64_t bytes_written, bytes_read, bytes_direct, bytes_sent, bytes_shared, bytes_checksum;
     int64_t messages, operations, memory, plan_steps, plan_cached;
+    /* Of nonblocking saves; staging is an enum as_staging. */
+    int64_t staging, blocking, staged, background, bytes_staged, snapshot_bytes, touched_bytes;
 } as_tally;
 
 typedef struct as_meter {
@@ -26,6 +28,7 @@ typedef struct as_meter {
     as_trace *trace; /* NULL: none */
     char engine[16]; /* that did the work */
     char engine_reason[160];
+    char staging_reason[160];
 } as_meter;
 
 /* A span of the calling thread that began at `begin` ends now: it is added to *sum (a member of

@@ -108,7 +108,7 @@ int as_publish_expect(as_publication *p, as_error *e)
 }
 
 int as_publish_report(as_publication *p, int from, int64_t own_bytes, const void *sums,
-                      size_t count, as_error *e)
+                      size_t count, bool last, as_error *e)
 {
     if (!p->reported || from < 0 || from >= p->ranks || p->reported[from]) {
         return as_fail(e, AS_INTERNAL, 0,
@@ -119,8 +119,8 @@ int as_publish_report(as_publication *p, int from, int64_t own_bytes, const void
         return as_fail(e, AS_INTERNAL, 0, "rank %d reports %lld bytes and %zu checksums", from,
                        (long long)own_bytes, count);
     }
-    p->reported[from] = true;
-    p->writers[from] = own_bytes;
+    p->reported[from] = last;
+    p->writers[from] += own_bytes;
     return count ? as_block_sums_take(&p->sums, from, sums, count * sizeof(as_block_sum), e)
                  : AS_OK;
 }

@@ -53,11 +53,12 @@ int as_publish_early(as_publication *p, as_error *e);
  * disk. */
 int as_publish_expect(as_publication *p, as_error *e);
 
-/* Main process: rank `from` wrote so many bytes, in blocks of these sums: `count` of as_block_sum[],
- * of any alignment, which are all that its p->checksums holds. Once for each rank, the main process
- * among them. AS_INTERNAL for what cannot be. */
+/* Main process: rank `from` wrote so many bytes more, in blocks of these sums: `count` of
+ * as_block_sum[], of any alignment. Each rank, the main process among them, reports in one piece or
+ * in several, the last of which says so, until all that its p->checksums holds is told. AS_INTERNAL
+ * for what cannot be. */
 int as_publish_report(as_publication *p, int from, int64_t own_bytes, const void *sums,
-                      size_t count, as_error *e);
+                      size_t count, bool last, as_error *e);
 
 /* Index (after as_publish_early), manifest, cleaning list and commit. Main process, in any thread:
  * it makes no MPI call unless p->look does, and looks at nothing that the caller of a save may

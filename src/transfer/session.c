@@ -9,6 +9,7 @@
 
 void as_session_close(as_session *s)
 {
+    as_lanes_close(&s->lanes, as_comm_verdict(s->comm) != NULL);
     free(s->meters);
     free(s->nodes);
     as_arena_close(s->arena);
@@ -81,13 +82,14 @@ void as_session_gather(as_session *s)
     as_error_clear(&e);
 }
 
-void as_session_engine(const as_session *s, const char **engine, const char **reason)
+void as_meters_engine(const as_meter *own, const as_meter *meters, int ranks, const char **engine,
+                      const char **reason)
 {
-    const as_meter *first = &s->meter;
+    const as_meter *first = own;
     *engine = first->engine;
     *reason = first->engine_reason;
-    for (int r = 0; s->meters && r < as_comm_size(s->comm); r++) {
-        const as_meter *m = &s->meters[r];
+    for (int r = 0; meters && r < ranks; r++) {
+        const as_meter *m = &meters[r];
         if (!m->engine[0]) {
             continue; /* had nothing to move */
         }

@@ -12,6 +12,7 @@
 #include "comm/arena.h"
 #include "comm/comm.h"
 #include "io/probe.h"
+#include "transfer/lanes.h"
 #include "transfer/meter.h"
 
 enum as_operation { AS_NOTHING, AS_SAVE, AS_LOAD, AS_ISAVE };
@@ -34,8 +35,10 @@ typedef struct as_session {
     as_arena *arena;     /* the transfer buffers; NULL until they are needed */
     int64_t arena_block; /* largest block that they were made for */
     int32_t *nodes;      /* [ranks]: the node of each; NULL until it is asked for */
+    as_lanes lanes;      /* of nonblocking saves */
     as_probed probed;    /* main process only */
     bool told_stripes;   /* likewise: that a folder takes no stripes has been told */
+    bool told_stream;    /* likewise: that memory does not suffice for snapshots */
     int64_t plans;       /* made so far for saves, the same on all ranks */
     bool check_calls;    /* the ranks make sure that they are in the same function */
     int64_t calls;       /* collective ones so far */
@@ -60,9 +63,11 @@ int as_session_nodes(as_session *s, const int32_t **nodes, as_error *e);
  * that counts does not fail for its figures. Collective. */
 void as_session_gather(as_session *s);
 
-/* What did the work on all ranks that moved bytes, as far as their meters were gathered: "mixed"
- * if it was not the same everywhere. The texts live as long as the meters; never NULL. */
-void as_session_engine(const as_session *s, const char **engine, const char **reason);
+/* What did the work on all ranks that moved bytes, by `own` and, if they are not NULL, the meters of
+ * all ranks: "mixed" if it was not the same everywhere. The texts live as long as the meters; never
+ * NULL. */
+void as_meters_engine(const as_meter *own, const as_meter *meters, int ranks, const char **engine,
+                      const char **reason);
 
 /* What is known of a rank: NULL if nothing. */
 const as_meter *as_session_meter(const as_session *s, int rank);

@@ -255,14 +255,14 @@ static int settle_modes(as_stage *s, as_error *e)
     return code;
 }
 
-static bool is_settled(const as_stage *s)
+bool as_stage_settles(const as_stage *s)
 {
-    return first_mode(s) == (mode_t)s->call->mode;
+    return first_mode(s) != (mode_t)s->call->mode;
 }
 
 int as_stage_settle(as_stage *s, as_error *e)
 {
-    if (is_settled(s)) {
+    if (!as_stage_settles(s)) {
         return AS_OK;
     }
     (void)settle_modes(s, e);
@@ -271,5 +271,5 @@ int as_stage_settle(as_stage *s, as_error *e)
 
 int as_stage_settle_own(as_stage *s, as_error *e)
 {
-    return is_settled(s) ? AS_OK : settle_modes(s, e);
+    return as_stage_settles(s) ? settle_modes(s, e) : AS_OK;
 }

@@ -33,6 +33,9 @@ int as_stage_open(as_stage *s, int32_t file, int *fd, const char **name, as_erro
 /* The same for reading. */
 int as_stage_open_written(as_stage *s, int32_t file, int *fd, const char **name, as_error *e);
 
+/* Do the files get their mode only when they are written? */
+bool as_stage_settles(const as_stage *s);
+
 /* Gives the files the mode that the caller wants, where they could not be written with it.
  * Collective. */
 int as_stage_settle(as_stage *s, as_error *e);

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transfer/lanes.h"
+
+#include <stdlib.h>
+
+static void free_lane(as_lane *lane, bool lost)
+{
+    as_background_close(lane->background);
+    as_reserve_free(&lane->reserve);
+    if (lost && lane->comm) {
+        as_comm_give_up(lane->comm);
+    } else {
+        as_comm_free(lane->comm);
+    }
+    free(lane);
+}
+
+static int make_lane(as_lanes *l, as_comm *c, as_error *e)
+{
+    as_lane **list = realloc(l->list, (l->count + 1) * sizeof *list);
+    l->list = list ? list : l->list;
+    as_lane *lane = calloc(1, sizeof *lane);
+    if (!list || !lane) {
+        (void)as_fail_nomem(e);
+    } else {
+        (void)as_background_open(&lane->background, e);
+    }
+    int code = as_comm_agree(c, e);
+    if (code == AS_OK) {
+        code = as_comm_twin(&lane->comm, c, e);
+    }
+    if (code != AS_OK) {
+        if (lane) {
+            free_lane(lane, as_comm_is_lost(code));
+        }
+        return code;
+    }
+    l->list[l->count++] = lane;
+    return AS_OK;
+}
+
+int as_lanes_take(as_lanes *l, as_lane **out, as_comm *c, as_error *e)
+{
+    size_t i = 0;
+    while (i < l->count && l->list[i]->taken) {
+        i++;
+    }
+    int code = i == l->count ? make_lane(l, c, e) : AS_OK;
+    if (code == AS_OK) {
+        *out = l->list[i];
+        (*out)->taken = true;
+    }
+    return code;
+}
+
+void as_lanes_give(as_lanes *l, as_lane *lane, bool lost)
+{
+    lane->taken = false;
+    if (!lost) {
+        return;
+    }
+    /* No other save may begin on a communicator whose ranks are apart. */
+    size_t i = 0;
+    while (l->list[i] != lane) {
+        i++;
+    }
+    free_lane(lane, true);
+    l->list[i] = l->list[--l->count];
+}
+
+int64_t as_lanes_room(const as_lanes *l, const as_lane *lane)
+{
+    int64_t room = l->limit;
+    for (size_t i = 0; i < l->count; i++) {
+        room -= l->list[i] != lane ? (int64_t)l->list[i]->reserve.bytes : 0;
+    }
+    return room > 0 ? room : 0;
+}
+
+void as_lanes_trim(as_lanes *l, const as_lane *keep)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        if (!l->list[i]->taken && l->list[i] != keep) {
+            as_reserve_free(&l->list[i]->reserve);
+        }
+    }
+}
+
+void as_lanes_close(as_lanes *l, bool lost)
+{
+    for (size_t i = 0; i < l->count; i++) {
+        free_lane(l->list[i], lost);
+    }
+    free(l->list);
+    *l = (as_lanes){0};
+}

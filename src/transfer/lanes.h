@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What nonblocking saves of a context work with, kept from one to the next: a thread, a
+ * communicator and memory for each that is in flight.
+ */
+#ifndef ALLSHARD_TRANSFER_LANES_H
+#define ALLSHARD_TRANSFER_LANES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "comm/comm.h"
+#include "io/reserve.h"
+#include "transfer/background.h"
+
+typedef struct as_lane {
+    bool taken;
+    as_comm *comm; /* a twin of the context's */
+    as_background *background;
+    as_reserve reserve;
+} as_lane;
+
+/* Zero at first. */
+typedef struct as_lanes {
+    as_lane **list; /* [count]; the same number on all ranks */
+    size_t count;
+    int64_t limit; /* bytes of all reserves together; 0: not known yet */
+} as_lanes;
+
+/* A lane that is not taken, made if there is none. Collective: all ranks get the same one. */
+int as_lanes_take(as_lanes *l, as_lane **out, as_comm *c, as_error *e);
+
+/* `lost`: MPI may still use its communicator. All ranks give lanes back between the same collective
+ * calls, or are lost. */
+void as_lanes_give(as_lanes *l, as_lane *lane, bool lost);
+
+/* Bytes that the lane's reserve may have, while others have theirs. */
+int64_t as_lanes_room(const as_lanes *l, const as_lane *lane);
+
+/* Frees the memory of lanes that are not taken, but for that of `keep` (may be NULL). */
+void as_lanes_trim(as_lanes *l, const as_lane *keep);
+
+/* No lane is taken. Collective, unless `lost`. */
+void as_lanes_close(as_lanes *l, bool lost);
+
+#endif
