@@ -169,7 +169,8 @@ int as_read_back(const as_transfer *t, size_t first, as_error *e)
 
 int as_read_back_own(const as_transfer *t, size_t first, char *memory, size_t bytes, as_error *e)
 {
-    place where = {.memory = memory, .bytes = bytes};
+    place where = {.bytes = bytes};
+    where.memory = memory;
     return read_back(t, first, &where, e);
 }
 
