@@ -6,7 +6,11 @@
  */
 #include "engine_support.h"
 
+#include <dirent.h>
+#include <pthread.h>
+
 #include "base/trace.h"
+#include "io/cpus.h"
 #include "io/uring.h"
 
 static const as_engine_type *const engines[] = {&as_engine_posix, &as_engine_direct,
@@ -20,6 +24,10 @@ static as_engine_options way(int i)
                                .offset_align = i < 2 ? 512 : 0,
                                .memory_align = i < 2 ? 512 : 0,
                                .depth = i == 3 ? 2 : 0,
+                               .threads = i == 1   ? AS_ENGINE_THREADS
+                                          : i == 2 ? 3
+                                                   : 0,
+                               .bind_workers = i == 0,
                                .arena = i == 2 ? NULL : memory,
                                .arena_bytes = MEMORY};
 }
@@ -172,6 +180,140 @@ static void test_trace(void **state)
     remove_file("a");
 }
 
+static int threads_made;
+
+static int make_thread(pthread_t *out, const pthread_attr_t *how, void *(*run)(void *), void *user)
+{
+    threads_made++;
+    return good.pthread_create(out, how, run, user);
+}
+
+/* As many threads as were asked for, whether it is O_DIRECT or not. */
+static void test_threads(void **state)
+{
+    static const struct {
+        const as_engine_type *type;
+        bool direct;
+        int asked;
+        int made;
+    } cases[] = {
+        {&as_engine_posix, false, 0, 1},        {&as_engine_direct, true, 0, 2},
+        {&as_engine_posix, false, 1, 1},        {&as_engine_direct, true, 1, 1},
+        {&as_engine_posix, false, 7, 7},        {&as_engine_direct, true, 7, 7},
+        {&as_engine_posix, false, 1000000, 16}, {&as_engine_direct, false, 16, 16},
+    };
+    (void)state;
+    as_sys_table.pthread_create = make_thread;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        as_engine_options options = {.direct = cases[i].direct, .threads = cases[i].asked};
+        threads_made = 0;
+        bench b = start(cases[i].type, &options, "a", true);
+        assert_int_equal(one(&b, 0, MIB, 0), AS_OK);
+        stop(&b);
+        assert_int_equal(threads_made, cases[i].made);
+    }
+    remove_file("a");
+}
+
+/* In a thread of its own, which asserts nothing. */
+typedef struct bound {
+    as_cpus cpus;
+    as_io_file file;
+    int failed; /* to be bound */
+    int code;
+    int workers; /* of the kernel's that were seen; before 5.12 it does not show them */
+    char astray[300];
+} bound;
+
+/* Where a worker of the ring may run: not elsewhere than the thread. */
+static void look_at_task(bound *s, const char *task)
+{
+    char path[300];
+    char line[300];
+    const char *list = NULL;
+    bool worker = false;
+    (void)snprintf(path, sizeof path, "/proc/self/task/%s/status", task);
+    FILE *file = fopen(path, "re");
+    while (file && !list && fgets(line, sizeof line, file)) {
+        static const char name[] = "Name:\tiou-wrk";
+        static const char allowed[] = "Cpus_allowed_list:\t";
+        worker = worker || strncmp(line, name, sizeof name - 1) == 0;
+        list = strncmp(line, allowed, sizeof allowed - 1) == 0 ? line + sizeof allowed - 1 : NULL;
+    }
+    if (file) {
+        (void)fclose(file);
+    }
+    if (worker && list) {
+        as_cpus cpus;
+        line[strcspn(line, "\n")] = '\0';
+        s->workers++;
+        as_cpus_parse(&cpus, list, NULL);
+        cpus = as_cpus_less(&cpus, &s->cpus);
+        if (as_cpus_count(&cpus) > 0) {
+            memcpy(s->astray, line, sizeof line);
+        }
+    }
+}
+
+static void *write_bound(void *user)
+{
+    bound *s = user;
+    as_engine_options options = {.bind_workers = true};
+    as_engine *engine = NULL;
+    as_io io = {.kind = AS_IO_WRITE, .file = &s->file, .bytes = memory, .count = 4 * MIB};
+    s->failed = as_cpus_bind(&s->cpus);
+    s->code = as_engine_uring.open(&engine, &options, NULL);
+    if (s->code != AS_OK || as_engine_uring.attach(engine, &s->file, NULL) != AS_OK) {
+        as_engine_uring.close(engine);
+        return NULL;
+    }
+    /* Through the page cache in large pieces, which is what workers are for. */
+    as_engine_uring.submit(engine, &io);
+    while (!as_engine_uring.reap(engine, NULL)) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    }
+    s->code = io.code;
+    DIR *tasks = opendir("/proc/self/task");
+    const struct dirent *task;
+    while (tasks && (task = readdir(tasks))) {
+        look_at_task(s, task->d_name);
+    }
+    if (tasks) {
+        (void)closedir(tasks);
+    }
+    as_engine_uring.detach(engine, &s->file);
+    as_engine_uring.close(engine);
+    return NULL;
+}
+
+static void test_bound_workers(void **state)
+{
+    (void)state;
+    as_cpus all;
+    bound s = {0};
+    char path[300];
+    pthread_t thread;
+    path_of("a", path);
+    assert_true(as_cpus_of_thread(&all));
+    for (int i = 0; i < AS_CPUS_MOST; i++) {
+        if (as_cpus_has(&all, i)) {
+            s.cpus = (as_cpus){0};
+            as_cpus_put(&s.cpus, i);
+        }
+    }
+    s.file = (as_io_file){
+        .fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), .write = true, .name = "the file"};
+    assert_true(s.file.fd >= 0);
+    assert_int_equal(pthread_create(&thread, NULL, write_bound, &s), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(s.failed, 0);
+    assert_int_equal(s.code, AS_OK);
+    print_message("workers seen: %d\n", s.workers);
+    assert_string_equal(s.astray, "");
+    assert_int_equal(close(s.file.fd), 0);
+    remove_file("a");
+}
+
 /* Not a test of ours, but of what the others can have tested on this machine. */
 static void test_what_is_here(void **state)
 {
@@ -200,9 +342,14 @@ static void test_what_is_here(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_is_here), cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_many),         cmocka_unit_test(test_short_file),
+        /* First: the others leave workers behind that are the main thread's. */
+        cmocka_unit_test(test_bound_workers),
+        cmocka_unit_test(test_what_is_here),
+        cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_short_file),
         cmocka_unit_test(test_trace),
+        cmocka_unit_test_teardown(test_threads, restore_table),
     };
     return cmocka_run_group_tests(tests, open_scratch, close_scratch);
 }

@@ -45,10 +45,13 @@ typedef struct as_engine_options {
     int64_t offset_align; /* of O_DIRECT, bytes, powers of two; 0: 4096 */
     int64_t memory_align;
     int depth;   /* operations under way at the most; 0: the engine's choice */
-    int threads; /* of the engine's, if it has any; 0: its choice, at most AS_ENGINE_THREADS */
+    int threads; /* of the engine's, if it has any, AS_ENGINE_THREADS at the most; 0: its choice */
     char *arena; /* the transfer buffers' memory, which may be registered; NULL: none */
     size_t arena_bytes;
     as_trace *trace; /* NULL: none. Threads of the engine are numbered from 1 */
+    /* The kernel's own workers (io_uring) may run where the thread that opens the engine may. For
+     * threads of the library: it stays with the thread, whose program may have another ring. */
+    bool bind_workers;
 } as_engine_options;
 
 typedef struct as_engine as_engine;

@@ -103,6 +103,7 @@ int as_posix_open(as_posix **out, const as_engine_options *options, as_direct *d
     }
     p->direct = direct;
     int threads = atomic_load(&direct->on) ? DIRECT_THREADS : BUFFERED_THREADS;
+    threads = options->threads > 0 ? options->threads : threads;
     int code = as_workers_open(&p->workers, threads, work, p, options->trace, e);
     if (code != AS_OK) {
         free(p);

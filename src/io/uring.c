@@ -14,6 +14,7 @@
 #include "base/checksum.h"
 #include "base/clock.h"
 #include "base/sys.h"
+#include "io/cpus.h"
 #include "io/posix.h"
 #include "io/queue.h"
 #include "io/workers.h"
@@ -106,6 +107,20 @@ static void register_arena(as_uring *u)
     }
 }
 
+/* What the kernel cannot do without waiting is done by workers, which it makes as they are needed:
+ * since 6.2 they begin with their maker's processors, before they run on any that the control group
+ * has unless told otherwise. Workers that are there already are not moved by either: a thread whose
+ * processors change keeps those of its workers that have not ended. Workers share the I/O context
+ * of the thread, and have its priority with it. Refused, it works as ever. */
+static void bind_workers(as_uring *u)
+{
+    as_cpus cpus;
+    if (u->options.bind_workers && as_cpus_of_thread(&cpus)) {
+        (void)io_uring_register_iowq_aff(&u->ring, sizeof cpus.words,
+                                         (const cpu_set_t *)cpus.words);
+    }
+}
+
 int as_uring_open(as_uring **out, const as_engine_options *options, as_direct *direct, as_error *e)
 {
     *out = NULL;
@@ -136,6 +151,7 @@ int as_uring_open(as_uring **out, const as_engine_options *options, as_direct *d
         return AS_OK;
     }
     register_arena(u);
+    bind_workers(u);
     *out = u;
     return AS_OK;
 nomem:

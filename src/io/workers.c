@@ -9,8 +9,6 @@
 #include "base/sys.h"
 #include "io/queue.h"
 
-enum { THREADS_MOST = 4 };
-
 typedef struct worker {
     as_workers *all;
     int number; /* from 1 */
@@ -21,7 +19,7 @@ struct as_workers {
     as_work *work;
     void *user;
     as_trace *trace;
-    worker threads[THREADS_MOST];
+    worker threads[AS_ENGINE_THREADS];
     int count;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t more;
@@ -86,7 +84,7 @@ static void start(as_workers *w, int threads)
     sigset_t before;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (int i = 0; i < threads && i < THREADS_MOST; i++) {
+    for (int i = 0; i < threads && i < AS_ENGINE_THREADS; i++) {
         worker *t = &w->threads[i];
         *t = (worker){.all = w, .number = i + 1};
         if (as_sys_table.pthread_create(&t->thread, NULL, run, t) != 0) {

@@ -13,7 +13,7 @@ typedef struct as_workers as_workers;
 /* Does one operation and returns its code; called by several threads at once. */
 typedef int as_work(void *user, as_io *io, as_error *e);
 
-/* If not one thread can be made, submit does the work itself. `trace` may be NULL. AS_NOMEM. */
+/* AS_ENGINE_THREADS at the most. If not one thread can be made, submit does the work itself. `trace` may be NULL. AS_NOMEM. */
 int as_workers_open(as_workers **out, int threads, as_work *work, void *user, as_trace *trace,
                     as_error *e);
 
