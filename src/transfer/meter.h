@@ -26,6 +26,7 @@ typedef struct as_tally {
 typedef struct as_meter {
     as_tally tally;
     as_trace *trace; /* NULL: none */
+    int32_t thread;  /* that measures: as_span.thread */
     char engine[16]; /* that did the work */
     char engine_reason[160];
     char staging_reason[160];
@@ -38,7 +39,8 @@ static inline int64_t as_meter_end(as_meter *m, const char *name, int64_t begin,
 {
     int64_t now = as_clock();
     *sum += now - begin;
-    as_trace_add(m->trace, &(as_span){.name = name, .begin = begin, .end = now, .bytes = bytes});
+    as_span span = {.name = name, .thread = m->thread, .begin = begin, .end = now, .bytes = bytes};
+    as_trace_add(m->trace, &span);
     return now;
 }
 

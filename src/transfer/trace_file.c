@@ -34,7 +34,8 @@ static int find_origin(const as_session *s, int64_t offset, int64_t *origin, as_
     const as_trace *trace = s->meter.trace;
     int64_t least = INT64_MAX; /* spans are in the order of their ends */
     for (size_t i = 0; trace && i < as_trace_count(trace); i++) {
-        least = as_min_i64(least, as_trace_at(trace, i)->begin + offset);
+        const as_span *span = as_trace_at(trace, i);
+        least = span ? as_min_i64(least, span->begin + offset) : least;
     }
     as_error trouble = AS_ERROR_INIT;
     int64_t negative = -least;
@@ -63,7 +64,7 @@ static int put_events(const as_session *s, int64_t shift, as_buffer *out, as_err
     int rank = as_comm_rank(s->comm);
     char host[64] = "?";
     char text[128];
-    int threads = 1;
+    bool seen[AS_TRACE_THREADS] = {true};
     (void)gethostname(host, sizeof host - 1);
     for (char *c = host; *c; c++) {
         *c = *c == '"' || *c == '\\' || (unsigned char)*c < ' ' ? '?' : *c; /* it goes into JSON */
@@ -72,12 +73,17 @@ static int put_events(const as_session *s, int64_t shift, as_buffer *out, as_err
     int code = put_name(out, "process_name", rank, 0, text, e);
     for (size_t i = 0; i < as_trace_count(trace) && code == AS_OK; i++) {
         const as_span *span = as_trace_at(trace, i);
-        threads = span->thread >= threads ? span->thread + 1 : threads;
-        code = put_span(out, rank, span, shift, e);
+        if (span) {
+            seen[span->thread] = true;
+            code = put_span(out, rank, span, shift, e);
+        }
     }
-    for (int t = 0; t < threads && code == AS_OK; t++) {
-        (void)snprintf(text, sizeof text, t == 0 ? "main" : "io %d", t);
-        code = put_name(out, "thread_name", rank, t, text, e);
+    for (int t = 0; t < AS_TRACE_THREADS && code == AS_OK; t++) {
+        if (seen[t]) {
+            (void)snprintf(text, sizeof text, "io %d", t);
+            const char *name = t == 0 ? "main" : t == AS_TRACE_BACKGROUND ? "background" : text;
+            code = put_name(out, "thread_name", rank, t, name, e);
+        }
     }
     return code;
 }
