@@ -351,7 +351,7 @@ void as_isave_merge_meters(as_isave *s)
         memcpy(s->meter.engine, s->written.engine, sizeof s->meter.engine);
         memcpy(s->meter.engine_reason, s->written.engine_reason, sizeof s->meter.engine_reason);
     }
-    s->written = (as_meter){.trace = s->written.trace};
+    s->written = (as_meter){.trace = s->written.trace, .thread = s->written.thread};
 }
 
 void as_isave_settle_meter(as_isave *s)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/checked.h"
 #include "io/pool.h"
@@ -187,6 +188,7 @@ static int make_files(as_isave *s, as_error *e)
     }
     if (code == AS_OK) {
         code = as_publish_early(&s->publication, e);
+        s->small_sums = s->checksums.size;
     }
     if (code == AS_OK && s->is_main) {
         (void)as_publish_expect(&s->publication, e);
@@ -238,6 +240,19 @@ static int copy_text(char **out, const char *text, as_error *e)
     return text && !*out ? as_fail_nomem(e) : AS_OK;
 }
 
+/* The program may go to another folder while the save is in flight. */
+static int copy_path(char **out, const char *path, as_error *e)
+{
+    char *here = path && *path && *path != '/' ? getcwd(NULL, 0) : NULL;
+    if (here && asprintf(out, "%s%s%s", here, strcmp(here, "/") == 0 ? "" : "/", path) < 0) {
+        *out = NULL;
+        (void)as_fail_nomem(e);
+    }
+    int code = here ? AS_OK : copy_text(out, path, e);
+    free(here);
+    return code;
+}
+
 /* What outlives the call. Without memory on some rank nobody begins. Collective. */
 static int make(as_isave **out, const as_isave_call *call, as_error *e)
 {
@@ -251,7 +266,7 @@ static int make(as_isave **out, const as_isave_call *call, as_error *e)
         s->is_main = as_comm_rank(session->comm) == 0;
         s->error = AS_ERROR_INIT;
         s->begun = as_clock();
-        (void)copy_text(&s->directory, call->save.directory, e);
+        (void)copy_path(&s->directory, call->save.directory, e);
         (void)copy_text(&s->cpus, call->manners.cpus, e);
         (void)copy_text(&s->priority, call->manners.priority, e);
         s->call.save.directory = s->directory;
@@ -336,7 +351,7 @@ int as_isave_begin(as_isave **out, const as_isave_call *call, as_error *e)
         code = as_session_buffers(session, s->stage.prepared->plan.block_bytes, e);
     }
     s->meter = session->meter;
-    s->written.trace = session->meter.trace;
+    s->written = (as_meter){.trace = session->meter.trace, .thread = AS_TRACE_BACKGROUND};
     if (code == AS_OK) {
         s->log = as_background_log(s->lane->background);
         if (s->is_main) {

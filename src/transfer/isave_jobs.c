@@ -99,7 +99,8 @@ int as_isave_job_check(void *user, as_error *e)
     int code = as_stage_settle_own(&s->stage, e);
     if (code == AS_OK && s->call.save.read_back) {
         as_transfer t = transfer_of(s);
-        code = as_read_back_own(&t, 0, s->lane->reserve.base, s->lane->reserve.bytes, e);
+        code =
+            as_read_back_own(&t, s->small_sums, s->lane->reserve.base, s->lane->reserve.bytes, e);
     }
     (void)as_meter_end(&s->written, "check", from, 0, &tally(s)->transfer);
     return code;

@@ -41,9 +41,9 @@ typedef struct as_report {
 
 struct as_isave {
     as_isave_call call;
-    char *directory; /* heap; call.save.directory */
-    char *cpus;      /* heap; call.manners */
-    char *priority;  /* heap */
+    char *directory;      /* heap; call.save.directory */
+    char *cpus;           /* heap; call.manners */
+    char *priority;       /* heap */
     as_manners_home home; /* how the calling thread runs */
     as_session *session;
     as_lane *lane; /* NULL: given back */
@@ -58,7 +58,8 @@ struct as_isave {
     as_txn *txn; /* main process; the background's while a job is under way */
     as_log log;  /* of jobs */
     as_publication publication;
-    as_buffer checksums; /* as_block_sum[] of what this rank wrote */
+    as_buffer checksums; /* as_block_sum[]: of this rank's small files, then of what it wrote */
+    size_t small_sums;   /* bytes of the former */
     as_write_watch watch;
     _Atomic int phase;     /* enum as_phase */
     _Atomic int64_t steps; /* of jobs that write no blocks */

@@ -3,8 +3,7 @@
 
 #include "base/codes.h"
 
-const char as_outcome_unchanged[] =
-    "the save has failed, and the folder holds what it held before";
+const char as_outcome_unchanged[] = "the save has failed, and the folder holds what it held before";
 const char as_outcome_unknown_here[] = "`allshard verify` tells which checkpoint the folder holds";
 
 const char *as_outcome_of(int code)
