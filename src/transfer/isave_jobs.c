@@ -59,7 +59,8 @@ static as_transfer transfer_of(as_isave *s)
     as_transfer t = {
         .plan = &s->stage.prepared->plan,
         .engine = as_engine_by_name(s->storage.engine),
-        .engine_options = {.threads = s->call.io_threads},
+        .engine_options = {.threads = s->call.io_threads,
+                           .bind_workers = s->call.manners.cpus != NULL},
         .meter = &s->written,
         .checksums = sums ? &s->checksums : NULL,
         .open_file = open_staged,

@@ -74,7 +74,7 @@ static int put_events(const as_session *s, int64_t shift, as_buffer *out, as_err
     for (size_t i = 0; i < as_trace_count(trace) && code == AS_OK; i++) {
         const as_span *span = as_trace_at(trace, i);
         if (span) {
-            seen[span->thread] = true;
+            seen[as_min_i64(span->thread, AS_TRACE_THREADS - 1)] = true;
             code = put_span(out, rank, span, shift, e);
         }
     }
