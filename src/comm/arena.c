@@ -16,7 +16,11 @@
 #include "base/clock.h"
 #include "comm/node.h"
 
-enum { PAGE = 4096, TOKEN_WORDS = 2 };
+enum {
+    PAGE = 4096,
+    TOKEN_WORDS = 2,
+    TOUCHED_PART = 3 /* of its own memory: as much of others' may be in use */
+};
 
 static const char file_name[] = "allshard"; /* as it shows under /proc/PID/fd */
 
@@ -320,7 +324,7 @@ void as_arena_touch(as_arena *a, int rank, size_t offset, size_t bytes, bool wri
     for (size_t i = 0; i < a->peer_count; i++) {
         touched += a->peers[i].high - a->peers[i].low;
     }
-    if (touched > a->bytes / 3) {
+    if (touched > a->bytes / TOUCHED_PART) {
         let_go(a);
     }
     if (p->high == p->low) {
@@ -337,6 +341,11 @@ void as_arena_touch(as_arena *a, int rank, size_t offset, size_t bytes, bool wri
 #else
     (void)write;
 #endif
+}
+
+size_t as_arena_kept(const as_arena *a)
+{
+    return a->bytes / TOUCHED_PART / (a->peer_count ? a->peer_count : 1);
 }
 
 void as_arena_abandon(as_arena *a)

@@ -43,6 +43,9 @@ bool as_arena_reaches_all(const as_arena *a);
  * only read. */
 void as_arena_touch(as_arena *a, int rank, size_t offset, size_t bytes, bool write);
 
+/* Bytes of each rank's memory that the others can use again and again before they let go of any. */
+size_t as_arena_kept(const as_arena *a);
+
 /* After a failure of MPI: the memory stays mapped for good, since MPI, or a peer, may still write
  * to it. */
 void as_arena_abandon(as_arena *a);

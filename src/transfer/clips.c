@@ -27,7 +27,7 @@ int as_clips_each(const as_plan *plan, const as_block *block,
                      .alone = part->box_count == 1};
         for (int k = 0; k < part->box_count && code == AS_OK; k++) {
             code = as_part_box_take(&boxes, &c.box, e);
-            if (code == AS_OK && as_clip_bytes(&c) > 0) {
+            if (code == AS_OK && c.low < c.high && as_clip_bytes(&c) > 0) {
                 code = each(user, &c, e);
             }
         }

@@ -194,6 +194,12 @@ static int find_direct(void *user, const as_clip *c, as_error *e)
 
 /* ---- a slot's life ---- */
 
+/* Where in its window a block of the file begins. */
+static int64_t shift_of(const as_filler *f, int64_t low)
+{
+    return low % (f->unit % AS_POOL_PAGE == 0 ? AS_POOL_PAGE : f->unit);
+}
+
 int as_slot_start(as_slot *slot, as_filler *f, const as_block *block, as_error *e)
 {
     slot->busy = true;
@@ -224,7 +230,7 @@ int as_slot_start(as_slot *slot, as_filler *f, const as_block *block, as_error *
         return code;
     }
     /* Addresses in windows are offsets in the file, modulo a page. */
-    slot->bytes = slot->window + block->low % f->transfer->plan->block_bytes;
+    slot->bytes = slot->window + shift_of(f, block->low);
     code = send_requests(slot, f->transfer, e);
     return code == AS_OK && found.own_boxes ? copy_all_own(slot, &found, e) : code;
 }

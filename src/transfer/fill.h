@@ -41,6 +41,7 @@ typedef struct as_slot {
 /* What all slots of a rank use. */
 typedef struct as_filler {
     const as_transfer *transfer;
+    int64_t unit;            /* bytes of the largest blocks, which do not cross its multiples */
     as_pool pool;            /* two buffers for each slot, or one if every rank is near */
     as_buffer list;          /* of what a block is made of, while it is looked at */
     as_checksum_stream *sum; /* NULL: no checksums */

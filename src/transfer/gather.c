@@ -7,9 +7,12 @@
 #include "transfer/buffers.h"
 #include "transfer/serve.h"
 
-/* Longest sleeps between two looks, nanoseconds, while another rank may wait for this one's
- * answer. */
-enum { REST_ASKED = 100000 };
+enum {
+    /* Longest sleeps between two looks, nanoseconds, while another rank may wait for this one's
+     * answer. */
+    REST_ASKED = 100000,
+    FEWEST_AGAIN = 4
+};
 
 struct as_gather {
     const as_transfer *transfer;
@@ -34,20 +37,23 @@ static int open_buffers(as_gather *g, as_error *e)
 {
     const as_transfer *t = g->transfer;
     bool far = !as_arena_reaches_all(t->arena);
-    size_t step = as_pool_step((size_t)t->plan->block_bytes);
-    int buffers = as_transfer_buffers(t, t->plan->block_bytes, 0);
+    size_t unit = (size_t)g->sink->unit;
+    size_t step = as_pool_step(unit);
+    int buffers = as_transfer_buffers(t, g->sink->unit, 0);
     int answers = far ? (int)as_max_i64(1, buffers / 4) : 0;
     int each = far ? 2 : 1;
-    g->slot_count =
-        (int)as_min_i64((buffers - answers) / each, as_transfer_slots(t->plan->block_bytes));
+    g->slot_count = (int)as_min_i64((buffers - answers) / each, as_transfer_slots(g->sink->unit));
+    if (g->sink->again) {
+        int64_t kept = (int64_t)(as_arena_kept(t->arena) / step);
+        g->slot_count = (int)as_min_i64(g->slot_count, as_max_i64(FEWEST_AGAIN, kept));
+    }
     if (g->slot_count < 1) {
         return as_fail(e, AS_INTERNAL, 0, "the transfer buffers have no room for a block");
     }
     int windows = each * g->slot_count;
-    int code = as_pool_init(&g->filler.pool, as_arena_base(t->arena), (size_t)t->plan->block_bytes,
-                            windows, e);
+    int code = as_pool_init(&g->filler.pool, as_arena_base(t->arena), unit, windows, e);
     if (code == AS_OK) {
-        code = as_server_open(&g->server, t, as_arena_base(t->arena) + (size_t)windows * step,
+        code = as_server_open(&g->server, t, as_arena_base(t->arena) + (size_t)windows * step, unit,
                               answers, e);
     }
     return code;
@@ -57,7 +63,7 @@ static int open_gather(as_gather *g, const as_transfer *t, const as_sink *sink, 
 {
     *g = (as_gather){.transfer = t,
                      .sink = sink,
-                     .filler = {.transfer = t},
+                     .filler = {.transfer = t, .unit = sink->unit},
                      .walk = as_block_walk_begin(t->plan, 0),
                      .more = true};
     int code = e->code == AS_OK ? open_buffers(g, e) : e->code;
@@ -118,8 +124,9 @@ static int begin_block(as_gather *g, bool *moved, as_error *e)
         return AS_OK;
     }
     enum as_beginning what = AS_BEGIN_LATER;
+    as_block part = g->next;
     as_slot *slot = free_slot(g);
-    int code = g->sink->begin(g->sink->self, &g->next, slot, &what, e);
+    int code = g->sink->begin(g->sink->self, &g->next, slot, &part, &what, e);
     if (code != AS_OK) {
         return as_comm_is_lost(code) ? code : AS_OK;
     }
@@ -127,11 +134,11 @@ static int begin_block(as_gather *g, bool *moved, as_error *e)
         return AS_OK;
     }
     *moved = true;
-    g->has_next = false;
-    if (what == AS_BEGIN_SLOT) {
+    g->has_next = what == AS_BEGIN_PART;
+    if (what != AS_BEGIN_TAKEN) {
         g->busy++;
         g->asking++;
-        code = as_slot_start(slot, &g->filler, &g->next, e);
+        code = as_slot_start(slot, &g->filler, &part, e);
     }
     return as_comm_is_lost(code) ? code : AS_OK;
 }

@@ -66,6 +66,7 @@ typedef struct as_outbox_block {
     as_block block;
     int64_t number;   /* of blocks in file order, from 0 */
     char *bytes;      /* the staging side's to fill, then the writer's */
+    int64_t filled;   /* bytes; the staging side's */
     as_stored stored; /* the writer's */
     int64_t end;      /* the ring's: bytes placed with it and before, over all rounds */
     int state;

@@ -19,9 +19,10 @@ typedef struct saver {
     int64_t done;      /* bytes written */
 } saver;
 
-static int begin(void *self, const as_block *block, as_slot *slot, enum as_beginning *what,
-                 as_error *e)
+static int begin(void *self, const as_block *block, as_slot *slot, as_block *part,
+                 enum as_beginning *what, as_error *e)
 {
+    (void)part;
     saver *s = self;
     *what = slot ? AS_BEGIN_SLOT : AS_BEGIN_LATER;
     if (!slot) {
@@ -95,6 +96,7 @@ static int save(const as_transfer *t, void *user, as_error *e)
                     .end = end,
                     .storing = storing,
                     .drain = drain,
+                    .unit = t->plan->block_bytes,
                     .rest = REST_ALONE};
     size_t before = t->checksums ? t->checksums->size : 0;
     s.stored = calloc((size_t)as_transfer_slots(t->plan->block_bytes), sizeof *s.stored);

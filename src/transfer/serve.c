@@ -30,7 +30,8 @@ struct as_server {
     bool far;        /* some rank needs packed answers */
 };
 
-int as_server_open(as_server **out, const as_transfer *t, char *memory, int buffers, as_error *e)
+int as_server_open(as_server **out, const as_transfer *t, char *memory, size_t bytes, int buffers,
+                   as_error *e)
 {
     as_server *s = calloc(1, sizeof *s);
     if (!s) {
@@ -42,8 +43,7 @@ int as_server_open(as_server **out, const as_transfer *t, char *memory, int buff
      * back, near ones neither, since a request is looked at only when it is taken. */
     s->limit = s->far ? buffers : EMPTY_ANSWERS;
     s->answers = calloc((size_t)s->limit, sizeof *s->answers);
-    int code = s->answers ? as_pool_init(&s->pool, memory, (size_t)t->plan->block_bytes, buffers, e)
-                          : as_fail_nomem(e);
+    int code = s->answers ? as_pool_init(&s->pool, memory, bytes, buffers, e) : as_fail_nomem(e);
     if (code == AS_OK) {
         code = as_buffer_reserve(&s->request, REQUEST_BYTES, e);
     }

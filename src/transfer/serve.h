@@ -14,7 +14,7 @@
 /* A request: this head, then as_range[]. */
 typedef struct as_ask {
     int64_t tag;    /* under which the asker waits for the answer */
-    int64_t bytes;  /* of the ranges; at most a block */
+    int64_t bytes;  /* of the ranges; at most those of a buffer */
     int64_t window; /* in the asker's arena, to scatter into; −1: answer with the bytes */
 } as_ask;
 
@@ -22,9 +22,10 @@ enum { AS_TAG_ASK = 2, AS_TAG_ANSWER = 16 };
 
 typedef struct as_server as_server;
 
-/* `memory` has `buffers` pages-aligned buffers (as_pool_step) of a block for packed answers: none
- * are needed if every rank is near. */
-int as_server_open(as_server **out, const as_transfer *t, char *memory, int buffers, as_error *e);
+/* `memory` has `buffers` pages-aligned buffers (as_pool_step) of `bytes` bytes, the most that a rank
+ * asks for at once, for packed answers: none are needed if every rank is near. */
+int as_server_open(as_server **out, const as_transfer *t, char *memory, size_t bytes, int buffers,
+                   as_error *e);
 
 /* Takes requests and moves answers on, without blocking; *moved is set if anything
  * happened. A piece that cannot be read is told in e, and something is sent all the same. */

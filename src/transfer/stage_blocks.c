@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "base/checked.h"
 #include "io/workers.h"
 #include "transfer/buffers.h"
 #include "transfer/clips.h"
@@ -13,6 +14,7 @@
 
 enum {
     REST = 100000,     /* longest sleeps between two looks, nanoseconds */
+    UNIT = 512 << 10,  /* bytes of a block that come together at a time: they stay in caches */
     JOBS_OF_HELPER = 2 /* blocks that one has: that which it copies, and the next */
 };
 
@@ -20,7 +22,9 @@ typedef struct stager {
     const as_transfer *transfer;
     as_outbox *box;
     int threads;
-    as_outbox_block *held; /* placed, but not begun: a slot is lacking */
+    int64_t unit;
+    as_outbox_block *held; /* placed, but not begun, or not all of it: a slot is lacking */
+    int64_t begun;         /* of its file: up to there */
     bool held_own;         /* all its bytes are this rank's */
     bool no_room;          /* in the outbox */
     bool left_out;         /* blocks, since the writer drops them */
@@ -64,8 +68,8 @@ static int copy_or_give(stager *s, as_outbox_block *b, as_error *e)
 
 /* ---- the sink ---- */
 
-static int begin(void *self, const as_block *block, as_slot *slot, enum as_beginning *what,
-                 as_error *e)
+static int begin(void *self, const as_block *block, as_slot *slot, as_block *part,
+                 enum as_beginning *what, as_error *e)
 {
     stager *s = self;
     if (as_outbox_dropped(s->box)) {
@@ -76,6 +80,7 @@ static int begin(void *self, const as_block *block, as_slot *slot, enum as_begin
     if (!s->held) {
         s->held = as_outbox_place(s->box, block);
         s->no_room = !s->held;
+        s->begun = block->low;
         int code = s->held ? as_clips_all_own(s->transfer, block, &s->held_own, e) : AS_OK;
         if (code != AS_OK) {
             return code;
@@ -86,22 +91,28 @@ static int begin(void *self, const as_block *block, as_slot *slot, enum as_begin
         *what = AS_BEGIN_LATER;
         return AS_OK;
     }
-    s->held = NULL;
     if (s->held_own) {
+        s->held = NULL;
         *what = AS_BEGIN_TAKEN;
         return copy_or_give(s, b, e);
     }
-    *what = AS_BEGIN_SLOT;
-    slot->place = b->bytes;
+    part->low = s->begun;
+    part->high = as_min_i64(block->high, (s->begun / s->unit + 1) * s->unit);
+    *what = part->high < block->high ? AS_BEGIN_PART : AS_BEGIN_SLOT;
+    slot->place = b->bytes + (part->low - block->low);
     s->of[slot->number] = b;
+    s->begun = part->high;
+    s->held = *what == AS_BEGIN_PART ? b : NULL;
     return AS_OK;
 }
 
 static void take(void *self, as_gather *g, as_slot *slot, as_error *e)
 {
     stager *s = self;
-    if (e->code == AS_OK) {
-        as_outbox_put(s->box, s->of[slot->number]);
+    as_outbox_block *b = s->of[slot->number];
+    b->filled += slot->block.high - slot->block.low;
+    if (e->code == AS_OK && b->filled == b->block.high - b->block.low) {
+        as_outbox_put(s->box, b);
     }
     as_gather_release(g, slot);
 }
@@ -183,8 +194,10 @@ static int stage(const as_transfer *t, void *user, as_error *e)
                     .end = end,
                     .storing = storing,
                     .drain = drain,
+                    .unit = s->unit,
+                    .again = true,
                     .rest = REST};
-    s->of = calloc((size_t)as_transfer_slots(t->plan->block_bytes), sizeof(as_outbox_block *));
+    s->of = calloc((size_t)as_transfer_slots(s->unit), sizeof(as_outbox_block *));
     if (!s->of) {
         (void)as_fail_nomem(e);
     } else {
@@ -200,7 +213,8 @@ static int stage(const as_transfer *t, void *user, as_error *e)
 
 int as_stage_blocks(const as_transfer *t, as_outbox *b, int threads, as_error *e)
 {
-    stager s = {.box = b, .threads = threads};
+    int64_t block = t->plan->block_bytes;
+    stager s = {.box = b, .threads = threads, .unit = block % UNIT == 0 ? UNIT : block};
     int code = as_transfer_with_arena(t, stage, &s, e);
     if (code != AS_OK || s.left_out) {
         as_outbox_abandon(b);
