@@ -23,7 +23,7 @@
 #include "transfer/outbox.h"
 #include "transfer/save.h"
 
-enum { PAGE = 4096, MOST_NAME = 32, FAULTS = 12, STOPS = 12 };
+enum { PAGE = 4096, MOST_NAME = 32, FAULTS = 12, STOPS = 12, LARGE = 1 << 20 };
 
 static allshard *as;
 static uint64_t seed;
@@ -183,7 +183,7 @@ static void writing_close(writing *w)
 }
 
 /* The plan of a save, and its files by as_transfer_save. */
-static void save(as_plan *plan, allshard_state *s, int64_t block_bytes, as_buffer *sums)
+static void save(as_plan *plan, const allshard_state *s, int64_t block_bytes, as_buffer *sums)
 {
     static char files[4096];
     as_error e = AS_ERROR_INIT;
@@ -191,7 +191,7 @@ static void save(as_plan *plan, allshard_state *s, int64_t block_bytes, as_buffe
     as_save_call call = {.session = &as->session,
                          .state = &s->state,
                          .directory = scratch_path("none"),
-                         .max_shard_size = "12KB",
+                         .max_shard_size = block_bytes < LARGE ? "12KB" : "6MB",
                          .block_bytes = block_bytes};
     CHECK(as_save_plan(&call, plan, &pattern, &e) == AS_OK);
     make_files("saved", plan);
@@ -231,15 +231,14 @@ static int stage(const writing *w, const allshard_state *s, int threads, int lat
     return code;
 }
 
-static void go(holding *h, allshard_state *s, bool stream, int threads, const char *what)
+static void go(holding *h, const allshard_state *s, int64_t block_bytes, bool stream, int threads,
+               const char *what)
 {
-    static const int64_t sizes[] = {1024, 4096, 192, 16384};
     as_plan plan = {0};
     as_buffer sums = AS_BUFFER_INIT;
     writing w;
-    unsigned size = draw(4);
     holding_fill(h);
-    save(&plan, s, sizes[size], &sums);
+    save(&plan, s, block_bytes, &sums);
     make_files("staged", &plan);
     writing_open(&w, &plan, s, stream);
     if (stream) {
@@ -354,7 +353,7 @@ static void abandon(const as_plan *plan, const allshard_state *s)
     writing_close(&w);
 }
 
-static void run_trouble(holding *h, allshard_state *s)
+static void run_trouble(holding *h, const allshard_state *s)
 {
     as_plan plan = {0};
     as_buffer sums = AS_BUFFER_INIT;
@@ -375,8 +374,38 @@ static void run_trouble(holding *h, allshard_state *s)
     as_plan_free(&plan);
 }
 
+/* Tensors of which whole blocks of a few MiB are made, so that these come together in parts. */
+static const model_tensor large_tensors[] = {{"rows", ALLSHARD_F32, 2, {700, 1024}},
+                                             {"some", ALLSHARD_BF16, 2, {1100, 900}},
+                                             {"few", ALLSHARD_F32, 1, {777}},
+                                             {"flat", ALLSHARD_U8, 1, {1500001}}};
+static const model model_large = {large_tensors, 4};
+
+/* With room for all and for one, on one thread and three; the number of saves. */
+static int run_layout(const model *m, enum layout layout, int64_t block_bytes)
+{
+    holding h;
+    allshard_state *s = NULL;
+    holding_make(&h, m, layout, world_rank(), world_size(), true);
+    GOOD(as, allshard_state_create(&s, as, "model"));
+    holding_declare(&h, as, s);
+    for (int way = 0; way < 4; way++) {
+        char what[64];
+        (void)snprintf(what, sizeof what, "%s, blocks of %lld, way %d", layout_name(layout),
+                       (long long)block_bytes, way);
+        go(&h, s, block_bytes, way % 2, way < 2 ? 1 : 3, what);
+    }
+    if (layout % 3 == 0 && m == &model_mixed) {
+        run_trouble(&h, s);
+    }
+    (void)allshard_state_free(s);
+    holding_free(&h);
+    return 4;
+}
+
 int main(int argc, char **argv)
 {
+    static const int64_t sizes[] = {1024, 4096, 192, 16384};
     ranks_start(&argc, &argv, 300);
     fault_install();
     const char *given = getenv("ALLSHARD_SEED");
@@ -384,22 +413,10 @@ int main(int argc, char **argv)
     CHECK(allshard_open(&as, world_comm(), NULL) == ALLSHARD_OK);
     int saves = 0;
     for (int layout = 0; layout < LAYOUT_COUNT; layout++) {
-        holding h;
-        allshard_state *s = NULL;
-        holding_make(&h, &model_mixed, (enum layout)layout, world_rank(), world_size(), true);
-        GOOD(as, allshard_state_create(&s, as, "model"));
-        holding_declare(&h, as, s);
-        for (int way = 0; way < 4; way++, saves++) {
-            char what[64];
-            (void)snprintf(what, sizeof what, "%s, way %d", layout_name((enum layout)layout), way);
-            go(&h, s, way % 2, way < 2 ? 1 : 3, what);
-        }
-        if (layout % 3 == 0) {
-            run_trouble(&h, s);
-        }
-        (void)allshard_state_free(s);
-        holding_free(&h);
+        saves += run_layout(&model_mixed, (enum layout)layout, sizes[draw(4)]);
     }
+    saves += run_layout(&model_large, LAYOUT_COLUMNS, 2 * LARGE);
+    saves += run_layout(&model_large, LAYOUT_FSDP, LARGE);
     if (world_rank() == 0) {
         (void)printf("%d saves\n", saves);
     }
