@@ -73,8 +73,7 @@ static as_outbox *open_box(const as_plan *plan, char **memory, int64_t bytes)
 {
     as_outbox *box = NULL;
     as_error e = AS_ERROR_INIT;
-    *memory = aligned_alloc(PAGE, (size_t)bytes + PAGE);
-    assert_non_null(*memory);
+    assert_int_equal(posix_memalign((void **)memory, PAGE, (size_t)bytes + 1), 0);
     assert_int_equal(as_outbox_open(&box, plan, *memory, (size_t)bytes, &e), AS_OK);
     return box;
 }
