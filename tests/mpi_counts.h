@@ -196,7 +196,7 @@ static inline bool is_no_more(const open_things *now, const open_things *before)
 static inline const char *what_leaked(const open_things *before)
 {
     static char text[200];
-    enum { LOOKS = 500, PAUSE_NS = 10000000 };
+    enum { LOOKS = 5000, PAUSE_NS = 1000000 };
     open_things now = count_open();
     for (int i = 0; i < LOOKS && !is_no_more(&now, before); i++) {
         (void)nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);

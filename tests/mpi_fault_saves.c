@@ -172,7 +172,7 @@ int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, CASE_SECONDS);
     CHECK(world_size() == 3);
-    begin_matrix(is_sanitized() ? 150 : 8);
+    begin_matrix(is_sanitized() ? 150 : 16);
     for (size_t i = 0; i < COUNT(scenes); i++) {
         test_scene(&scenes[i]);
     }
