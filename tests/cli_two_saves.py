@@ -43,7 +43,7 @@ class TwoSaves(Case):
         self.run_tool("copy", self.dir / source, self.dir / target, "--max-shard-size", limit)
         return contents(self.dir / target)
 
-    def environment(self, which, fault):
+    def place(self, which, fault):
         """Open MPI's processes that end take away folders that others, which begin, have just made;
         so who runs beside others has a place of its own."""
         return {**os.environ, "ALLSHARD_FAULT": fault,
@@ -61,7 +61,7 @@ class TwoSaves(Case):
             command = [*MPIEXEC, COUNT_FLAG, str(ranks), *command]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                 stderr=subprocess.PIPE, text=True,
-                                env=self.environment(which, fault))
+                                env=self.place(which, fault))
 
     def end(self, which, ranks, job):
         """Statuses of its ranks, and what it told."""
@@ -151,7 +151,7 @@ class TwoSaves(Case):
             done = subprocess.run(
                 [str(FAULTY), "copy", str(self.dir / which), str(self.folder), "--max-shard-size",
                  self.limit[which]], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                env=self.environment(which, faults()), timeout=60, check=False)
+                env=self.place(which, faults()), timeout=60, check=False)
             if done.returncode != 0:
                 self.trouble.append(done.stderr)
 
