@@ -4,6 +4,7 @@ with each other take the files and find the same bytes: the reference (Rust), hu
 header parser, gguf's, tinygrad's, a reader of forty lines that follows the format's text, and
 allshard."""
 # timeout: 240
+# sanitize: no
 import json
 import os
 import subprocess

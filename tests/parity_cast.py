@@ -11,6 +11,7 @@ Where F32 cannot hold the value those two may be a last bit apart, so that F64 i
 F32 holds there, and test_cast.c sees to the others.
 """
 # timeout: 300
+# sanitize: no
 import json
 import os
 import shutil

