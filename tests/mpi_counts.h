@@ -102,6 +102,28 @@ int MPI_Ibarrier(MPI_Comm comm, MPI_Request *request)
     return request_started(PMPI_Ibarrier(comm, request), request);
 }
 
+int MPI_Iallreduce(const void *in, void *out, int count, MPI_Datatype type, MPI_Op op,
+                   MPI_Comm comm, MPI_Request *request)
+{
+    return request_started(PMPI_Iallreduce(in, out, count, type, op, comm, request), request);
+}
+
+int MPI_Ibcast(void *bytes, int count, MPI_Datatype type, int root, MPI_Comm comm,
+               MPI_Request *request)
+{
+    return request_started(PMPI_Ibcast(bytes, count, type, root, comm, request), request);
+}
+
+int MPI_Wait(MPI_Request *request, MPI_Status *status)
+{
+    MPI_Request before = *request;
+    int result = PMPI_Wait(request, status);
+    if (result == MPI_SUCCESS && before != MPI_REQUEST_NULL) {
+        request_ended(before);
+    }
+    return result;
+}
+
 int MPI_Test(MPI_Request *request, int *done, MPI_Status *status)
 {
     MPI_Request before = *request;

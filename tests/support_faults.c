@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -26,6 +27,9 @@ static struct {
     atomic_flag torn; /* of a full disk */
     atomic_flag told;
     fault_event first;
+    pthread_t beginner; /* of the trouble */
+    atomic_int held;
+    atomic_int released;
 } now;
 
 static struct {
@@ -71,6 +75,8 @@ void fault_begin(const fault_rule *rules, int count)
     now.first = (fault_event){.happened = false};
     atomic_flag_clear(&now.torn);
     atomic_flag_clear(&now.told);
+    now.beginner = pthread_self();
+    now.released = 0;
     now.count = count;
 }
 
@@ -161,6 +167,53 @@ static void stall(double seconds)
     }
 }
 
+static uint64_t mix(uint64_t x)
+{
+    x ^= x >> 30;
+    x *= UINT64_C(0xbf58476d1ce4e5b9);
+    x ^= x >> 27;
+    x *= UINT64_C(0x94d049bb133111eb);
+    return x ^ x >> 31;
+}
+
+/* A time for each call, which depends on ALLSHARD_SEED and the salt. */
+static void jitter(double most, int salt)
+{
+    enum { ONE_IN = 3, RARELY_ONE_IN = 30, RARELY_TIMES = 10 };
+    static atomic_int calls;
+    const char *text = getenv("ALLSHARD_SEED");
+    uint64_t seed = text ? strtoull(text, NULL, 10) : 1;
+    uint64_t x =
+        mix(mix(seed + ((uint64_t)(unsigned)salt << 32)) + (uint64_t)atomic_fetch_add(&calls, 1));
+    if (x % ONE_IN == 0) {
+        double part = (double)(mix(x) >> 40) / (double)(1 << 24);
+        stall(most * part * (x % (ONE_IN * RARELY_ONE_IN) == 0 ? RARELY_TIMES : 1));
+    }
+}
+
+bool fault_is_held(void)
+{
+    return atomic_load(&now.held) > 0;
+}
+
+void fault_release(void)
+{
+    atomic_store(&now.released, 1);
+}
+
+static void hold(double seconds)
+{
+    static const double step = 0.0005;
+    if (pthread_equal(pthread_self(), now.beginner)) {
+        return;
+    }
+    (void)atomic_fetch_add(&now.held, 1);
+    for (double t = 0; t < seconds && !atomic_load(&now.released); t += step) {
+        stall(step);
+    }
+    (void)atomic_fetch_sub(&now.held, 1);
+}
+
 static void limit(double bytes)
 {
     struct rlimit l = {.rlim_cur = (rlim_t)bytes, .rlim_max = RLIM_INFINITY};
@@ -234,6 +287,12 @@ static void disturb(fault_making *m, const fault_rule *r)
         break;
     case FAULT_STALL:
         stall(r->amount);
+        break;
+    case FAULT_JITTER:
+        jitter(r->amount, r->error);
+        break;
+    case FAULT_HOLD:
+        hold(r->amount);
         break;
     case FAULT_LIMIT:
         limit(r->amount);

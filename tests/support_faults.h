@@ -36,7 +36,8 @@
  *     do=D       EIO (or another errno's name): is not made and fails; lie:EIO: is made, but says
  *                that it failed; full: fails with ENOSPC, and the first write that it hits is torn;
  *                full:EDQUOT; short: reads or writes only a part; stall:SECONDS: is made after so
- *                long; limit:BYTES: is made after files may not grow beyond that (RLIMIT_FSIZE), where
+ *                long; jitter:SECONDS: one in three is made after a random time of up to so long
+ *                (ALLSHARD_SEED), and rarely ten times that; limit:BYTES: is made after files may not grow beyond that (RLIMIT_FSIZE), where
  *                SIGXFSZ kills, as it does by default; kill: SIGKILL in its place; killall: SIGKILL of all ranks on this machine;
  *                count (default): nothing
  */
@@ -100,14 +101,17 @@ uint64_t fault_calls_of(enum fault_kind kind); /* a set of bits; KIND_CHANGE hol
 /* ---- rules ---- */
 
 enum fault_mode {
-    FAULT_NONE,      /* only count */
-    FAULT_KILL,      /* SIGKILL in place of the call */
-    FAULT_KILL_ALL,  /* of all ranks on this machine, the others first */
-    FAULT_FAIL,      /* the call is not made and fails */
-    FAULT_LIE,       /* it is made and says that it failed */
-    FAULT_SHORT,     /* reads or writes a part; other calls are made as they are */
-    FAULT_STALL,     /* sleeps first */
-    FAULT_LIMIT,     /* sets RLIMIT_FSIZE first, and SIGXFSZ to its default */
+    FAULT_NONE,     /* only count */
+    FAULT_KILL,     /* SIGKILL in place of the call */
+    FAULT_KILL_ALL, /* of all ranks on this machine, the others first */
+    FAULT_FAIL,     /* the call is not made and fails */
+    FAULT_LIE,      /* it is made and says that it failed */
+    FAULT_SHORT,    /* reads or writes a part; other calls are made as they are */
+    FAULT_STALL,    /* sleeps first */
+    FAULT_JITTER,   /* some calls sleep first, each for a time of its own */
+    FAULT_HOLD,  /* waits for fault_release, `amount` seconds at most; not in the thread that called
+                        fault_begin */
+    FAULT_LIMIT, /* sets RLIMIT_FSIZE first, and SIGXFSZ to its default */
     FAULT_DEAD_DISK, /* fault_set: from call `at` on all that change something fail */
     FAULT_FULL_DISK  /* fails, and the first write that is hit is torn; fault_set: as DEAD_DISK */
 };
@@ -118,8 +122,8 @@ typedef struct fault_rule {
     int first;        /* 1 is the first call */
     int last;         /* INT_MAX: without end */
     enum fault_mode mode;
-    int error;     /* errno of failing calls */
-    double amount; /* seconds of a stall, bytes of a limit */
+    int error;     /* errno of failing calls; what makes one jitter differ from another */
+    double amount; /* seconds of a stall, of a jitter or hold at most; bytes of a limit */
 } fault_rule;
 
 enum { FAULT_MOST_RULES = 8 };
@@ -153,6 +157,12 @@ typedef struct fault_event {
 } fault_event;
 
 const fault_event *fault_first_hit(void);
+
+/* Does a call of another thread stand still (FAULT_HOLD)? From any thread. */
+bool fault_is_held(void);
+
+/* Lets it go on, and holds no other until the next fault_begin. */
+void fault_release(void);
 
 /* Each call writes a line, if not NULL: call, last part of the folder's path, name, other name. */
 extern FILE *fault_trace;

@@ -102,9 +102,9 @@ static bool read_deed(char *text, fault_rule *r)
     if (more) {
         *more++ = '\0';
     }
-    if (strcmp(text, "stall") == 0 || strcmp(text, "limit") == 0) {
+    if (strcmp(text, "stall") == 0 || strcmp(text, "jitter") == 0 || strcmp(text, "limit") == 0) {
         char *end = NULL;
-        r->mode = *text == 's' ? FAULT_STALL : FAULT_LIMIT;
+        r->mode = *text == 's' ? FAULT_STALL : *text == 'j' ? FAULT_JITTER : FAULT_LIMIT;
         r->amount = more ? strtod(more, &end) : -1;
         return more && end != more && *end == '\0' && r->amount >= 0;
     }
