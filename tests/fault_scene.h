@@ -138,10 +138,17 @@ static inline void close_side(side *x)
     holding_free(&x->h);
 }
 
+static inline allshard_save_options side_options(const char *engine)
+{
+    return (allshard_save_options){.size = sizeof(allshard_save_options),
+                                   .max_shard_size = "17KB",
+                                   .block_bytes = 4096,
+                                   .engine = engine};
+}
+
 static inline int save_side(side *x, const char *engine)
 {
-    allshard_save_options o = {
-        .size = sizeof o, .max_shard_size = "17KB", .block_bytes = 4096, .engine = engine};
+    allshard_save_options o = side_options(engine);
     return allshard_save(x->s, folder, &o);
 }
 
@@ -194,10 +201,12 @@ static inline bool is_lasting(const trouble *t)
 typedef struct scene {
     const char *engine; /* NULL: auto */
     bool fresh;
+    int32_t staging; /* of nonblocking saves */
 } scene;
 
 static const scene scenes[] = {
-    {"posix", false}, {"direct", false}, {"uring", false}, {"uring", true}, {NULL, true},
+    {"posix", false, 0}, {"direct", false, 0}, {"uring", false, 0},
+    {"uring", true, 0},  {NULL, true, 0},
 };
 
 typedef struct fault_case {
@@ -209,6 +218,7 @@ typedef struct fault_case {
 
 static struct {
     uint64_t seed;
+    const scene *scenes;
     unsigned one_in; /* so many cases one is tried */
     int tried, reached, absorbed, failed, pending, unknown;
 } matrix;
@@ -224,12 +234,22 @@ static inline void bark(int signal)
     abort();
 }
 
+static inline const char *scene_text(const scene *s)
+{
+    static char text[64];
+    (void)snprintf(text, sizeof text, "%s%s%s", s->engine ? s->engine : "auto",
+                   s->fresh ? ", fresh" : "",
+                   s->staging == ALLSHARD_STAGE_SNAPSHOT ? ", snapshot"
+                   : s->staging == ALLSHARD_STAGE_STREAM ? ", stream"
+                                                         : "");
+    return text;
+}
+
 static inline const char *case_text(const fault_case *c)
 {
     static char text[200];
-    (void)snprintf(text, sizeof text, "%s%s, rank %d%s, call %d: %s",
-                   c->scene->engine ? c->scene->engine : "auto", c->scene->fresh ? ", fresh" : "",
-                   c->victim, c->victim == world_size() ? " (all)" : "", c->at, c->trouble->name);
+    (void)snprintf(text, sizeof text, "%s, rank %d%s, call %d: %s", scene_text(c->scene), c->victim,
+                   c->victim == world_size() ? " (all)" : "", c->at, c->trouble->name);
     return text;
 }
 
@@ -237,7 +257,7 @@ static inline const char *case_text(const fault_case *c)
 static inline bool is_chosen(const fault_case *c)
 {
     uint64_t x = matrix.seed * UINT64_C(0x9E3779B97F4A7C15) +
-                 (uint64_t)(c->scene - scenes) * 1000003U +
+                 (uint64_t)(c->scene - matrix.scenes) * 1000003U +
                  (uint64_t)(c->trouble - troubles) * 10007U + (uint64_t)c->victim * 101U +
                  (uint64_t)c->at * 7919U;
     x ^= x >> 31;
@@ -375,11 +395,12 @@ static inline void share_calls(int own, int *calls)
 }
 
 /* Seed and share of the matrix; both checkpoints and their pictures; the folder holds the new. */
-static inline void begin_matrix(unsigned one_in)
+static inline void begin_matrix(const scene *its_scenes, unsigned one_in)
 {
     const char *seed = getenv("ALLSHARD_SEED");
     const char *all = getenv("ALLSHARD_LONG");
     matrix.seed = seed && *seed ? strtoull(seed, NULL, 10) : 1;
+    matrix.scenes = its_scenes;
     matrix.one_in = all && *all && strcmp(all, "0") != 0 ? 1 : one_in;
     (void)signal(SIGALRM, bark);
     folder = strdup(scratch_path("folder"));
@@ -405,9 +426,8 @@ static inline void begin_matrix(unsigned one_in)
 static inline void end_scene(const scene *s, const int *calls, int tried, double start)
 {
     if (world_rank() == 0) {
-        (void)printf("%s%s: %d, %d, %d calls, %d faults, %.0f s\n", s->engine ? s->engine : "auto",
-                     s->fresh ? ", fresh" : "", calls[0], calls[1], calls[2], matrix.tried - tried,
-                     seconds_now() - start);
+        (void)printf("%s: %d, %d, %d calls, %d faults, %.0f s\n", scene_text(s), calls[0], calls[1],
+                     calls[2], matrix.tried - tried, seconds_now() - start);
         (void)fflush(stdout);
     }
 }

@@ -107,7 +107,7 @@ int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, CASE_SECONDS);
     CHECK(world_size() == 3);
-    begin_matrix(is_sanitized() ? 90 : 12);
+    begin_matrix(scenes, is_sanitized() ? 90 : 12);
     if (world_rank() == 0) {
         take_picture(folder, &saved);
     }
