@@ -6,8 +6,8 @@
 """The tool killed with SIGKILL while it saves: at the calls that touch the disk, from the first to
 the last, and at random times; one rank, another, or all; over an old checkpoint in its folder, and
 beside it. Afterwards `allshard recover`, or a load, gives exactly the old or exactly the new
-checkpoint, and the next save is good; and so it is when the recovery is killed in its turn. A
-sample of the kills, chosen by ALLSHARD_SEED; all of them with ALLSHARD_LONG=1."""
+checkpoint, and the next save is good; and so it is when the recovery is killed in its turn. The
+same with nonblocking saves, killed at every call that their threads in the background make. A sample of the kills, chosen by ALLSHARD_SEED; all of them with ALLSHARD_LONG=1."""
 
 import concurrent.futures
 import json
@@ -33,6 +33,7 @@ LONG = os.environ.get("ALLSHARD_LONG", "0") not in ("", "0")
 SANITIZED = os.environ.get("ALLSHARD_SANITIZE", "0") not in ("", "0")
 SEED = int(os.environ.get("ALLSHARD_SEED", "1"))
 FAULTY = str(pathlib.Path(TOOL).parent / "tests" / "tool_faulty")
+NONBLOCKING = str(pathlib.Path(TOOL).parent / "tests" / "tool_isave")
 ENGINES = ["posix", "direct", "uring"]
 MANIFEST = "allshard.manifest.json"
 ROOT = pathlib.Path(tempfile.mkdtemp(prefix="allshard-kills-"))
@@ -190,13 +191,15 @@ class Kills(unittest.TestCase):
             self.assertEqual(self.folder.state(target.parent / "a"), "old", f"{what}: beside it")
         return told or (state if way != "save" else "?")
 
-    def check_kill(self, number, beside, engine, ranks, rule):
-        """One save, killed by a rule. "new", "old", "none", "?"; None: it was not killed."""
+    def check_kill(self, number, beside, engine, ranks, rule, staging=None):
+        """One save, killed by a rule; with `staging` a nonblocking one. "new", "old", "none", "?";
+        None: it was not killed."""
         base = self.case_folder()
-        what = f"{'beside' if beside else 'over'}, {engine}, {ranks} ranks, {rule}"
+        what = f"{'beside' if beside else 'over'}, {engine}, {ranks} ranks, {staging}, {rule}"
         target = self.scene(base, beside)
-        command = copy_command(self.root / "from-new", target, LIMITS["new"], engine, FAULTY, ranks)
-        done = run(command, rule)
+        command = copy_command(self.root / "from-new", target, LIMITS["new"], engine,
+                               NONBLOCKING if staging else FAULTY, ranks)
+        done = run(command, rule, ALLSHARD_TEST_STAGING=staging or "")
         if done.returncode == 0:
             state = self.folder.state(target)
             self.assertEqual(state, "new", what)
@@ -210,12 +213,14 @@ class Kills(unittest.TestCase):
 
     # ---- many ----
 
-    def count_calls(self, beside, engine, ranks):
+    def count_calls(self, beside, engine, ranks, staging=None):
         """Rank → (number of the first call that concerns the folder, number of the last call)."""
         base = self.case_folder()
         target = self.scene(base, beside)
-        command = copy_command(self.root / "from-new", target, LIMITS["new"], engine, FAULTY, ranks)
-        done = run(command, ALLSHARD_FAULT_TRACE=str(base / "trace"))
+        command = copy_command(self.root / "from-new", target, LIMITS["new"], engine,
+                               NONBLOCKING if staging else FAULTY, ranks)
+        done = run(command, ALLSHARD_FAULT_TRACE=str(base / "trace"),
+                   ALLSHARD_TEST_STAGING=staging or "")
         self.assertEqual(done.returncode, 0, done.stderr)
         calls = []
         for rank in range(max(ranks, 1)):
@@ -273,6 +278,22 @@ class Kills(unittest.TestCase):
                              for n in range(first, last + 1)]
         print(f"{len(jobs)} places on three ranks", flush=True)
         self.many(self.pick(jobs, 90))
+
+    def test_nonblocking(self):
+        jobs = []
+        for i, engine in enumerate(ENGINES):
+            for ranks in [0, 3] if WITH_MPI else [0]:
+                for beside in [False, True]:
+                    staging = ["snapshot", "stream"][(i + (ranks > 0) + beside) % 2]
+                    calls = self.count_calls(beside, engine, ranks, staging)
+                    deeds = [(0, "kill")]
+                    deeds += [(1, "kill"), (2, "killall")] if ranks else []
+                    for rank, deed in deeds:
+                        first, last = calls[rank]
+                        jobs += [(beside, engine, ranks, f"rank={rank},nth={n},do={deed}", staging)
+                                 for n in range(first, last + 1)]
+        print(f"{len(jobs)} places in nonblocking saves", flush=True)
+        self.many(self.pick(jobs, 60))
 
     # ---- at random times ----
 
