@@ -312,6 +312,7 @@ void fault_install(void)
         .statx = fault_statx,
         .fstatfs = fault_fstatfs,
         .ioctl = fault_ioctl,
+        .fadvise = real.fadvise, /* whatever it says, nothing fails by it */
         .preadv2 = fault_preadv2,
         .pthread_create = fault_pthread_create,
         .uring_init = fault_uring_init,
