@@ -159,11 +159,24 @@ static inline int load_side(side *x, const char *engine)
     return allshard_load(x->s, folder, &o);
 }
 
+/* What was staged may change: bytes that are not to be in a checkpoint. */
+static inline void spoil_side(side *x)
+{
+    for (size_t i = 0; i < x->h.count; i++) {
+        memset(x->h.pieces[i].memory, 0xEE, x->h.pieces[i].bytes);
+    }
+}
+
 /* Few buffers and all columns between each other: messages are always under way. */
+static inline allshard_options context_options(void)
+{
+    return (allshard_options){.size = sizeof(allshard_options), .memory = 1};
+}
+
 static inline allshard *open_context(void)
 {
     allshard *context = NULL;
-    allshard_options options = {.size = sizeof options, .memory = 1};
+    allshard_options options = context_options();
     CHECK(allshard_open(&context, world_comm(), &options) == ALLSHARD_OK);
     return context;
 }

@@ -16,14 +16,6 @@ static const scene isave_scenes[] = {
     {"uring", true, ALLSHARD_STAGE_STREAM},    {NULL, true, ALLSHARD_STAGE_SNAPSHOT},
 };
 
-/* What is not to be in the checkpoint: staged is staged. */
-static void spoil(const holding *h)
-{
-    for (size_t i = 0; i < h->count; i++) {
-        memset(h->pieces[i].memory, 0xEE, h->pieces[i].bytes);
-    }
-}
-
 /* Each rank tests as often as it likes, then waits. */
 static int end(allshard_request **request)
 {
@@ -53,7 +45,7 @@ static int isave(const scene *s)
     CHECK_TEXT((code == ALLSHARD_OK) == (request != NULL), "%s, and a request",
                allshard_error_name(code));
     if (request) {
-        spoil(&new_side.h);
+        spoil_side(&new_side);
         code = end(&request);
         holding_fill(&new_side.h);
     }
