@@ -7,13 +7,7 @@
 /* unshared: 4 */
 /* ranks: 4 */
 /* timeout: 400 */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/statvfs.h>
-
-#include "checkpoint_folder.h"
-#include "support_ranks.h"
+#include "memory_scene.h"
 
 /* 64 MiB each; the largest model is more than 1 GiB. */
 enum { TENSORS = 17, ROWS = 4096, COLUMNS = 4096, MIB = 1 << 20, POOL_MIB = 64, SLACK_MIB = 32 };
@@ -22,41 +16,6 @@ static allshard *as;
 static uint32_t *memory[TENSORS];
 static int tensors;       /* of the model that is being tried */
 static int64_t peak_open; /* after allshard_open, bytes */
-
-/* "VmHWM" and the like of this process, in bytes. */
-static int64_t status_of(const char *key)
-{
-    char line[256];
-    long long kib = -1;
-    size_t length = strlen(key);
-    FILE *f = fopen("/proc/self/status", "r");
-    CHECK(f != NULL);
-    while (fgets(line, sizeof line, f)) {
-        if (strncmp(line, key, length) == 0 && line[length] == ':') {
-            kib = strtoll(line + length + 1, NULL, 10);
-        }
-    }
-    (void)fclose(f);
-    CHECK(kib >= 0);
-    return kib * 1024;
-}
-
-/* Sets the peak back to what is in use now. */
-static bool reset_peak(void)
-{
-    FILE *f = fopen("/proc/self/clear_refs", "w");
-    if (!f) {
-        return false;
-    }
-    bool good = fputs("5\n", f) >= 0;
-    return fclose(f) == 0 && good;
-}
-
-static uint32_t value_at(int tensor, int64_t element)
-{
-    uint64_t x = ((uint64_t)tensor << 32 | (uint64_t)element) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint32_t)(x >> 32);
-}
 
 /* Element `k` of this rank's piece is that element of the tensor. */
 static int64_t element_at(bool columns, int64_t k)
@@ -154,29 +113,10 @@ static void run(const char *folder, bool save, bool columns)
     (void)allshard_state_free(s);
 }
 
-/* A folder on a disk, with room for what two saves leave at a time; NULL if there is none. */
-static const char *disk_folder(void)
-{
-    static char path[256];
-    const char *base = getenv("TMPDIR");
-    struct statvfs status;
-    if (world_rank() == 0) {
-        (void)snprintf(path, sizeof path, "%s/allshard-memory-XXXXXX",
-                       base && *base ? base : "/tmp");
-        bool room = statvfs(base && *base ? base : "/tmp", &status) == 0 &&
-                    (uint64_t)status.f_bavail * status.f_frsize > UINT64_C(3) << 30;
-        if (!room || !mkdtemp(path)) {
-            *path = '\0';
-        }
-    }
-    ranks_broadcast(world_comm(), path, sizeof path);
-    return *path ? path : NULL;
-}
-
 int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, 900);
-    const char *folder = is_sanitized() ? NULL : disk_folder();
+    const char *folder = is_sanitized() ? NULL : disk_folder(3);
     if (!folder) {
         if (world_rank() == 0) {
             (void)printf("skipped: sanitizers, or no 3 GiB of disk (TMPDIR says where)\n");
