@@ -2,11 +2,12 @@
  * Saves on a disk that is full to several levels, on all ranks: the save succeeds, or all ranks say
  * that the disk is full; then the old checkpoint is there bit for bit, nothing of the save is left,
  * as much is free as before, loads work, and the next save does when there is room.
- *   mpirun -n 3 power_full FOLDER WHAT LEVELS BYTES SLACK
+ *   mpirun -n 3 power_full FOLDER WHAT LEVELS BYTES SLACK [nonblocking|late]
  *     FOLDER  on a small file system that nobody else uses
  *     WHAT    "bytes", "inodes", or "fsync": write takes everything there and fsync fails
  *     BYTES   of a tensor
  *     SLACK   bytes of its own tables that a file system may keep
+ *     nonblocking  the saves are; late: and the disk is filled when they are in flight
  * Prints one line that begins with "full:".
  */
 /* needs: mpi */
@@ -37,6 +38,8 @@ static const char *folder;
 static char directory[512];
 static int root; /* the folder, open: what fills it never fills another file system */
 static int64_t slack;
+
+static enum { BLOCKING, NONBLOCKING, LATE } how;
 
 static const char filler[] = "filler";
 
@@ -184,13 +187,31 @@ static void check_same(const snapshot *expected)
     snapshot_free(&found);
 }
 
-static int save(versions *v, int version)
+/* What is to be done to the disk, by the main process. */
+typedef struct filling {
+    void (*fill)(int64_t leave);
+    int64_t leave;
+} filling;
+
+static void fill_now(void *user)
+{
+    const filling *f = user;
+    if (world_rank() == 0) {
+        f->fill(f->leave);
+    }
+}
+
+/* `f`: when it is in flight; or NULL. */
+static int save(versions *v, int version, filling *f)
 {
     static const char *const engines[] = {"posix", "direct", "uring"};
     char limit[32];
     (void)snprintf(limit, sizeof limit, "%lld",
                    (long long)(v->rows * v->columns * (1 + version % 3) + 1000));
-    return versions_save(v, version, directory, limit, engines[version % 3]);
+    const char *engine = engines[version % 3];
+    return how == BLOCKING
+               ? versions_save(v, version, directory, limit, engine)
+               : versions_isave(v, version, directory, limit, engine, f ? fill_now : NULL, f);
 }
 
 /* ---- levels ---- */
@@ -212,18 +233,28 @@ static int64_t level(int i, int levels, int64_t need)
     return need * (i - first + 1) / (levels - last - first + 1);
 }
 
+static void remove_filler(void)
+{
+    char path[600];
+    (void)snprintf(path, sizeof path, "%s/%s", folder, filler);
+    remove_tree(path);
+    (void)unlink(path);
+}
+
 /* One save on the full disk. True: it was good. */
-static bool one_level(versions *v, int *version, void (*fill_it)(int64_t leave), int64_t leave)
+static bool one_level(versions *v, int *version, filling *f)
 {
     snapshot old = SNAPSHOT_INIT;
     struct statvfs before = {0};
     if (world_rank() == 0) {
-        fill_it(leave);
+        if (how != LATE) {
+            f->fill(f->leave);
+        }
         CHECK(snapshot_take(&old, directory));
         before = status_now();
     }
     ranks_wait(world_comm());
-    int code = save(v, *version + 1);
+    int code = save(v, *version + 1, how == LATE ? f : NULL);
     if (code != ALLSHARD_OK) {
         check_error(v, code, NULL);
     }
@@ -231,18 +262,18 @@ static bool one_level(versions *v, int *version, void (*fill_it)(int64_t leave),
     int there = *version + (code == ALLSHARD_OK);
     CHECK(versions_load(v, directory, false) == there);
     if (world_rank() == 0) {
+        if (how == LATE) {
+            remove_filler();
+        }
         if (code != ALLSHARD_OK) {
             check_same(&old);
             check_free(&before);
         }
         check_recover(AS_RECOVER_NOTHING);
-        char path[600];
-        (void)snprintf(path, sizeof path, "%s/%s", folder, filler);
-        remove_tree(path);
-        (void)unlink(path);
+        remove_filler();
     }
     ranks_wait(world_comm());
-    GOOD(v->as, save(v, there + 1));
+    GOOD(v->as, save(v, there + 1, NULL));
     CHECK(versions_load(v, directory, false) == there + 1);
     *version = there + 1;
     snapshot_free(&old);
@@ -256,7 +287,7 @@ static void try_levels(versions *v, const char *what, int levels)
     int version = 1;
     int good = 0;
     bool inodes = strcmp(what, "inodes") == 0;
-    GOOD(v->as, save(v, version));
+    GOOD(v->as, save(v, version, NULL));
     ranks_wait(world_comm());
     if (world_rank() == 0) {
         snapshot s;
@@ -270,13 +301,16 @@ static void try_levels(versions *v, const char *what, int levels)
     }
     need = ranks_max(world_comm(), need);
     for (int i = 0; i < levels; i++) {
-        bool was_good = one_level(v, &version, inodes ? fill_inodes : fill_bytes,
-                                  inodes ? i : level(i, levels, need));
+        filling f = {.fill = inodes ? fill_inodes : fill_bytes,
+                     .leave = inodes ? i : level(i, levels, need)};
+        bool was_good = one_level(v, &version, &f);
         good += was_good;
     }
     if (world_rank() == 0) {
-        (void)printf("full: %s: %d levels of %s on %d ranks: %d saves failed, %d succeeded\n",
-                     folder, levels, what, world_size(), levels - good, good);
+        static const char *const kinds[] = {"saves", "nonblocking saves",
+                                            "nonblocking saves in flight"};
+        (void)printf("full: %s: %d levels of %s on %d ranks: %d %s failed, %d succeeded\n", folder,
+                     levels, what, world_size(), levels - good, kinds[how], good);
         CHECK_TEXT(good > 0 && good < levels, "only one outcome occurred");
     }
 }
@@ -286,7 +320,7 @@ static void try_fsync(versions *v, int64_t bytes)
 {
     versions small;
     versions_open(&small, 10000);
-    GOOD(small.as, save(&small, 1));
+    GOOD(small.as, save(&small, 1, NULL));
     ranks_wait(world_comm());
     snapshot old = SNAPSHOT_INIT;
     CHECK(snapshot_take(&old, directory));
@@ -313,7 +347,9 @@ static void try_fsync(versions *v, int64_t bytes)
 int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, HANG_SECONDS);
-    CHECK_TEXT(argc == 6, "usage: power_full FOLDER WHAT LEVELS BYTES SLACK");
+    CHECK_TEXT(argc == 6 || argc == 7,
+               "usage: power_full FOLDER WHAT LEVELS BYTES SLACK [nonblocking|late]");
+    how = argc < 7 ? BLOCKING : strcmp(argv[6], "late") == 0 ? LATE : NONBLOCKING;
     folder = argv[1];
     int64_t bytes = strtoll(argv[4], NULL, 10);
     slack = strtoll(argv[5], NULL, 10);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Full disks: power_full.c on tmpfs, ext4 and xfs, with few bytes and few inodes; `allshard
+"""Full disks: power_full.c on tmpfs, ext4 and xfs, with few bytes and few inodes, saves and
+nonblocking saves, and disks that fill up while one is in flight; `allshard
 recover` where nothing is free; and a disk that takes every write and fails the fsync."""
 # timeout: 300
 # long-timeout: 1200
@@ -10,6 +11,8 @@ import power_support as power
 
 XFS_LEAST = 256 << 10
 LEVELS = 40 if power.LONG else 20
+FEW_LEVELS = 40 if power.LONG else 14
+SIZE = 150000
 
 
 def tmpfs(folder, name, options):
@@ -18,8 +21,8 @@ def tmpfs(folder, name, options):
     return folder / name
 
 
-def levels(point, what, count, ranks, slack, size=150000):
-    done = power.mpirun(ranks, power.PROGRAMS / "power_full", point, what, count, size, slack,
+def levels(point, what, count, ranks, slack, *how):
+    done = power.mpirun(ranks, power.PROGRAMS / "power_full", point, what, count, SIZE, slack, *how,
                         timeout=600)
     power.say(done.stdout.strip())
 
@@ -74,7 +77,10 @@ def fsync_fails(folder):
 
 def main():
     folder = power.enter()
-    levels(tmpfs(folder, "tmpfs", "size=8m"), "bytes", LEVELS, 3, 0)
+    point = tmpfs(folder, "tmpfs", "size=8m")
+    levels(point, "bytes", LEVELS, 3, 0)
+    levels(point, "bytes", FEW_LEVELS, 3, 0, "nonblocking")
+    levels(point, "bytes", FEW_LEVELS, 3, 0, "late")
     levels(tmpfs(folder, "inodes", "size=8m,nr_inodes=60"), "inodes", 20, 3, 0)
     recover_when_full(tmpfs(folder, "recover", "size=1m"))
     # The second has no extents, and so no fallocate: there it is a write that fails.
@@ -88,6 +94,10 @@ def main():
         image = power.Image(folder, kind, megabytes, make)
         point = power.mount(folder / name, image.device, kind)
         levels(point, "bytes", LEVELS, 2, slack)
+        if kind == "ext4":
+            levels(point, "bytes", FEW_LEVELS, 2, slack, "nonblocking")
+        if name == "ext4-blocks": # where room is taken by the writes
+            levels(point, "bytes", FEW_LEVELS, 2, slack, "late")
         if kind == "ext4":
             levels(point, "inodes", 20, 2, slack)
         # Without some free blocks xfs makes no new name, and so no lock.

@@ -60,15 +60,37 @@ void versions_fill(versions *v, int version)
     }
 }
 
-int versions_save(versions *v, int version, const char *directory, const char *limit,
-                  const char *engine)
+static allshard_save_options prepare(versions *v, int version, const char *limit,
+                                     const char *engine)
 {
     char config[64];
     (void)snprintf(config, sizeof config, "{\"version\": %d}\n", version);
     versions_fill(v, version);
     GOOD(v->as, allshard_state_file(v->state, "config.json", config, strlen(config)));
-    allshard_save_options save = {.size = sizeof save, .max_shard_size = limit, .engine = engine};
+    return (allshard_save_options){
+        .size = sizeof(allshard_save_options), .max_shard_size = limit, .engine = engine};
+}
+
+int versions_save(versions *v, int version, const char *directory, const char *limit,
+                  const char *engine)
+{
+    allshard_save_options save = prepare(v, version, limit, engine);
     return allshard_save(v->state, directory, &save);
+}
+
+int versions_isave(versions *v, int version, const char *directory, const char *limit,
+                   const char *engine, void (*staged)(void *user), void *user)
+{
+    allshard_save_options save = prepare(v, version, limit, engine);
+    allshard_request *request = NULL;
+    int code = allshard_isave(v->state, directory, &save, &request);
+    for (int i = 0; code == ALLSHARD_OK && i < VERSION_TENSORS; i++) {
+        memset(v->memory[i], 0, (size_t)(v->count * v->columns));
+    }
+    if (code == ALLSHARD_OK && staged) {
+        staged(user);
+    }
+    return code == ALLSHARD_OK ? allshard_wait(&request, NULL) : code;
 }
 
 static void check_version(const versions *v, int version)

@@ -31,7 +31,12 @@ void versions_close(versions *v);
 int versions_save(versions *v, int version, const char *directory, const char *limit,
                   const char *engine);
 
-/* The version's bytes into the memory; versions_save does it by itself. */
+/* The same, nonblocking: the memory changes as soon as it may. `staged`, which may be NULL, is called
+ * when it is staged. */
+int versions_isave(versions *v, int version, const char *directory, const char *limit,
+                   const char *engine, void (*staged)(void *user), void *user);
+
+/* The version's bytes into the memory; both saves do it by themselves. */
 void versions_fill(versions *v, int version);
 
 /* Loads and tells which version it is: one of 1…200, on every rank the same. A load that fails,
