@@ -104,6 +104,7 @@ static int take_memory(as_isave *s, as_error *e)
     if (code != AS_OK) {
         return code;
     }
+    (void)as_lane_settle(s->lane, s->cpus, e); /* for the next agreement */
     if (session->lanes.limit == 0) {
         session->lanes.limit = default_limit(near);
     }

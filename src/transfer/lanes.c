@@ -2,10 +2,12 @@
 #include "transfer/lanes.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static void free_lane(as_lane *lane, bool lost)
 {
     as_background_close(lane->background);
+    free(lane->cpus);
     as_reserve_free(&lane->reserve);
     if (lost && lane->comm) {
         as_comm_give_up(lane->comm);
@@ -51,6 +53,25 @@ int as_lanes_take(as_lanes *l, as_lane **out, as_comm *c, as_error *e)
         (*out)->taken = true;
     }
     return code;
+}
+
+int as_lane_settle(as_lane *lane, const char *cpus, as_error *e)
+{
+    if (cpus == lane->cpus || (cpus && lane->cpus && strcmp(cpus, lane->cpus) == 0)) {
+        return AS_OK;
+    }
+    as_background *made = NULL;
+    char *kept = cpus ? strdup(cpus) : NULL;
+    int code = cpus && !kept ? as_fail_nomem(e) : as_background_open(&made, e);
+    if (code != AS_OK) {
+        free(kept);
+        return code;
+    }
+    as_background_close(lane->background);
+    free(lane->cpus);
+    lane->background = made;
+    lane->cpus = kept;
+    return AS_OK;
 }
 
 void as_lanes_give(as_lanes *l, as_lane *lane, bool lost)

@@ -16,6 +16,7 @@ typedef struct as_lane {
     bool taken;
     as_comm *comm; /* a twin of the context's */
     as_background *background;
+    char *cpus; /* heap: where the background was told to run; NULL: where its caller may */
     as_reserve reserve;
 } as_lane;
 
@@ -28,6 +29,10 @@ typedef struct as_lanes {
 
 /* A lane that is not taken, made if there is none. Collective: all ranks get the same one. */
 int as_lanes_take(as_lanes *l, as_lane **out, as_comm *c, as_error *e);
+
+/* Makes a new thread if it is to run elsewhere than the last time: the kernel's workers that io_uring
+ * has made for a thread cannot be moved. Local. AS_NOMEM, AS_SYSTEM. */
+int as_lane_settle(as_lane *lane, const char *cpus, as_error *e);
 
 /* `lost`: MPI may still use its communicator. All ranks give lanes back between the same collective
  * calls, or are lost. */
