@@ -114,13 +114,16 @@ static int copy_own(void *user, const as_clip *c, as_error *e)
 int as_clips_copy_own(const as_transfer *t, const as_block *block, char *to,
                       as_checksum_stream *hash, int64_t *hashing, as_error *e)
 {
-    copying own = {.transfer = t, .block = block, .to = to, .hash = hash, .hashing = hashing};
+    copying own = {.transfer = t, .block = block, .hash = hash};
+    own.to = to;
+    own.hashing = hashing;
     return as_clips_each(t->plan, block, copy_own, &own, e);
 }
 
 int as_clips_keep_own(const as_transfer *t, const as_block *block, char *to, as_error *e)
 {
-    copying own = {.transfer = t, .block = block, .to = to, .keep = true};
+    copying own = {.transfer = t, .block = block, .keep = true};
+    own.to = to;
     return as_clips_each(t->plan, block, copy_own, &own, e);
 }
 
@@ -138,6 +141,7 @@ static int keep_other(void *user, const as_clip *c, as_error *e)
 int as_clips_keep_others(const as_transfer *t, const as_block *block, const char *window, char *to,
                          as_error *e)
 {
-    copying others = {.transfer = t, .block = block, .window = window, .to = to};
+    copying others = {.transfer = t, .block = block, .window = window};
+    others.to = to;
     return as_clips_each(t->plan, block, keep_other, &others, e);
 }

@@ -38,10 +38,10 @@ void as_store_submit(as_store *s, as_stored *b, const as_block *block, char *byt
 {
     b->io = (as_io){.kind = AS_IO_WRITE,
                     .file = &b->file->io,
-                    .bytes = bytes,
                     .count = block->high - block->low,
                     .offset = block->low,
                     .owner = b};
+    b->io.bytes = bytes;
     s->writing++;
     s->transfer->engine->submit(s->engine, &b->io);
 }
