@@ -102,9 +102,14 @@ static int take_memory(as_isave *s, as_error *e)
         code = count_near(session, &near, e);
     }
     if (code != AS_OK) {
+        as_error_prefix(e, "%s", s->directory);
         return code;
     }
-    (void)as_lane_settle(s->lane, s->cpus, e); /* for the next agreement */
+    as_error own = AS_ERROR_INIT;
+    if (as_lane_settle(s->lane, s->cpus, &own) != AS_OK) { /* for the next agreement */
+        as_error_prefix(&own, "%s", s->directory);
+    }
+    (void)as_error_pass(e, &own);
     if (session->lanes.limit == 0) {
         session->lanes.limit = default_limit(near);
     }
