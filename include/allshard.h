@@ -483,9 +483,10 @@ ALLSHARD_API int allshard_wait(allshard_request **request, allshard_stats *stats
  * is that of the save. Local, one rank is enough; never blocks. */
 ALLSHARD_API int allshard_cancel(allshard_request *request);
 
+/* Never goes back. */
 enum allshard_phase {
     ALLSHARD_WRITING = 1,    /* this rank's bytes go to storage */
-    ALLSHARD_AGREEING = 2,   /* they are there: the ranks have to agree (allshard_test) */
+    ALLSHARD_AGREEING = 2,   /* they are there; the ranks have to agree on it */
     ALLSHARD_COMMITTING = 3, /* the main process makes it count */
     ALLSHARD_OVER = 4
 };
