@@ -39,16 +39,23 @@ static int take_verdict(allshard *as)
     return as->error.code;
 }
 
+int as_come(allshard *as, const char *function)
+{
+    as->together = true;
+    if (take_verdict(as) == AS_OK) {
+        as_comm_enter(as->session.comm, function);
+    }
+    return as->error.code;
+}
+
 int as_meet(allshard *as, const char *function)
 {
     as_session *s = &as->session;
-    as->together = true;
     s->calls++;
-    if (take_verdict(as) != AS_OK) {
-        return as->error.code;
+    int code = as_come(as, function);
+    if (code == AS_OK && s->check_calls) {
+        code = as_comm_meet(s->comm, function, s->calls, &as->error);
     }
-    as_comm_enter(s->comm, function);
-    int code = s->check_calls ? as_comm_meet(s->comm, function, s->calls, &as->error) : AS_OK;
     if (code == AS_OK) {
         as_flights_move(as);
     }

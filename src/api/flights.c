@@ -37,11 +37,13 @@ void as_flight_finish(allshard_request *r)
 int as_flights_settle(allshard_state *s, bool refuse, as_error *e)
 {
     as_comm *c = s->context->session.comm;
-    if (!s->context->flights) {
+    if (s->context->flights_begun == 0) {
         return AS_OK; /* on all ranks */
     }
+    /* Some ranks may have ended the save already, which only they know: they come without. */
+    const int64_t none = -INT64_MAX;
     int64_t number = s->flight ? s->flight->number : 0;
-    int64_t values[] = {number, -number, e->code != AS_OK,
+    int64_t values[] = {number ? number : none, number ? -number : none, e->code != AS_OK,
                         s->flight && !as_isave_move(s->flight->save)};
     as_error trouble = AS_ERROR_INIT;
     int code = as_comm_max(c, values, sizeof values / sizeof *values, &trouble);
@@ -52,7 +54,7 @@ int as_flights_settle(allshard_state *s, bool refuse, as_error *e)
     if (values[2]) {
         return as_comm_agree(c, e);
     }
-    if (values[0] != -values[1]) {
+    if (values[0] != none && values[0] != -values[1]) {
         as_argument a =
             as_argument_number("nonblocking save of the state that is in flight", number);
         return as_arguments_agree(c, &a, 1, e);

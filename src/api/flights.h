@@ -23,7 +23,7 @@ void as_flights_add(allshard_request *r, allshard_state *s, as_isave *save);
 void as_flights_move(allshard *as);
 
 /* Before another save of the state: waits for the one that is in flight, if there is one, or
- * refuses: AS_BUSY. AS_MISMATCH if ranks come with different states. A rank may come with an error:
+ * refuses: AS_BUSY. Some ranks may have ended it before. AS_MISMATCH if ranks come with different states. A rank may come with an error:
  * then all get it. Collective. */
 int as_flights_settle(allshard_state *s, bool refuse, as_error *e);
 

@@ -39,8 +39,12 @@ struct allshard_state {
 as_error *as_begin(allshard *as);
 
 /* Goes on beginning a collective call, of that name: once a rank has stalled it ends here, and if
- * calls are checked the ranks meet; nonblocking saves take their next steps. After a code other than AS_OK nothing but as_end may follow. */
+ * calls are checked the ranks meet; nonblocking saves take their next steps. After a code other than
+ * AS_OK nothing but as_end may follow. */
 int as_meet(allshard *as, const char *function);
+
+/* The same for a call that the ranks need not make at the same time, and so never meet in. */
+int as_come(allshard *as, const char *function);
 
 /* Ends it: tells the log of an error and returns its code. */
 int as_end(allshard *as);

@@ -44,8 +44,7 @@ void as_isave_wait(as_isave *s);
 /* From any rank. */
 void as_isave_cancel(as_isave *s);
 
-/* Gives lane and memory back; outcome, progress and meters stay. All ranks have waited for it.
- * Collective in the sense that all ranks do it between the same collective calls. */
+/* Gives lane and memory back; outcome, progress and meters stay. It is over. Local. */
 void as_isave_end(as_isave *s);
 
 /* What was measured becomes the session's. */

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { AT_ONCE = 16 /* lanes that are looked at in one reduction */ };
+
 static void free_lane(as_lane *lane, bool lost)
 {
     as_background_close(lane->background);
@@ -41,13 +43,38 @@ static int make_lane(as_lanes *l, as_comm *c, as_error *e)
     return AS_OK;
 }
 
+/* The first lane that is free on all ranks; l->count: none. A rank may have given back one that
+ * another still has, since it has not asked yet whether its save is over. Collective. */
+static int find_free(const as_lanes *l, size_t *out, as_comm *c, as_error *e)
+{
+    int64_t taken[AT_ONCE];
+    *out = l->count;
+    for (size_t from = 0; from < l->count; from += AT_ONCE) {
+        size_t count = l->count - from < AT_ONCE ? l->count - from : AT_ONCE;
+        for (size_t i = 0; i < count; i++) {
+            taken[i] = l->list[from + i]->taken;
+        }
+        int code = as_comm_max(c, taken, (int)count, e);
+        for (size_t i = 0; i < count && code == AS_OK; i++) {
+            if (!taken[i]) {
+                *out = from + i;
+                return AS_OK;
+            }
+        }
+        if (code != AS_OK) {
+            return code;
+        }
+    }
+    return AS_OK;
+}
+
 int as_lanes_take(as_lanes *l, as_lane **out, as_comm *c, as_error *e)
 {
-    size_t i = 0;
-    while (i < l->count && l->list[i]->taken) {
-        i++;
+    size_t i;
+    int code = find_free(l, &i, c, e);
+    if (code == AS_OK && i == l->count) {
+        code = make_lane(l, c, e);
     }
-    int code = i == l->count ? make_lane(l, c, e) : AS_OK;
     if (code == AS_OK) {
         *out = l->list[i];
         (*out)->taken = true;

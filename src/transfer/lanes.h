@@ -27,15 +27,16 @@ typedef struct as_lanes {
     int64_t limit; /* bytes of all reserves together; 0: not known yet */
 } as_lanes;
 
-/* A lane that is not taken, made if there is none. Collective: all ranks get the same one. */
+/* A lane that is not taken on any rank, made if there is none. Collective: all ranks get the same
+ * one. */
 int as_lanes_take(as_lanes *l, as_lane **out, as_comm *c, as_error *e);
 
 /* Makes a new thread if it is to run elsewhere than the last time: the kernel's workers that io_uring
  * has made for a thread cannot be moved. Local. AS_NOMEM, AS_SYSTEM. */
 int as_lane_settle(as_lane *lane, const char *cpus, as_error *e);
 
-/* `lost`: MPI may still use its communicator. All ranks give lanes back between the same collective
- * calls, or are lost. */
+/* `lost`: MPI may still use its communicator, on all ranks. Local: each rank gives a lane back when
+ * it has done with it. */
 void as_lanes_give(as_lanes *l, as_lane *lane, bool lost);
 
 /* Bytes that the lane's reserve may have, while others have theirs. */
