@@ -56,18 +56,25 @@ static const char *even_text(void)
 
 /* ---- functions ---- */
 
-enum function { SAVE, LOAD, PLAN, TRACE, CLOSE, FUNCTIONS };
+enum function { SAVE, ISAVE, LOAD, PLAN, TRACE, CLOSE, FUNCTIONS };
 
-static const char *const names[] = {"allshard_save", "allshard_load", "allshard_plan_create",
+static const char *const names[] = {"allshard_save",        "allshard_isave",
+                                    "allshard_load",        "allshard_plan_create",
                                     "allshard_trace_write", "allshard_close"};
 
 static int call(enum function f)
 {
     allshard_plan *plan = NULL;
+    allshard_request *request = NULL;
     int code = ALLSHARD_OK;
     switch (f) {
     case SAVE:
         return allshard_save(s, folder, NULL);
+    case ISAVE:
+        code = allshard_isave(s, folder, NULL, &request);
+        CHECK((request != NULL) == (code == ALLSHARD_OK));
+        CHECK(allshard_wait(&request, NULL) == ALLSHARD_OK);
+        return code;
     case LOAD:
         return allshard_load(s, folder, NULL);
     case PLAN:
