@@ -16,9 +16,9 @@ static open_things baseline;
 typedef int trial(const scene *s);
 static trial *save_on_trial;
 
-static inline void open_all(void)
+static inline void open_all(const scene *s)
 {
-    as = open_context();
+    as = open_context(s->staging);
     open_side(as, &new_side, &model_new);
 }
 
@@ -108,7 +108,7 @@ static inline void one_fault(const fault_case *c)
 {
     set_folder();
     if (c->scene->fresh) {
-        open_all();
+        open_all(c->scene);
     }
     begin_case(c, "a save");
     int code = save_on_trial(c->scene);
@@ -149,7 +149,7 @@ static inline void test_scene(const scene *s)
     for (int i = 0; i < 2; i++) {
         set_folder();
         if (s->fresh || i == 0) {
-            open_all();
+            open_all(s);
         }
         begin_case(&none, "a save");
         GOOD(as, save_on_trial(s));

@@ -167,16 +167,20 @@ static inline void spoil_side(side *x)
     }
 }
 
-/* Few buffers and all columns between each other: messages are always under way. */
-static inline allshard_options context_options(void)
+/* Few buffers and all columns between each other: messages are always under way. A stream has room
+ * for two blocks at a time. */
+static inline allshard_options context_options(int32_t staging)
 {
-    return (allshard_options){.size = sizeof(allshard_options), .memory = 1};
+    enum { TWO_BLOCKS = 8192 };
+    return (allshard_options){.size = sizeof(allshard_options),
+                              .memory = 1,
+                              .snapshot_memory = staging == ALLSHARD_STAGE_STREAM ? TWO_BLOCKS : 0};
 }
 
-static inline allshard *open_context(void)
+static inline allshard *open_context(int32_t staging)
 {
     allshard *context = NULL;
-    allshard_options options = context_options();
+    allshard_options options = context_options(staging);
     CHECK(allshard_open(&context, world_comm(), &options) == ALLSHARD_OK);
     return context;
 }
@@ -417,7 +421,7 @@ static inline void begin_matrix(const scene *its_scenes, unsigned one_in)
     matrix.one_in = all && *all && strcmp(all, "0") != 0 ? 1 : one_in;
     (void)signal(SIGALRM, bark);
     folder = strdup(scratch_path("folder"));
-    allshard *context = open_context();
+    allshard *context = open_context(0);
     side first;
     side second;
     open_side(context, &first, &model_old);

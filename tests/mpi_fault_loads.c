@@ -17,7 +17,7 @@ static picture saved; /* on rank 0 */
 
 static void open_all(void)
 {
-    as = open_context();
+    as = open_context(0);
     open_side(as, &loaded, &model_new);
 }
 

@@ -129,7 +129,7 @@ static void check_outcome(const cancel_case *c, int code, bool may_be_told_good)
 
 static void open_for(const cancel_case *c)
 {
-    allshard_options options = context_options();
+    allshard_options options = context_options(c->scene->staging);
     options.cancel_on_close = c->deed == CLOSE_CANCEL;
     CHECK(allshard_open(&as, world_comm(), &options) == ALLSHARD_OK);
     open_side(as, &new_side, &model_new);
@@ -262,7 +262,7 @@ static void test_one_scene(const scene *s)
         }
         test_deeds(s, i ? CLOSE_CANCEL : CANCEL_HERE, i ? SAVE_AGAIN : CLOSE_CANCEL, calls);
     }
-    open_all();
+    open_all(s);
     test_deeds(s, SAVE_AGAIN, DEEDS, calls);
     close_all();
     if (world_rank() == 0) {

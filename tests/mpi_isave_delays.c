@@ -58,6 +58,7 @@ static round choose_round(int number)
 {
     static const char *const engines[] = {"posix", "direct", "uring", NULL};
     static const int blocks[] = {512, 1024, 4096, 1 << 20};
+    static const int limits[] = {4096, 12288, 32768}; /* a block takes a page */
     static const double delays[] = {0.0003, 0.001, 0.004};
     round r = {.number = number, .ranks = 1 + pick(&all, world_size())};
     r.layout = (enum layout)pick(&all, LAYOUT_COUNT);
@@ -75,7 +76,7 @@ static round choose_round(int number)
     };
     r.context = (allshard_options){.size = sizeof r.context, .memory = pick(&all, 2)};
     if (stream) {
-        r.context.snapshot_memory = 32 * 1024;
+        r.context.snapshot_memory = limits[pick(&all, 3)];
     }
     r.most = delays[pick(&all, 3)];
     /* What follows may differ between ranks. */
