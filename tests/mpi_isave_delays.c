@@ -76,7 +76,9 @@ static round choose_round(int number)
     };
     r.context = (allshard_options){.size = sizeof r.context, .memory = pick(&all, 2)};
     if (stream) {
-        r.context.snapshot_memory = limits[pick(&all, 3)];
+        int limit = limits[pick(&all, 3)];
+        /* Reading back takes two whole blocks. */
+        r.context.snapshot_memory = r.save.verify_after_write ? limits[2] : limit;
     }
     r.most = delays[pick(&all, 3)];
     /* What follows may differ between ranks. */
