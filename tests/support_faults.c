@@ -208,7 +208,7 @@ static void hold(double seconds)
         return;
     }
     (void)atomic_fetch_add(&now.held, 1);
-    for (double t = 0; t < seconds && !atomic_load(&now.released); t += step) {
+    for (int i = 0; i < (int)(seconds / step) && !atomic_load(&now.released); i++) {
         stall(step);
     }
     (void)atomic_fetch_sub(&now.held, 1);
