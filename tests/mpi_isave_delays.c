@@ -107,14 +107,28 @@ static void spoil(holding *h)
     }
 }
 
-static void compare(const round *r, const char *what)
+static void tell(const round *r)
+{
+    if (world_rank() == 0) {
+        const allshard_save_options *o = &r->save;
+        (void)printf("round %d: %d ranks, %s, %s, %s of %lld bytes, blocks of %lld, align %lld, "
+                     "%d writers, checksum %d, read back %d\n",
+                     r->number, r->ranks, layout_name(r->layout), o->engine ? o->engine : "auto",
+                     o->staging == ALLSHARD_STAGE_STREAM ? "stream" : "snapshot",
+                     (long long)r->context.snapshot_memory, (long long)o->block_bytes,
+                     (long long)o->align, o->writers_per_node, o->checksum, o->verify_after_write);
+        (void)fflush(stdout);
+    }
+}
+
+static void compare(const round *r)
 {
     snapshot found;
     snapshot expected;
     CHECK(snapshot_take(&found, folder) && snapshot_take(&expected, reference));
     snapshot_forget_time(&found);
     snapshot_forget_time(&expected);
-    CHECK_TEXT(snapshot_same(&found, &expected), "round %d, %s: there is %s", r->number, what,
+    CHECK_TEXT(snapshot_same(&found, &expected), "round %d: there is %s", r->number,
                snapshot_difference(&found, &expected));
     snapshot_free(&found);
     snapshot_free(&expected);
@@ -199,12 +213,7 @@ static void run(const round *r)
     CHECK(allshard_close(as) == ALLSHARD_OK);
     holding_free(&h);
     if (world_rank() == 0) {
-        char what[200];
-        (void)snprintf(what, sizeof what, "%d ranks, %s, %s, %s, blocks of %lld", r->ranks,
-                       layout_name(r->layout), r->save.engine ? r->save.engine : "auto",
-                       r->save.staging == ALLSHARD_STAGE_STREAM ? "stream" : "snapshot",
-                       (long long)r->save.block_bytes);
-        compare(r, what);
+        compare(r);
     }
 }
 
@@ -225,6 +234,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < rounds; i++) {
         round r = choose_round(i);
         (void)alarm(HANG_SECONDS);
+        tell(&r);
         ranks_first(r.ranks, &r.comm);
         if (world_rank() < r.ranks) {
             run(&r);
