@@ -76,6 +76,11 @@ int as_comm_share(as_comm *c, as_mail *m, as_error *e);
 /* All of the above leave what they gave MPI where it is, and nothing of the caller's with it but
  * the buffers of a mail, which are empty then. */
 
+/* While this rank waits in one of the above for others to come to it, and in as_comm_await, `call`
+ * is called between the looks: what is not to stand still meanwhile goes on, on other communicators.
+ * The others may be waiting for just that before they come. NULL: nothing is called. */
+void as_comm_meanwhile(as_comm *c, void (*call)(void *user), void *user);
+
 /* ------------------------------------------------- ranks that stall (mpi_watch.h) */
 
 /* From now on a rank that gives no sign of life for so many seconds while others wait for it in a

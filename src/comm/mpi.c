@@ -44,8 +44,17 @@ int as_mpi_ready(as_comm *c, as_error *e)
     return as_watch_poll(c->watch, true, e);
 }
 
+void as_comm_meanwhile(as_comm *c, void (*call)(void *user), void *user)
+{
+    c->meanwhile = call;
+    c->meanwhile_user = user;
+}
+
 static int poll(as_comm *c, as_error *e)
 {
+    if (c->meanwhile) {
+        c->meanwhile(c->meanwhile_user);
+    }
     return c->watch ? as_watch_poll(c->watch, true, e) : AS_OK;
 }
 

@@ -30,10 +30,12 @@ struct as_comm {
     /* What MPI reads and writes in place of a caller's small variables: a call that is given up
      * when a rank stalls may still be at work when these are gone. */
     _Alignas(int64_t) char bounce[AS_BOUNCE_BYTES];
-    as_watch *watch;   /* NULL: waits last for ever */
-    int lowest;        /* on the node; −1: not asked for yet */
-    as_buffer left;    /* void *[]: memory that MPI may still use, for good */
-    as_comm *next;     /* of those that were given up */
+    as_watch *watch;               /* NULL: waits last for ever */
+    int lowest;                    /* on the node; −1: not asked for yet */
+    as_buffer left;                /* void *[]: memory that MPI may still use, for good */
+    as_comm *next;                 /* of those that were given up */
+    void (*meanwhile)(void *user); /* while this rank waits; may be NULL */
+    void *meanwhile_user;
     as_tested *tested; /* made with the communicator, so that beginning needs no memory */
 };
 
