@@ -98,7 +98,9 @@ static int take_memory(as_isave *s, as_error *e)
     const as_plan *plan = &s->stage.prepared->plan;
     int near = 1;
     int code = as_lanes_take(&session->lanes, &s->lane, session->comm, e);
-    if (code == AS_OK) {
+    if (code != AS_OK) {
+        as_error_prefix(e, "%s", s->directory);
+    } else {
         code = count_near(session, &near, e);
     }
     if (code != AS_OK) {
