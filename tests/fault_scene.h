@@ -449,6 +449,14 @@ static inline void end_scene(const scene *s, const int *calls, int tried, double
     }
 }
 
+static inline int end_pictures(void)
+{
+    free_picture(&old_picture);
+    free_picture(&new_picture);
+    free((void *)(uintptr_t)folder);
+    return ranks_end();
+}
+
 static inline int end_matrix(const char *what)
 {
     if (world_rank() == 0) {
@@ -458,10 +466,7 @@ static inline int end_matrix(const char *what)
                      matrix.reached, matrix.absorbed, matrix.failed, matrix.pending,
                      matrix.unknown);
     }
-    free_picture(&old_picture);
-    free_picture(&new_picture);
-    free((void *)(uintptr_t)folder);
-    return ranks_end();
+    return end_pictures();
 }
 
 #endif

@@ -254,7 +254,7 @@ static void check_many(void)
                      (long long)most_resident / 1024);
     }
     if (!is_sanitized()) {
-        CHECK_TEXT(faults < pages / 4, "%lld page faults in each save", (long long)faults);
+        CHECK_TEXT(faults < pages / 16, "%lld page faults in each save", (long long)faults);
         CHECK_TEXT(resident < 2L * MIB, "%lld bytes more", (long long)resident);
     }
     (void)allshard_state_free(s);
