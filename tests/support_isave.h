@@ -68,7 +68,7 @@ uint64_t next_random(uint64_t *state);
 /* 0 to below - 1. */
 int pick(uint64_t *state, int below);
 
-enum { MOST_TENSORS = 12, MOST_NAME = 24 };
+enum { MOST_TENSORS = 12, MOST_NAME = 32 };
 
 typedef struct random_model {
     model m;
