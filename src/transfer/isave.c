@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "transfer/isave_parts.h"
 #include "transfer/outcome.h"
 
@@ -267,12 +268,19 @@ static bool move(as_isave *s)
     return moved;
 }
 
+/* The caller was in a call since then, of which the time until the save was over counts. */
+static void count_blocking(as_isave *s, int64_t from)
+{
+    int64_t to = s->over_at ? s->over_at : as_clock();
+    s->blocking += as_max_i64(0, to - from);
+}
+
 bool as_isave_move(as_isave *s)
 {
     int64_t from = as_clock();
     if (s->step != AS_ISAVE_OVER) {
         (void)move(s);
-        s->blocking += as_clock() - from;
+        count_blocking(s, from);
     }
     return s->step == AS_ISAVE_OVER;
 }
@@ -321,7 +329,7 @@ void as_isave_wait(as_isave *s)
         as_error_clear(&trouble);
     }
     (void)move(s);
-    s->blocking += as_clock() - from;
+    count_blocking(s, from);
 }
 
 void as_isave_cancel(as_isave *s)
