@@ -150,6 +150,35 @@ static void test_folder_gone(void)
     close_side(&a);
 }
 
+/* The main process removes the old files for longer than the limit, while the others wait for it in
+ * the next call, or are long back and silent: nobody has stalled. */
+static void test_slow_clean(void)
+{
+    enum { REMOVAL_US = 200000 };
+    allshard *mine = as;
+    side a;
+    allshard_options options = {.size = sizeof options, .timeout_s = 0.6};
+    allshard_save_options o = plain();
+    CHECK(allshard_open(&as, world_comm(), &options) == ALLSHARD_OK);
+    open_side(&a, as, "slow");
+    GOOD(as, allshard_save(a.s, a.folder, &o));
+    for (int silent = 0; silent < 2; silent++) {
+        holding_fill(&a.h);
+        allshard_request *request = begin(&a, HOLD_NOTHING);
+        ranks_wait(world_comm());
+        hold_slow_down(REMOVAL_US);
+        GOOD(as, allshard_wait(&request, NULL));
+        if (silent) { /* else the others come to the load and wait there */
+            ranks_wait(world_comm());
+        }
+        hold_slow_down(0);
+        check_holds(&a, a.folder);
+    }
+    close_side(&a);
+    CHECK(allshard_close(as) == ALLSHARD_OK);
+    as = mine;
+}
+
 /* ---- close, and who is told where ---- */
 
 static pthread_t caller;
@@ -246,6 +275,9 @@ int main(int argc, char **argv)
     test_too_late();
     test_file_limit();
     test_folder_gone();
+    if (world_size() == 2) { /* it takes its time */
+        test_slow_clean();
+    }
     test_close();
     test_log();
     CHECK(allshard_close(as) == ALLSHARD_OK);

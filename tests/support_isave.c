@@ -21,6 +21,7 @@ static as_sys real;
 static pthread_t caller;
 static atomic_int waiting;
 static atomic_int calls;
+static atomic_int slow_us;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
     enum hold where;
@@ -94,6 +95,19 @@ static int hold_renameat(int from, const char *old, int to, const char *name)
     return real.renameat(from, old, to, name);
 }
 
+static int hold_unlinkat(int folder, const char *path, int flags)
+{
+    if (!pthread_equal(pthread_self(), caller)) {
+        (void)usleep((useconds_t)atomic_load(&slow_us));
+    }
+    return real.unlinkat(folder, path, flags);
+}
+
+void hold_slow_down(int us)
+{
+    atomic_store(&slow_us, us);
+}
+
 void hold_install(void)
 {
     caller = pthread_self();
@@ -101,6 +115,7 @@ void hold_install(void)
     as_sys_table.pwrite = hold_pwrite;
     as_sys_table.fsync = hold_fsync;
     as_sys_table.renameat = hold_renameat;
+    as_sys_table.unlinkat = hold_unlinkat;
 }
 
 void hold_close(enum hold where, const char *folder)

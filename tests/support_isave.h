@@ -29,6 +29,9 @@ void hold_install(void);
 void hold_close(enum hold where, const char *folder);
 void hold_open(void);
 
+/* From now on what the background removes takes so long. */
+void hold_slow_down(int us);
+
 /* Calls that wait now, and those that were looked at in the background since hold_install. */
 int hold_waiting(void);
 int hold_calls(void);

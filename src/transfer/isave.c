@@ -296,11 +296,13 @@ int as_isave_outcome(const as_isave *s, as_error *e)
     return s->error.code;
 }
 
-/* A job that writes blocks may also wait, for memory or for its pace; the others only work. */
+/* A job that writes blocks may also wait, for memory or for its pace; the others only work. Nobody
+ * waits for the last one. */
 static bool is_storing(const as_isave *s)
 {
-    return s->step == AS_ISAVE_WRITING ? atomic_load(&s->watch.storing) != 0
-                                       : !as_background_idle(s->lane->background);
+    return s->step == AS_ISAVE_WRITING
+               ? atomic_load(&s->watch.storing) != 0
+               : s->step != AS_ISAVE_CLEANING && !as_background_idle(s->lane->background);
 }
 
 void as_isave_wait(as_isave *s)
@@ -320,7 +322,11 @@ void as_isave_wait(as_isave *s)
             as_comm_storage(c, is_storing(s),
                             atomic_load(&s->watch.operations) + atomic_load(&s->steps));
         }
-        if (as_comm_await(c, &trouble) != AS_OK) {
+        if (s->step == AS_ISAVE_CLEANING) {
+            /* The others have gone, and the outcome is settled: nobody is waited for. */
+            (void)as_comm_look(c, &trouble);
+            as_comm_rest(&idle, LONGEST_REST);
+        } else if (as_comm_await(c, &trouble) != AS_OK) {
             as_error_move(&s->error, &trouble);
             lose(s);
         } else {
