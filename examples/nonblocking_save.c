@@ -36,8 +36,8 @@ static void end_save(allshard_request **save, const allshard *as)
         stop("allshard_wait", as);
     }
     if (s.rank == 0) {
-        printf("  saved: durable after %.1f ms, of which training stood still for %.1f ms\n",
-               s.durable_s * 1e3, s.blocking_s * 1e3);
+        printf("  saved: training stood still for %.1f ms, durable after %.1f ms\n",
+               s.staged_s * 1e3, s.durable_s * 1e3);
     }
 }
 
