@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 900
+# processors: 2
 # sanitize: no
 # long-timeout: 7200
 """The tool killed with SIGKILL while it saves: at the calls that touch the disk, from the first to

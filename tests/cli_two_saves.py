@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 300
+# processors: 2
 # sanitize: no
 # long-timeout: 1800
 # needs: mpi

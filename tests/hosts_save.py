@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 900
+# processors: 2
 # needs: mpi
 """Three hosts with a shared GlusterFS folder (hosts/network.py), and mpirun over TCP among them:
 what is saved is what one host saves; a save that is under way keeps others out; and whatever

@@ -11,6 +11,7 @@ ALLSHARD_LONG=1 does 200 models with all layouts on all numbers of ranks, and ru
 for each model.
 """
 # timeout: 900
+# processors: 2
 # long-timeout: 14400
 # needs: mpi
 import ctypes
