@@ -11,7 +11,8 @@
 
 #include "allshard.h"
 
-/* MPI_Init, a scratch folder, and an alarm that ends a program that hangs after `seconds`. */
+/* MPI_Init, a scratch folder, and an alarm that ends a program that hangs after three times
+ * `seconds`, which is what it needs alone on a slow machine. */
 void ranks_start(int *argc, char ***argv, unsigned seconds);
 
 /* Takes the scratch folder away and ends MPI; for `return ranks_end();`. Rank 0 says good. */
