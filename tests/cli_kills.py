@@ -207,6 +207,8 @@ class Kills(unittest.TestCase):
             shutil.rmtree(base)
             return None
         self.assertIn(done.returncode, [-9, 137], f"{what}: {done.stderr}")
+        if ranks:
+            self.wait_for_ranks(target)
         way = ["recover", "load", "recover", "save"][number % 4]
         state = self.look(target, "none" if beside else "old", way, what)
         shutil.rmtree(base)
@@ -337,14 +339,18 @@ class Kills(unittest.TestCase):
                 time.sleep(delay)
                 self.kill_ranks(process)
                 process.wait()
-        # Ranks of a dead launcher end by themselves, but not at once.
-        deadline = time.monotonic() + 60
-        while ranks and self.has_open(target) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        if ranks:
+            self.wait_for_ranks(target)
         way = ["recover", "load", "recover", "save"][number // 2 % 4]
         state = self.look(target, "none" if beside else "old", way, what)
         shutil.rmtree(base)
         return state
+
+    def wait_for_ranks(self, target):
+        """Ranks of a dead launcher end by themselves, but not at once."""
+        deadline = time.monotonic() + 60
+        while self.has_open(target) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     @staticmethod
     def has_open(folder):
