@@ -56,6 +56,6 @@ int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, CASE_SECONDS);
     CHECK(world_size() <= 3);
-    return try_saves(isave_scenes, COUNT(isave_scenes), isave, is_sanitized() ? 200 : 40,
+    return try_saves(isave_scenes, COUNT(isave_scenes), isave, is_sanitized() ? 400 : 50,
                      "nonblocking saves");
 }

@@ -279,7 +279,7 @@ int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, CASE_SECONDS);
     CHECK(world_size() <= 3);
-    begin_matrix(cancel_scenes, is_sanitized() ? 60 : 15);
+    begin_matrix(cancel_scenes, is_sanitized() ? 120 : 20);
     for (size_t i = 0; i < COUNT(cancel_scenes); i++) {
         test_one_scene(&cancel_scenes[i]);
     }
