@@ -72,6 +72,8 @@ struct as_isave {
     as_report *report; /* heap; what is being sent, or was received */
     bool told;         /* the first report of this rank was made */
     size_t sums_told;
+    bool receiving; /* main process: a report of that rank is on its way */
+    int received_from;
     int ranks_told; /* main process: ranks that are through */
     as_message message;
 

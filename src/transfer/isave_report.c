@@ -76,22 +76,26 @@ static int receive(as_isave *s, bool *done, as_error *e)
         } while (s->report->left > 0);
     }
     int code = AS_OK;
-    bool there = true;
-    while (code == AS_OK && there && s->ranks_told < as_comm_size(c)) {
-        int from;
-        size_t size;
-        code = as_comm_probe(c, TAG_REPORT, &there, &from, &size, e);
-        if (code == AS_OK && there) {
-            code =
-                as_comm_receive(c, from, TAG_REPORT, s->report, sizeof *s->report, &s->message, e);
+    while (code == AS_OK && s->ranks_told < as_comm_size(c)) {
+        if (!s->receiving) {
+            bool there = false;
+            size_t size;
+            code = as_comm_probe(c, TAG_REPORT, &there, &s->received_from, &size, e);
+            if (code != AS_OK || !there) {
+                break;
+            }
+            code = as_comm_receive(c, s->received_from, TAG_REPORT, s->report, sizeof *s->report,
+                                   &s->message, e);
+            s->receiving = code == AS_OK;
         }
-        bool came = !there;
-        while (code == AS_OK && !came) { /* it is there: this takes no time */
-            code = as_comm_test(c, &s->message, &came, e);
+        /* It was begun, but the rest of a long one comes when its sender is in MPI again. */
+        bool came = false;
+        code = code == AS_OK ? as_comm_test(c, &s->message, &came, e) : code;
+        if (code != AS_OK || !came) {
+            break;
         }
-        if (code == AS_OK && there) {
-            take(s, from);
-        }
+        s->receiving = false;
+        take(s, s->received_from);
     }
     *done = s->ranks_told == as_comm_size(c);
     return code;
