@@ -280,7 +280,9 @@ bool as_isave_move(as_isave *s)
     int64_t from = as_clock();
     if (s->step != AS_ISAVE_OVER) {
         (void)move(s);
-        count_blocking(s, from);
+        if (!s->waited_for) {
+            count_blocking(s, from);
+        }
     }
     return s->step == AS_ISAVE_OVER;
 }
@@ -310,6 +312,7 @@ void as_isave_wait(as_isave *s)
     as_comm *c = s->session->comm;
     int64_t from = as_clock();
     int idle = 0;
+    s->waited_for = true;
     as_comm_wait(c);
     while (s->step != AS_ISAVE_OVER) {
         if (move(s)) {
@@ -336,6 +339,7 @@ void as_isave_wait(as_isave *s)
     }
     (void)move(s);
     count_blocking(s, from);
+    s->waited_for = false;
 }
 
 void as_isave_cancel(as_isave *s)

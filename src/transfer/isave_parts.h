@@ -88,6 +88,7 @@ struct as_isave {
     int64_t durable_at; /* 0: not yet */
     int64_t over_at;
     int64_t blocking; /* nanoseconds in calls */
+    bool waited_for;  /* in as_isave_wait, which counts looks within it, too */
 };
 
 /* Between the steps of a job, from any thread: AS_CANCELLED if that was asked for. */
