@@ -194,6 +194,9 @@ int allshard_close(allshard *as)
         return ALLSHARD_OK;
     }
     (void)as_begin(as);
+    if (as->cancel_on_close) { /* before any of them takes another step */
+        as_flights_cancel(as);
+    }
     bool known = as_comm_verdict(as->session.comm) != NULL;
     int code = known ? AS_OK : as_meet(as, "allshard_close");
     if (code == AS_MISMATCH) {

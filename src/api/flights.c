@@ -82,13 +82,17 @@ void as_flight_free(allshard_request *r)
     free(r);
 }
 
+void as_flights_cancel(allshard *as)
+{
+    for (allshard_request *r = as->flights; r; r = r->next) {
+        as_isave_cancel(r->save);
+    }
+}
+
 void as_flights_close(allshard *as, bool cancel, as_error *e)
 {
     while (as->flights) {
         allshard_request *r = as->flights;
-        if (cancel) {
-            as_isave_cancel(r->save);
-        }
         as_flight_finish(r);
         as_error own = AS_ERROR_INIT;
         (void)as_isave_outcome(r->save, &own);

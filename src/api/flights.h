@@ -33,8 +33,11 @@ void as_flight_finish(allshard_request *r);
 /* Takes it from the list and frees it. It was finished. */
 void as_flight_free(allshard_request *r);
 
-/* Waits for all, or cancels them, and frees them. The first failure goes to `e`; that one was
- * cancelled is none. Collective. */
+/* Asks for all to be given up. Local, never blocks. */
+void as_flights_cancel(allshard *as);
+
+/* Waits for all and frees them. The first failure goes to `e`; that one was cancelled is none if
+ * that was asked for. Collective. */
 void as_flights_close(allshard *as, bool cancel, as_error *e);
 
 #endif
