@@ -62,17 +62,19 @@ static void give_reason(as_isave *s, int64_t lacking)
 static int choose_staging(as_isave *s, const needs *n, as_error *e)
 {
     bool stream = s->call.staging == AS_STAGE_STREAM;
+    int rank = as_comm_rank(s->session->comm);
     if (e->code == AS_OK && s->call.staging == AS_STAGE_SNAPSHOT && n->whole > n->room) {
-        (void)as_fail(e, AS_LIMIT, 0,
-                      "a snapshot takes %lld bytes on this rank, and its limit has room for %lld: "
-                      "raise allshard_options.snapshot_memory, or let the save be a stream",
-                      (long long)n->whole, (long long)n->room);
+        (void)as_fail(
+            e, AS_LIMIT, 0,
+            "%s: a snapshot takes %lld bytes on rank %d, and its limit has room for %lld: "
+            "raise allshard_options.snapshot_memory, or let the save be a stream",
+            s->directory, (long long)n->whole, rank, (long long)n->room);
     } else if (e->code == AS_OK && n->least > n->room) {
         (void)as_fail(e, AS_LIMIT, 0,
-                      "a nonblocking save takes at least %lld bytes of memory on this rank, and "
+                      "%s: a nonblocking save takes at least %lld bytes of memory on rank %d, and "
                       "its limit has room for %lld: raise allshard_options.snapshot_memory, make "
                       "block_bytes smaller, or wait for other saves that are in flight",
-                      (long long)n->least, (long long)n->room);
+                      s->directory, (long long)n->least, rank, (long long)n->room);
     }
     int code = as_comm_agree(s->session->comm, e);
     int64_t lacking = stream ? 1 : n->whole - n->room;
@@ -98,9 +100,7 @@ static int take_memory(as_isave *s, as_error *e)
     const as_plan *plan = &s->stage.prepared->plan;
     int near = 1;
     int code = as_lanes_take(&session->lanes, &s->lane, session->comm, e);
-    if (code != AS_OK) {
-        as_error_prefix(e, "%s", s->directory);
-    } else {
+    if (code == AS_OK) {
         code = count_near(session, &near, e);
     }
     if (code != AS_OK) {

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { AT_ONCE = 16 /* lanes that are looked at in one reduction */ };
+enum { AT_ONCE = 16 /* lanes that are looked at in one reduction */, PAGE = 4096 };
 
 static void free_lane(as_lane *lane, bool lost)
 {
@@ -122,7 +122,7 @@ int64_t as_lanes_room(const as_lanes *l, const as_lane *lane)
     for (size_t i = 0; i < l->count; i++) {
         room -= l->list[i] != lane ? (int64_t)l->list[i]->reserve.bytes : 0;
     }
-    return room > 0 ? room : 0;
+    return room > 0 ? room / PAGE * PAGE : 0;
 }
 
 void as_lanes_trim(as_lanes *l, const as_lane *keep)

@@ -39,7 +39,8 @@ int as_lane_settle(as_lane *lane, const char *cpus, as_error *e);
  * it has done with it. */
 void as_lanes_give(as_lanes *l, as_lane *lane, bool lost);
 
-/* Bytes that the lane's reserve may have, while others have theirs. */
+/* Bytes that the lane's reserve may have, while others have theirs: whole pages, which is how it
+ * has them. */
 int64_t as_lanes_room(const as_lanes *l, const as_lane *lane);
 
 /* Frees the memory of lanes that are not taken, but for that of `keep` (may be NULL). */
