@@ -176,7 +176,9 @@ static inline int try_saves(const scene *first, size_t count, trial *save, unsig
     save_on_trial = save;
     begin_matrix(first, one_in);
     for (size_t i = 0; i < count; i++) {
-        test_scene(&first[i]);
+        if (is_wanted(i)) {
+            test_scene(&first[i]);
+        }
     }
     return end_matrix(what);
 }
