@@ -245,6 +245,10 @@ class Kills(unittest.TestCase):
                     pool.shutdown(cancel_futures=True)
                 state = future.result()
                 tally[state] = tally.get(state, 0) + 1
+                tried = sum(tally.values())
+                if tried % 500 == 0:
+                    print(f"{tried} of {len(jobs)}, {time.monotonic() - start:.0f} s: {tally}",
+                          flush=True)
         late = tally.pop(None, 0)
         kills = sum(tally.values())
         print(f"{kills} saves killed ({tally.get('old', 0)} old, {tally.get('none', 0)} nothing, "
