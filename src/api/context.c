@@ -166,7 +166,7 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
                                    .check_calls = settings.check_calls,
                                    .meter = {.trace = trace}};
         as->error = AS_ERROR_INIT;
-        as->cancel_on_close = o.cancel_on_close != 0;
+        as->cancel_on_close = settings.cancel_on_close;
         as_comm_meanwhile(comm, move_flights, as);
         *out = as;
     }

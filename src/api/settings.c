@@ -47,7 +47,8 @@ static int read_timeout(double *out, double option, as_error *e)
 int as_settings_read(as_settings *out, const allshard_options *options, as_error *e)
 {
     const char *check = variable(AS_CHECK_VARIABLE);
-    *out = (as_settings){.check_calls = check_always || options->check_calls != 0};
+    *out = (as_settings){.check_calls = check_always || options->check_calls != 0,
+                         .cancel_on_close = options->cancel_on_close != 0};
     if (check && strcmp(check, "0") != 0 && strcmp(check, "1") != 0) {
         return as_fail(e, AS_INVALID, 0, AS_CHECK_VARIABLE " is %s; it must be 0 or 1",
                        as_quote(check, strlen(check)).text);
@@ -61,12 +62,13 @@ int as_settings_read(as_settings *out, const allshard_options *options, as_error
 int as_settings_agree(as_settings *s, as_comm *c, as_error *e)
 {
     int64_t limit = (int64_t)(s->timeout_s * 1e9);
-    int64_t values[] = {s->check_calls, limit, -limit};
+    int64_t values[] = {s->check_calls, limit, -limit, s->cancel_on_close};
     int code = as_comm_agree(c, e);
     if (code == AS_OK) {
         code = as_comm_max(c, values, sizeof values / sizeof *values, e);
     }
     s->check_calls = values[0] != 0;
+    s->cancel_on_close = values[3] != 0;
     if (code == AS_OK && values[1] != -values[2]) {
         char text[32];
         (void)snprintf(text, sizeof text, "%g s", s->timeout_s);

@@ -16,12 +16,13 @@
 typedef struct as_settings {
     double timeout_s; /* 0: none */
     bool check_calls;
+    bool cancel_on_close;
 } as_settings;
 
 /* This rank's, the environment before the options. AS_INVALID. */
 int as_settings_read(as_settings *out, const allshard_options *options, as_error *e);
 
-/* Those of all ranks: calls are checked if any rank asks for it. AS_MISMATCH if the time limits
+/* Those of all ranks: calls are checked, and saves cancelled, if any rank asks for it. AS_MISMATCH if the time limits
  * differ. A rank may come with an error: then all get it. Collective. */
 int as_settings_agree(as_settings *s, as_comm *c, as_error *e);
 
