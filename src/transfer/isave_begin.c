@@ -11,6 +11,7 @@
 #include "io/pool.h"
 #include "io/room.h"
 #include "transfer/isave_parts.h"
+#include "transfer/outcome.h"
 #include "transfer/storage.h"
 
 enum { LARGEST_STREAM = 256 << 20, MOST_COPIERS = 8 };
@@ -339,6 +340,7 @@ int as_isave_begin(as_isave **out, const as_isave_call *call, as_error *e)
     as_session *session = call->save.session;
     as_isave *s = NULL;
     *out = NULL;
+    as_comm_outcome(session->comm, as_outcome_unchanged); /* until it returns */
     as_session_begin(session, AS_ISAVE);
     int64_t from = as_clock();
     int code = as_prepare(&call->save, e);
