@@ -115,12 +115,16 @@ int allshard_test(allshard_request *request, int *done)
     }
     allshard *as = request->context;
     as_error *e = as_begin(as);
+    as_error trouble = AS_ERROR_INIT;               /* of MPI: what needs MPI will meet it, too */
+    (void)as_comm_look(as->session.comm, &trouble); /* others may wait while this rank tests */
+    as_error_clear(&trouble);
     const as_error *verdict = as_comm_verdict(as->session.comm);
     if (verdict) { /* what is left to do is allshard_wait's */
         *done = 1;
         (void)as_fail(e, verdict->code, 0, "%s", as_error_text(verdict));
         return as_end(as);
     }
+    as_flights_move(as); /* other ranks may test another one */
     *done = as_isave_move(request->save);
     if (*done) {
         (void)as_isave_outcome(request->save, e);
