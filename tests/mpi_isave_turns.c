@@ -2,9 +2,9 @@
  * Ranks that test nonblocking saves each in its own time: one at a time while the others are away
  * from MPI, also where what a rank reports of its blocks takes long messages; each rank another save
  * first; and while the others wait with a limit. Whatever a test waited for would come no more: then
- * the program hangs.
+ * the program hangs. And a save whose pace is slower than the limit.
  */
-/* ranks: 1 2 4 */
+/* ranks: 2 3 */
 /* timeout: 120 */
 #include <fcntl.h>
 
@@ -129,6 +129,35 @@ static void test_signs(void)
     as = mine;
 }
 
+/* A stream whose pace lets a block go less often than the limit: nothing has stalled. */
+static void test_slow_pace(void)
+{
+    enum { BLOCK = 64 << 10, BLOCKS = 3 };
+    const model_tensor tensor = {"slow", ALLSHARD_U8, 2, {(int64_t)BLOCKS * world_size(), BLOCK}};
+    allshard *mine = as;
+    allshard_options options = {
+        .size = sizeof options, .timeout_s = 0.5, .snapshot_memory = BLOCK + 2 * 4096};
+    side a = {.m = {&tensor, 1}, .folder = strdup(scratch_path("slow"))};
+    allshard_save_options o = plain();
+    allshard_request *request = NULL;
+    CHECK(allshard_open(&as, world_comm(), &options) == ALLSHARD_OK);
+    o.max_shard_size = NULL;
+    o.block_bytes = BLOCK;
+    o.staging = ALLSHARD_STAGE_STREAM;
+    o.bandwidth = BLOCK;
+    holding_make(&a.h, &a.m, LAYOUT_FSDP, world_rank(), world_size(), false);
+    GOOD(as, allshard_state_create(&a.s, as, "model"));
+    holding_declare(&a.h, as, a.s);
+    holding_fill(&a.h);
+    GOOD(as, allshard_isave(a.s, a.folder, &o, &request));
+    holding_clear(&a.h);
+    GOOD(as, allshard_wait(&request, NULL));
+    check_holds(&a, a.folder);
+    close_side(&a);
+    CHECK(allshard_close(as) == ALLSHARD_OK);
+    as = mine;
+}
+
 int main(int argc, char **argv)
 {
     /* Where one process may not read another's memory, long messages need both of them. */
@@ -139,6 +168,7 @@ int main(int argc, char **argv)
     test_turns();
     test_crossed();
     test_signs();
+    test_slow_pace();
     CHECK(allshard_close(as) == ALLSHARD_OK);
     return ranks_end();
 }

@@ -27,6 +27,8 @@ struct as_outbox {
     as_outbox_block *last;
     bool abandoned;
     bool dropping;
+    bool storing;       /* what the writer told last */
+    int64_t operations; /* likewise */
 };
 
 /* Of the ring. */
@@ -198,6 +200,15 @@ int64_t as_outbox_ended(as_outbox *b)
     return ended;
 }
 
+bool as_outbox_storing(as_outbox *b, int64_t *operations)
+{
+    (void)pthread_mutex_lock(&b->lock);
+    bool storing = b->storing;
+    *operations = b->operations;
+    (void)pthread_mutex_unlock(&b->lock);
+    return storing;
+}
+
 void as_outbox_abandon(as_outbox *b)
 {
     (void)pthread_mutex_lock(&b->lock);
@@ -254,6 +265,14 @@ void as_outbox_done(as_outbox *b, as_outbox_block *block)
 {
     (void)pthread_mutex_lock(&b->lock);
     let_go(b, block);
+    (void)pthread_mutex_unlock(&b->lock);
+}
+
+void as_outbox_tell(as_outbox *b, bool storing, int64_t operations)
+{
+    (void)pthread_mutex_lock(&b->lock);
+    b->storing = storing;
+    b->operations = operations;
     (void)pthread_mutex_unlock(&b->lock);
 }
 

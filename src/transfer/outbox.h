@@ -81,6 +81,8 @@ void as_outbox_put(as_outbox *b, as_outbox_block *block);
 bool as_outbox_dropped(as_outbox *b);
 /* Blocks that have left it. */
 int64_t as_outbox_ended(as_outbox *b);
+/* Has the writer operations of its storage under way? And how many have ended. */
+bool as_outbox_storing(as_outbox *b, int64_t *operations);
 
 /* Writer: the next filled block; waits for one up to so many nanoseconds. NULL: there is none yet,
  * or (*over) there will be none. */
@@ -90,6 +92,8 @@ as_outbox_block *as_outbox_take(as_outbox *b, int64_t wait, bool *over);
 as_outbox_block *as_outbox_at(as_outbox *b, int64_t number);
 /* It is through: its memory may be used again. */
 void as_outbox_done(as_outbox *b, as_outbox_block *block);
+/* What as_outbox_storing is to tell. */
+void as_outbox_tell(as_outbox *b, bool storing, int64_t operations);
 /* What is there and what comes is dropped. */
 void as_outbox_drop(as_outbox *b);
 /* Have all blocks come, and none been dropped? */

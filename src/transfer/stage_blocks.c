@@ -135,12 +135,13 @@ static bool end(void *self, as_error *e)
     return s->idle_count == s->job_count;
 }
 
-/* Who waits for room waits for the writer's storage. */
-static bool storing(const void *self, int64_t *ended)
+/* Who waits for room waits for the writer's storage, unless the writer itself waits for its pace. */
+static bool is_storing(const void *self, int64_t *ended)
 {
     const stager *s = self;
-    *ended = as_outbox_ended(s->box);
-    return s->no_room;
+    bool storing = as_outbox_storing(s->box, ended);
+    *ended += as_outbox_ended(s->box);
+    return storing && s->no_room;
 }
 
 static void drain(void *self, as_gather *g, as_error *e)
@@ -192,7 +193,7 @@ static int stage(const as_transfer *t, void *user, as_error *e)
                     .take = take,
                     .step = step,
                     .end = end,
-                    .storing = storing,
+                    .storing = is_storing,
                     .drain = drain,
                     .unit = s->unit,
                     .again = true,

@@ -38,6 +38,7 @@ static void tell(const writer *w)
     atomic_store(&w->watch->bytes, tally->bytes_written);
     atomic_store(&w->watch->operations, tally->operations);
     atomic_store(&w->watch->storing, as_store_busy(&w->store));
+    as_outbox_tell(w->box, as_store_busy(&w->store), tally->operations);
 }
 
 /* Is anything to be told to, or asked of, others? */
