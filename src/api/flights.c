@@ -91,8 +91,9 @@ void as_flights_cancel(allshard *as)
 
 void as_flights_close(allshard *as, bool cancel, as_error *e)
 {
-    while (as->flights) {
-        allshard_request *r = as->flights;
+    allshard_request *next;
+    for (allshard_request *r = as->flights; r; r = next) {
+        next = r->next;
         as_flight_finish(r);
         as_error own = AS_ERROR_INIT;
         (void)as_isave_outcome(r->save, &own);
