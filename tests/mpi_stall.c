@@ -54,6 +54,15 @@ static int save(side *x)
     return allshard_save(x->s, folder, &o);
 }
 
+static int isave(side *x)
+{
+    allshard_save_options o = {
+        .size = sizeof o, .max_shard_size = "12KB", .block_bytes = block, .engine = "posix"};
+    allshard_request *request = NULL;
+    int code = allshard_isave(x->s, folder, &o, &request);
+    return code == ALLSHARD_OK ? allshard_wait(&request, NULL) : code;
+}
+
 static int load(side *x)
 {
     allshard_load_options o = {.size = sizeof o, .block_bytes = block, .engine = "posix"};
@@ -109,7 +118,7 @@ static void make_old(void)
 
 /* ---- the places ---- */
 
-enum act { ACT_SAVE, ACT_LOAD, ACT_CLOSE };
+enum act { ACT_SAVE, ACT_ISAVE, ACT_LOAD, ACT_CLOSE };
 enum who { ANYONE, MAIN };
 enum then { OLD, NEW }; /* checkpoint of the folder when a main process that stalled is back */
 
@@ -133,6 +142,15 @@ static const struct place {
     {"creating the manifest", ACT_SAVE, CALL_MANIFEST, 1, MAIN, OLD, "allshard verify", true},
     {"the journal", ACT_SAVE, CALL_JOURNAL, 1, MAIN, NEW, "allshard verify", false},
     {"a renaming", ACT_SAVE, CALL_MOVE, 2, MAIN, NEW, "allshard verify", true},
+    {"before a nonblocking save", ACT_ISAVE, CALL_NONE, 0, ANYONE, OLD,
+     "did not come to allshard_isave", false},
+    {"a file of a nonblocking save", ACT_ISAVE, CALL_CREATE, 1, ANYONE, OLD, "allshard_isave",
+     false},
+    {"its pwrite", ACT_ISAVE, CALL_PWRITE, 4, ANYONE, OLD, "storage", true},
+    {"its fsync", ACT_ISAVE, CALL_FSYNC, 2, ANYONE, OLD, "allshard_wait", false},
+    {"its manifest", ACT_ISAVE, CALL_MANIFEST, 1, MAIN, OLD, "allshard verify", true},
+    {"its journal", ACT_ISAVE, CALL_JOURNAL, 1, MAIN, NEW, "allshard verify", false},
+    {"its renaming", ACT_ISAVE, CALL_MOVE, 2, MAIN, NEW, "allshard verify", true},
     {"before a load", ACT_LOAD, CALL_NONE, 0, ANYONE, OLD, "did not come to allshard_load", false},
     {"opening a file to read", ACT_LOAD, CALL_OPEN, 1, ANYONE, OLD, "allshard_load", false},
     {"the first pread", ACT_LOAD, CALL_PREAD, 1, ANYONE, OLD, "allshard_load", false},
@@ -140,6 +158,7 @@ static const struct place {
     {"before the end", ACT_CLOSE, CALL_NONE, 0, ANYONE, OLD, NULL, true},
 };
 
+/* RANDOM_STOPS of each kind of save. */
 enum { PLACES = sizeof places / sizeof places[0], RANDOM_STOPS = 6, TRIES = 4 };
 
 static MPI_Comm others = MPI_COMM_NULL; /* all but the victim */
@@ -207,9 +226,17 @@ static void check_broken(side *x)
     free(text);
 }
 
+static bool saves(const struct place *p)
+{
+    return p->act == ACT_SAVE || p->act == ACT_ISAVE;
+}
+
 static int act(side *x, const struct place *p)
 {
-    return p->act == ACT_SAVE ? save(x) : p->act == ACT_LOAD ? load(x) : close_side(x);
+    return p->act == ACT_SAVE    ? save(x)
+           : p->act == ACT_ISAVE ? isave(x)
+           : p->act == ACT_LOAD  ? load(x)
+                                 : close_side(x);
 }
 
 static void be_victim(side *x, const struct place *p)
@@ -250,7 +277,7 @@ static bool be_other(side *x, const struct place *p, int victim)
         CHECK(close_side(x) == ALLSHARD_OK);
     }
     ranks_wait(others);
-    if (right && p->act == ACT_SAVE && victim != 0) {
+    if (right && saves(p) && victim != 0) {
         save_next(victim);
     } else if (world_rank() == lowest) {
         CHECK_TEXT(!right || holds(&model_old) || holds(&model_mixed), "%s: a mixture", p->name);
@@ -262,7 +289,7 @@ static bool be_other(side *x, const struct place *p, int victim)
 
 static void check_after(const struct place *p, int victim)
 {
-    if (world_rank() == 0 && p->act == ACT_SAVE && victim != 0) {
+    if (world_rank() == 0 && saves(p) && victim != 0) {
         CHECK_TEXT(holds(&model_next), "%s: rank %d came back, and the checkpoint is not the next",
                    p->name, victim);
     } else if (world_rank() == 0) {
@@ -322,7 +349,7 @@ static void *stop_later(void *user)
 
 /* The whole process stands still, wherever it is. What it says by then may be half said: some
  * ranks may have what they need to end the call, and hear of it in the next one. */
-static bool stop_at_random(int victim, unsigned microseconds)
+static bool stop_at_random(int victim, unsigned microseconds, int (*how)(side *x))
 {
     side x;
     int64_t pid = ranks_max(world_comm(), world_rank() == victim ? getpid() : 0);
@@ -337,14 +364,14 @@ static bool stop_at_random(int victim, unsigned microseconds)
         pthread_t thread;
         useconds_t delay = microseconds;
         CHECK(pthread_create(&thread, NULL, stop_later, &delay) == 0);
-        int code = save(&x);
+        int code = how(&x);
         (void)pthread_join(thread, NULL);
         CHECK_TEXT(code == ALLSHARD_OK || code == ALLSHARD_TIMEOUT, "%s",
                    allshard_error_name(code));
         timed_out = code == ALLSHARD_TIMEOUT;
         gate_mark("back");
     } else {
-        int code = save(&x);
+        int code = how(&x);
         CHECK_TEXT(code == ALLSHARD_OK || code == ALLSHARD_TIMEOUT, "%s",
                    allshard_error_name(code));
         timed_out = code == ALLSHARD_TIMEOUT;
@@ -467,7 +494,8 @@ static void check_ranks(void)
             cases++;
         }
         for (int i = 0; i < RANDOM_STOPS / 3; i++) {
-            stops += stop_at_random(victims[v], (unsigned)(700 + (i * 3 + v) * 2100));
+            stops += stop_at_random(victims[v], (unsigned)(700 + (i * 3 + v) * 2100), save);
+            stops += stop_at_random(victims[v], (unsigned)(900 + (i * 3 + v) * 2300), isave);
         }
     }
     check_slow();
