@@ -221,11 +221,25 @@ static void condemn(as_watch *w, as_stalled *s)
     adopt(w, &w->told);
 }
 
+/* The lowest ones are told, each once: a rank that says twice that it is stuck, before the main
+ * process looks, is one. */
 static void add(as_stalled *s, const as_watch *w, int rank)
 {
-    if (s->count < AS_STALLED_TOLD) {
-        s->ranks[s->count] = rank;
-        s->hosts[s->count] = w->hosts + (size_t)rank * AS_HOST_BYTES;
+    int told = s->count < AS_STALLED_TOLD ? s->count : AS_STALLED_TOLD;
+    int at = told;
+    while (at > 0 && s->ranks[at - 1] >= rank) {
+        at--;
+    }
+    if (at < told && s->ranks[at] == rank) {
+        return;
+    }
+    for (int i = told < AS_STALLED_TOLD ? told : told - 1; i > at; i--) {
+        s->ranks[i] = s->ranks[i - 1];
+        s->hosts[i] = s->hosts[i - 1];
+    }
+    if (at < AS_STALLED_TOLD) {
+        s->ranks[at] = rank;
+        s->hosts[at] = w->hosts + (size_t)rank * AS_HOST_BYTES;
     }
     s->count++;
 }
