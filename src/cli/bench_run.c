@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The repetitions: ours and the plain loops by turns, so that both meet the same minutes of a
- * machine whose speed changes from hour to hour.
+ * A run from layout to layout, and what comes before and after: room, folder, contexts. The turns
+ * that are made with each layout are in bench_turns.c.
  */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -12,210 +11,8 @@
 
 #include "base/checked.h"
 #include "cli/bench.h"
-#include "cli/bench_measure.h"
 #include "cli/bench_state.h"
-
-volatile sig_atomic_t as_bench_stopped;
-
-static const double gib = 1024.0 * 1024.0 * 1024.0;
-static const double gb = 1e9;
-
-/* Between two things that are measured. */
-static int step(as_bench *b, as_error *e)
-{
-    as_progress_update(b->steps_done++, b->steps, &b->progress);
-    int64_t stopped = as_bench_stopped;
-    int code = as_world_max(&b->tool->world, &stopped, 1, e);
-    if (code == AS_OK && stopped) {
-        code = as_fail(e, AS_SYSTEM, 0, "stopped by a signal; the benchmark's files are removed");
-    }
-    return code;
-}
-
-/* --------------------------------------------------------------- ours: one turn */
-
-static void rate(as_bench_layout *l, as_sample *s)
-{
-    double *v = s->value;
-    double bytes = (double)l->bytes;
-    v[AS_M_SAVE_GIB_S] = bytes / gib / v[AS_M_SAVE_DURABLE_S];
-    v[AS_M_SAVE_CPU_S_PER_GB] = v[AS_M_SAVE_CPU_S] / (bytes / gb);
-    v[AS_M_SAVE_WRITTEN_RATIO] = v[AS_M_SAVE_WRITTEN] / bytes;
-    v[AS_M_LOAD_GIB_S] = bytes / gib / v[AS_M_LOAD_S];
-    v[AS_M_LOAD_CPU_S_PER_GB] = v[AS_M_LOAD_CPU_S] / (bytes / gb);
-    v[AS_M_LOAD_READ_RATIO] = v[AS_M_LOAD_READ] / bytes;
-}
-
-static void count_files(as_bench_layout *l, const as_buffer *files)
-{
-    const as_bench_file *file = (const void *)files->data;
-    l->bytes = 0;
-    l->files = 0;
-    for (size_t i = 0; i < files->size / sizeof *file; i++) {
-        l->bytes += file[i].bytes;
-        l->files += file[i].tensors;
-    }
-}
-
-static int save(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *name,
-                as_buffer *files, as_sample *out, as_error *e)
-{
-    int code = step(b, e);
-    code = code == AS_OK ? as_measure_save(b, l, s, name, out, e) : code;
-    code =
-        code == AS_OK ? as_bench_folder_files(&b->folder, &b->tool->world, name, files, e) : code;
-    if (code == AS_OK) {
-        count_files(l, files);
-        rate(l, out);
-    }
-    return code;
-}
-
-static int chill(as_bench *b, const char *name, const as_buffer *files, as_error *e)
-{
-    int done = 0;
-    /* The caches are those of a host. */
-    int ways = b->first_of_host ? AS_CHILL_FILES | AS_CHILL_SYSTEM : 0;
-    int code = as_bench_chill(&b->folder, &b->tool->world, name, files, ways, &done, e);
-    b->chilled &= done;
-    return code;
-}
-
-/* Ranks that do not load sleep in the agreement, which looks at its messages once a millisecond,
- * until the others come to it. */
-static int load(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *name,
-                as_sample *out, as_error *e)
-{
-    if (b->loaders.here) {
-        as_bench_state_spoil(s);
-        if (as_measure_load(b, l, s, name, out, e) == AS_OK) {
-            rate(l, out);
-            (void)as_bench_state_check(s, e);
-        }
-    }
-    return as_world_agree(&b->tool->world, e);
-}
-
-/* ------------------------------------------------------------ theirs: one turn */
-
-static void put_plain(as_sample *s, enum as_metric rate, enum as_metric seconds,
-                      const as_plain_result *r)
-{
-    if (!r->refused) {
-        s->value[rate] = (double)r->bytes / gib / r->seconds;
-        s->value[seconds] = r->seconds;
-    }
-}
-
-/* By the ranks that load; the others sleep, as in a load. All learn whether O_DIRECT was refused. */
-static int read_plainly(as_bench *b, const char *name, const as_buffer *files, bool direct,
-                        as_plain_result *r, as_error *e)
-{
-    if (b->loaders.here) {
-        (void)as_plain_read(&b->plain, &b->folder, &b->loaders.world, name, files, direct, r, e);
-    }
-    int code = as_world_agree(&b->tool->world, e);
-    int64_t refused = b->loaders.here && r->refused;
-    code = code == AS_OK ? as_world_max(&b->tool->world, &refused, 1, e) : code;
-    r->refused = refused != 0;
-    return code;
-}
-
-static int plain_read(as_bench *b, as_bench_layout *l, const char *name, const as_buffer *files,
-                      as_sample *out, as_error *e)
-{
-    as_plain_result r = {.refused = true};
-    int code = step(b, e);
-    for (int direct = !l->direct_read_refused; code == AS_OK && r.refused && direct >= 0;
-         direct--) {
-        l->direct_read_refused = !direct;
-        code = chill(b, name, files, e);
-        code = code == AS_OK ? read_plainly(b, name, files, direct, &r, e) : code;
-    }
-    if (code == AS_OK) {
-        put_plain(out, AS_M_READ_GIB_S, AS_M_READ_S, &r);
-    }
-    return code;
-}
-
-static int plain_write(as_bench *b, as_bench_layout *l, bool direct, as_plain_result *r,
-                       as_error *e)
-{
-    int code = step(b, e);
-    code = code == AS_OK ? as_bench_settle(&b->folder, &b->tool->world, e) : code;
-    return code == AS_OK
-               ? as_plain_write(&b->plain, &b->folder, &b->tool->world, l->bytes, direct, r, e)
-               : code;
-}
-
-static int plain_writes(as_bench *b, as_bench_layout *l, as_sample *out, as_error *e)
-{
-    as_plain_result direct = {.refused = true};
-    as_plain_result buffered = {.refused = true};
-    int code = plain_write(b, l, true, &direct, e);
-    code = code == AS_OK ? plain_write(b, l, false, &buffered, e) : code;
-    if (code == AS_OK) {
-        l->direct_refused = direct.refused;
-        put_plain(out, AS_M_DIRECT_GIB_S, AS_M_DIRECT_S, &direct);
-        put_plain(out, AS_M_BUFFERED_GIB_S, AS_M_BUFFERED_S, &buffered);
-    }
-    return code;
-}
-
-/* ------------------------------------------------------------------ all turns */
-
-/* Outside the clock: each save meets an empty folder. */
-static int remove_old(as_bench *b, const char *name, as_error *e)
-{
-    return as_bench_folder_remove(&b->folder, &b->tool->world, name, e);
-}
-
-static int turn_of_saves(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *name,
-                         as_buffer *files, as_sample *out, as_error *e)
-{
-    as_sample_init(out);
-    int code = remove_old(b, name, e);
-    code = code == AS_OK && b->baseline ? plain_writes(b, l, out, e) : code;
-    code = code == AS_OK ? save(b, l, s, name, files, out, e) : code;
-    double better = fmax(out->value[AS_M_DIRECT_GIB_S], out->value[AS_M_BUFFERED_GIB_S]);
-    out->value[AS_M_WRITE_RATIO] = out->value[AS_M_SAVE_GIB_S] / better;
-    return code;
-}
-
-static int turn_of_loads(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *name,
-                         const as_buffer *files, as_sample *out, as_error *e)
-{
-    int code = b->baseline ? plain_read(b, l, name, files, out, e) : AS_OK;
-    code = code == AS_OK ? step(b, e) : code;
-    code = code == AS_OK ? chill(b, name, files, e) : code;
-    code = code == AS_OK ? load(b, l, s, name, out, e) : code;
-    out->value[AS_M_READ_RATIO] = out->value[AS_M_LOAD_GIB_S] / out->value[AS_M_READ_GIB_S];
-    return code;
-}
-
-/* The first one finds plan, buffers and pages of the program new to it, and does not count. */
-static int all_saves(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *name,
-                     as_buffer *files, as_error *e)
-{
-    as_sample_init(&l->first);
-    int code = save(b, l, s, name, files, &l->first, e);
-    for (size_t r = 0; r < b->repeat && code == AS_OK; r++) {
-        code = turn_of_saves(b, l, s, name, files, &l->samples[r], e);
-    }
-    return code;
-}
-
-static int all_loads(as_bench *b, as_bench_layout *l, as_bench_state *s, const char *name,
-                     const as_buffer *files, as_error *e)
-{
-    int code = step(b, e);
-    code = code == AS_OK ? chill(b, name, files, e) : code;
-    code = code == AS_OK ? load(b, l, s, name, &l->first, e) : code;
-    for (size_t r = 0; r < b->repeat && code == AS_OK; r++) {
-        code = turn_of_loads(b, l, s, name, files, &l->samples[r], e);
-    }
-    return code;
-}
+#include "cli/bench_turns.h"
 
 /* The pieces of this rank as `layout` spreads them. Collective. */
 static int make_state(as_bench *b, const as_layout *layout, const as_spread *with, bool here,
@@ -250,14 +47,15 @@ static int run_layout(as_bench *b, size_t number, as_error *e)
     as_buffer files = AS_BUFFER_INIT;
     char name[256];
     (void)snprintf(name, sizeof name, "%zu.%.200s", number + 1, l->name);
+    as_turns turns = {.bench = b, .layout = l, .state = &state, .name = name, .files = &files};
     int code = make_state(b, &l->layout, &b->spread, true, &state, e);
-    code = code == AS_OK ? all_saves(b, l, &state, name, &files, e) : code;
+    code = code == AS_OK ? as_turns_of_saves(&turns, e) : code;
     if (code == AS_OK && b->loaders.apart) {
         code = make_load_state(b, l, &state, e);
     }
-    code = code == AS_OK ? all_loads(b, l, &state, name, &files, e) : code;
+    code = code == AS_OK ? as_turns_of_loads(&turns, e) : code;
     if (code == AS_OK && !b->keep) {
-        code = remove_old(b, name, e);
+        code = as_turns_clear(&turns, e);
     }
     as_bench_state_free(&state);
     as_buffer_free(&files);
