@@ -16,4 +16,7 @@ int as_measure_save(as_bench *b, as_bench_layout *l, const as_bench_state *s, co
 int as_measure_load(as_bench *b, as_bench_layout *l, const as_bench_state *s, const char *name,
                     as_sample *out, as_error *e);
 
+/* The path of that folder. Collective over the ranks of `w`. */
+int as_measure_path(const as_bench *b, as_world *w, const char *name, as_buffer *out, as_error *e);
+
 #endif
