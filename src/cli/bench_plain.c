@@ -29,23 +29,63 @@ void as_plain_close(as_plain *p)
     *p = (as_plain){0};
 }
 
+/* What one rank did in a loop, and when. */
+struct lap {
+    double begin, end;
+    int64_t bytes;
+    int failed;   /* an errno; 0 */
+    bool refused; /* O_DIRECT was */
+};
+
+/* The ranks begin together. */
+static int begin_lap(struct lap *lap, as_world *w, as_error *e)
+{
+    int code = as_world_agree(w, e);
+    *lap = (struct lap){.begin = as_seconds()};
+    return code;
+}
+
+static void end_lap(struct lap *lap, int failed, bool direct)
+{
+    lap->end = as_seconds();
+    lap->refused = direct && failed == EINVAL;
+    lap->failed = lap->refused ? 0 : failed;
+}
+
+/* All ranks learn the slowest one's time, the sum of bytes, and whether O_DIRECT was refused. */
+static int settle_lap(const struct lap *lap, as_world *w, const char *what, as_plain_result *out,
+                      as_error *e)
+{
+    int64_t most[2] = {(int64_t)((lap->end - lap->begin) * 1e9), lap->refused};
+    int64_t sum = lap->bytes;
+    if (lap->failed) {
+        (void)as_fail(e, AS_SYSTEM, lap->failed, "%s", what);
+    }
+    int code = as_world_agree(w, e);
+    code = code == AS_OK ? as_world_max(w, most, 2, e) : code;
+    code = code == AS_OK ? as_world_sum(w, &sum, 1, e) : code;
+    *out =
+        (as_plain_result){.bytes = sum, .seconds = (double)most[0] * 1e-9, .refused = most[1] != 0};
+    return code;
+}
+
 /* ------------------------------------------------------------------- writing */
 
 /* 0, or the errno of what failed. */
-static int write_file(const as_plain *p, int folder, const char *name, int64_t bytes, bool direct)
+static int write_file(const as_plain *p, int folder, const char *name, int64_t bytes, bool direct,
+                      int64_t *written)
 {
     int flags = O_WRONLY | O_CREAT | O_EXCL | (direct ? O_DIRECT : 0);
     int fd = as_open(folder, name, flags, 0666);
     if (fd < 0) {
         return errno;
     }
-    int64_t at = 0;
     int failed = 0;
-    while (at < bytes && !failed) {
-        size_t step = (size_t)as_min_i64(bytes - at, AS_PLAIN_STEP);
-        ssize_t put = as_sys_table.pwrite(fd, p->buffer, step, (off_t)at);
+    while (*written < bytes && !failed) {
+        size_t step = (size_t)as_min_i64(bytes - *written, AS_PLAIN_STEP);
+        ssize_t put = as_sys_table.pwrite(fd, p->buffer, step, (off_t)*written);
         if (put > 0) {
-            at += put;
+            *written += put;
         } else if (put == 0 || errno != EINTR) {
             failed = put == 0 ? ENOSPC : errno;
         }
@@ -59,24 +99,6 @@ static int write_file(const as_plain *p, int folder, const char *name, int64_t b
     return failed;
 }
 
-/* All ranks learn the slowest one's time, the sum of bytes, and whether O_DIRECT was refused. */
-static int settle_result(as_world *w, int failed, bool direct, const char *what, int64_t bytes,
-                         double seconds, as_plain_result *out, as_error *e)
-{
-    bool refused = direct && failed == EINVAL;
-    int64_t most[2] = {(int64_t)(seconds * 1e9), refused};
-    int64_t sum = bytes;
-    if (failed && !refused) {
-        (void)as_fail(e, AS_SYSTEM, failed, "%s", what);
-    }
-    int code = as_world_agree(w, e);
-    code = code == AS_OK ? as_world_max(w, most, 2, e) : code;
-    code = code == AS_OK ? as_world_sum(w, &sum, 1, e) : code;
-    *out =
-        (as_plain_result){.bytes = sum, .seconds = (double)most[0] * 1e-9, .refused = most[1] != 0};
-    return code;
-}
-
 int as_plain_write(const as_plain *p, as_bench_folder *f, as_world *w, int64_t bytes, bool direct,
                    as_plain_result *out, as_error *e)
 {
@@ -84,14 +106,12 @@ int as_plain_write(const as_plain *p, as_bench_folder *f, as_world *w, int64_t b
     (void)snprintf(name, sizeof name, "plain.%d", w->rank);
     int64_t pages = as_ceil_div(as_ceil_div(bytes, w->size), AS_PLAIN_ALIGN);
     int64_t share = pages * AS_PLAIN_ALIGN;
-    if (as_world_agree(w, e) != AS_OK) {
+    struct lap lap;
+    if (begin_lap(&lap, w, e) != AS_OK) {
         return e->code;
     }
-    double begin = as_seconds();
-    int failed = write_file(p, f->fd, name, share, direct);
-    double seconds = as_seconds() - begin;
-    (void)settle_result(w, failed, direct, "a plain file cannot be written", share, seconds, out,
-                        e);
+    end_lap(&lap, write_file(p, f->fd, name, share, direct, &lap.bytes), direct);
+    (void)settle_lap(&lap, w, "a plain file cannot be written", out, e);
     if (as_sys_table.unlinkat(f->fd, name, 0) < 0 && errno != ENOENT) {
         (void)as_fail(e, AS_SYSTEM, errno, "%s/%s: cannot be removed", f->path, name);
     }
@@ -167,16 +187,13 @@ int as_plain_read(const as_plain *p, as_bench_folder *f, as_world *w, const char
     int64_t share = as_ceil_div(pages, w->size);
     int64_t first = as_min_i64(share * w->rank, pages);
     int64_t last = as_min_i64(first + share, pages);
-    int code = as_world_agree(w, e);
+    struct lap lap;
+    int code = begin_lap(&lap, w, e);
     if (code != AS_OK) {
         return code;
     }
-    int64_t bytes = 0;
-    double begin = as_seconds();
-    int failed = read_share(p, f, name, files, first, last, direct, &bytes);
-    double seconds = as_seconds() - begin;
-    code = settle_result(w, failed, direct, "a checkpoint cannot be read by a plain loop", bytes,
-                         seconds, out, e);
+    end_lap(&lap, read_share(p, f, name, files, first, last, direct, &lap.bytes), direct);
+    code = settle_lap(&lap, w, "a checkpoint cannot be read by a plain loop", out, e);
     if (code == AS_OK && !out->refused && out->bytes != expected) {
         code = as_fail(e, AS_INTERNAL, 0, "the plain loop read %lld bytes in place of %lld",
                        (long long)out->bytes, (long long)expected);

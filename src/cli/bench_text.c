@@ -55,62 +55,69 @@ static void put_rate(as_table *table, as_summary s, int digits)
     as_table_range(table, s.least, s.most, digits);
 }
 
-static int print_saves(const as_text *t, as_error *e)
-{
-    static const char *const names[] = {
-        "layout",   "engine",   "GiB/s",    "quartiles",     "min–max",   "durable in",
-        "O_DIRECT", "buffered", "÷ better", "its quartiles", "its range",
-    };
-    size_t columns = t->bench->baseline ? COUNT(names) : 6;
-    as_table table;
-    int code = as_table_open(&table, t->bench->layout_count, names, columns, e);
-    for (size_t i = 0; i < t->bench->layout_count && code == AS_OK; i++) {
-        const as_bench_layout *l = &t->bench->layouts[i];
-        as_table_row(&table);
-        as_table_text(&table, l->name);
-        as_table_text(&table, l->saved.engine);
-        put_rate(&table, sum_up(t, l, AS_M_SAVE_GIB_S), 2);
-        as_table_seconds(&table, sum_up(t, l, AS_M_SAVE_DURABLE_S).median);
-        if (t->bench->baseline) {
-            as_table_number(&table, sum_up(t, l, AS_M_DIRECT_GIB_S).median, 2);
-            as_table_number(&table, sum_up(t, l, AS_M_BUFFERED_GIB_S).median, 2);
-            put_rate(&table, sum_up(t, l, AS_M_WRITE_RATIO), 2);
-        }
-    }
-    if (code == AS_OK) {
-        print_table(t, &table,
-                    t->bench->baseline ? "Saves, and plain loops that write as many bytes (GiB/s)"
-                                       : "Saves");
-    }
-    return code;
-}
+/* Saves or loads, and with --baseline the plain loops beside them. */
+struct rates {
+    const char *title;
+    const char *title_beside;
+    bool loads;
+    enum as_metric rate, seconds, ratio;
+    enum as_metric plain[2];
+    size_t plain_count;
+    const char *names[AS_TABLE_COLUMNS];
+    size_t columns; /* with the plain loops; without them there are OWN_COLUMNS */
+};
 
-static int print_loads(const as_text *t, as_error *e)
+enum { OWN_COLUMNS = 6 };
+
+static const struct rates save_rates = {
+    .title = "Saves",
+    .title_beside = "Saves, and plain loops that write as many bytes (GiB/s)",
+    .rate = AS_M_SAVE_GIB_S,
+    .seconds = AS_M_SAVE_DURABLE_S,
+    .ratio = AS_M_WRITE_RATIO,
+    .plain = {AS_M_DIRECT_GIB_S, AS_M_BUFFERED_GIB_S},
+    .plain_count = 2,
+    .names = {"layout", "engine", "GiB/s", "quartiles", "min–max", "durable in", "O_DIRECT",
+              "buffered", "÷ better", "its quartiles", "its range"},
+    .columns = 11,
+};
+
+static const struct rates load_rates = {
+    .title = "Cold loads",
+    .title_beside = "Cold loads, and a plain loop that reads the same files (GiB/s)",
+    .loads = true,
+    .rate = AS_M_LOAD_GIB_S,
+    .seconds = AS_M_LOAD_S,
+    .ratio = AS_M_READ_RATIO,
+    .plain = {AS_M_READ_GIB_S},
+    .plain_count = 1,
+    .names = {"layout", "engine", "GiB/s", "quartiles", "min–max", "in", "plain read", "÷ plain",
+              "its quartiles", "its range"},
+    .columns = 10,
+};
+
+static int print_rates(const as_text *t, const struct rates *r, as_error *e)
 {
-    static const char *const names[] = {
-        "layout", "engine",     "GiB/s",   "quartiles",     "min–max",
-        "in",     "plain read", "÷ plain", "its quartiles", "its range",
-    };
-    size_t columns = t->bench->baseline ? COUNT(names) : 6;
+    bool beside = t->bench->baseline;
     as_table table;
-    int code = as_table_open(&table, t->bench->layout_count, names, columns, e);
+    int code = as_table_open(&table, t->bench->layout_count, r->names,
+                             beside ? r->columns : OWN_COLUMNS, e);
     for (size_t i = 0; i < t->bench->layout_count && code == AS_OK; i++) {
         const as_bench_layout *l = &t->bench->layouts[i];
         as_table_row(&table);
         as_table_text(&table, l->name);
-        as_table_text(&table, l->loaded.engine);
-        put_rate(&table, sum_up(t, l, AS_M_LOAD_GIB_S), 2);
-        as_table_seconds(&table, sum_up(t, l, AS_M_LOAD_S).median);
-        if (t->bench->baseline) {
-            as_table_number(&table, sum_up(t, l, AS_M_READ_GIB_S).median, 2);
-            put_rate(&table, sum_up(t, l, AS_M_READ_RATIO), 2);
+        as_table_text(&table, r->loads ? l->loaded.engine : l->saved.engine);
+        put_rate(&table, sum_up(t, l, r->rate), 2);
+        as_table_seconds(&table, sum_up(t, l, r->seconds).median);
+        for (size_t p = 0; p < r->plain_count && beside; p++) {
+            as_table_number(&table, sum_up(t, l, r->plain[p]).median, 2);
+        }
+        if (beside) {
+            put_rate(&table, sum_up(t, l, r->ratio), 2);
         }
     }
     if (code == AS_OK) {
-        print_table(t, &table,
-                    t->bench->baseline
-                        ? "Cold loads, and a plain loop that reads the same files (GiB/s)"
-                        : "Cold loads");
+        print_table(t, &table, beside ? r->title_beside : r->title);
     }
     return code;
 }
@@ -234,8 +241,8 @@ int as_bench_text(const as_bench *b, bool markdown, as_error *e)
         return as_fail_nomem(e);
     }
     print_head(&t);
-    int code = print_saves(&t, e);
-    code = code == AS_OK ? print_loads(&t, e) : code;
+    int code = print_rates(&t, &save_rates, e);
+    code = code == AS_OK ? print_rates(&t, &load_rates, e) : code;
     code = code == AS_OK ? print_costs(&t, e) : code;
     code = code == AS_OK ? print_phases(&t, e) : code;
     print_engines(&t);
