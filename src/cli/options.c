@@ -9,6 +9,7 @@
 #include "base/quote.h"
 #include "base/sys.h"
 #include "cli/spread.h"
+#include "io/manners.h"
 
 static const char *const engines[] = {"auto", "posix", "direct", "uring"};
 
@@ -18,6 +19,8 @@ enum {
     MOST_RANKS = 1000000,
     MOST_STRIPES = 2000, /* as io/stripes.h */
     STRIPE_UNIT = 64 << 10,
+    MOST_IO_THREADS = 16,
+    MOST_COPY_THREADS = 64,
 };
 
 const char *as_engine_choice(size_t i)
@@ -112,6 +115,72 @@ int as_save_arguments_read(const as_save_arguments *a, allshard_save_options *sa
     save->engine = a->engine;
     save->verify_after_write = a->verify_after_write;
     return code;
+}
+
+/* ---------------------------------------------------------------- nonblocking */
+
+static int read_staging(const char *text, int32_t *out, as_error *e)
+{
+    static const char *const names[] = {[ALLSHARD_STAGE_AUTO] = "auto",
+                                        [ALLSHARD_STAGE_SNAPSHOT] = "snapshot",
+                                        [ALLSHARD_STAGE_STREAM] = "stream"};
+    for (int i = 0; i < (int)(sizeof names / sizeof names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *out = i;
+            return AS_OK;
+        }
+    }
+    return as_fail(e, AS_INVALID, 0, "--staging is %s; it must be auto, snapshot or stream",
+                   as_quote(text, strlen(text)).text);
+}
+
+static int read_amount(const char *text, const char *what, int64_t *out, as_error *e)
+{
+    int code = as_args_memory(text, what, out, e);
+    return code == AS_OK && *out == 0
+               ? as_fail(e, AS_INVALID, 0, "%s is 0; it must be an amount of bytes", what)
+               : code;
+}
+
+/* The first one that was given; NULL: none. */
+static const char *given_of(const as_isave_arguments *a)
+{
+    return a->staging           ? "--staging"
+           : a->snapshot_memory ? "--snapshot-memory"
+           : a->cpus            ? "--cpus"
+           : a->io_threads      ? "--io-threads"
+           : a->copy_threads    ? "--copy-threads"
+           : a->io_priority     ? "--io-priority"
+           : a->bandwidth       ? "--bandwidth"
+                                : NULL;
+}
+
+int as_isave_arguments_read(const as_isave_arguments *a, bool wanted, allshard_save_options *save,
+                            int64_t *snapshot_memory, as_error *e)
+{
+    const char *given = given_of(a);
+    if (given && !wanted) {
+        return as_fail(e, AS_INVALID, 0, "%s goes with --nonblocking", given);
+    }
+    int code = a->staging ? read_staging(a->staging, &save->staging, e) : AS_OK;
+    if (code == AS_OK && a->snapshot_memory) {
+        code = read_amount(a->snapshot_memory, "--snapshot-memory", snapshot_memory, e);
+    }
+    if (code == AS_OK && a->io_threads) {
+        code = read_count(a->io_threads, "--io-threads", MOST_IO_THREADS, &save->io_threads, e);
+    }
+    if (code == AS_OK && a->copy_threads) {
+        code = read_count(a->copy_threads, "--copy-threads", MOST_COPY_THREADS, &save->copy_threads,
+                          e);
+    }
+    if (code == AS_OK && a->bandwidth) {
+        code = read_amount(a->bandwidth, "--bandwidth", &save->bandwidth, e);
+    }
+    save->cpus = a->cpus;
+    save->io_priority = a->io_priority;
+    as_manners manners = {
+        .cpus = a->cpus, .priority = a->io_priority, .bytes_per_s = save->bandwidth};
+    return code == AS_OK ? as_manners_check(&manners, e) : code;
 }
 
 int32_t as_load_checksum(const as_save_arguments *a)

@@ -101,6 +101,58 @@ int as_save_arguments_read(const as_save_arguments *a, allshard_save_options *sa
 /* What a load takes as its checksum. */
 int32_t as_load_checksum(const as_save_arguments *a);
 
+/* What goes with --nonblocking, as given; NULL: not given. */
+typedef struct as_isave_arguments {
+    const char *staging;
+    const char *snapshot_memory;
+    const char *cpus;
+    const char *io_threads;
+    const char *copy_threads;
+    const char *io_priority;
+    const char *bandwidth;
+} as_isave_arguments;
+
+/* Rows of an option table for an as_isave_arguments `a`. */
+#define AS_ISAVE_ROWS(a)                                                                           \
+    {.name = "staging",                                                                            \
+     .value = "S",                                                                                 \
+     .help = "snapshot: all that a rank writes is copied first;\n"                                 \
+             "stream: copied and written in bounded memory; auto\n"                                \
+             "(default): a snapshot if there is memory for it",                                    \
+     .text = &(a).staging},                                                                        \
+        {.name = "snapshot-memory",                                                                \
+         .value = "SIZE",                                                                          \
+         .help = "of each rank, for what is copied and not yet written;\n"                         \
+                 "default: half of what is free, shared by the ranks",                             \
+         .text = &(a).snapshot_memory},                                                            \
+        {.name = "cpus",                                                                           \
+         .value = "LIST",                                                                          \
+         .help = "processors of the threads in the background, such as\n"                          \
+                 "2-3,8; default: those that the compute loop leaves",                             \
+         .text = &(a).cpus},                                                                       \
+        {.name = "io-threads",                                                                     \
+         .value = "N",                                                                             \
+         .help = "threads of each rank that write, 1 to 16",                                       \
+         .text = &(a).io_threads},                                                                 \
+        {.name = "copy-threads",                                                                   \
+         .value = "N",                                                                             \
+         .help = "threads of each rank that copy, 1 to 64",                                        \
+         .text = &(a).copy_threads},                                                               \
+        {.name = "io-priority",                                                                    \
+         .value = "P",                                                                             \
+         .help = "of the writes: idle, best-effort:0 to best-effort:7",                            \
+         .text = &(a).io_priority},                                                                \
+    {                                                                                              \
+        .name = "bandwidth", .value = "SIZE",                                                      \
+        .help = "bytes a second that each rank writes at the most", .text = &(a).bandwidth         \
+    }
+
+/* Reads what was given into *save, whose other members stay, and the limit of memory into
+ * *snapshot_memory (0: the library's default). Strings stay those of `a`. AS_INVALID; also if
+ * `wanted` is false and one of them was given. */
+int as_isave_arguments_read(const as_isave_arguments *a, bool wanted, allshard_save_options *save,
+                            int64_t *snapshot_memory, as_error *e);
+
 /* Will --trace FILE be writable when all is done? What was measured by then is worth too much to be
  * lost to a wrong path. Nothing stays. NULL: not given. AS_SYSTEM. */
 int as_trace_check(const char *path, as_error *e);
