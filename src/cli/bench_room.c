@@ -60,21 +60,29 @@ static int share(as_world *w, int64_t mine, int64_t **out, as_error *e)
     return code;
 }
 
+int as_world_alike(as_world *w, uint64_t key, int *before, int *count, as_error *e)
+{
+    int64_t *keys = NULL;
+    int64_t mine = host_number() ^ (int64_t)(key >> 1);
+    int code = share(w, mine, &keys, e);
+    *before = 0;
+    *count = 0;
+    for (int r = 0; r < w->size && code == AS_OK; r++) {
+        *before += keys[r] == mine && r < w->rank;
+        *count += keys[r] == mine;
+    }
+    free(keys);
+    return code;
+}
+
 int as_world_hosts(as_world *w, int64_t *out, bool *first, as_error *e)
 {
-    int64_t *hosts = NULL;
-    int64_t mine = host_number();
-    int code = share(w, mine, &hosts, e);
-    if (code != AS_OK) {
-        return code;
-    }
-    *first = true;
-    for (int r = 0; r < w->rank; r++) {
-        *first = *first && hosts[r] != mine;
-    }
-    free(hosts);
+    int before = 0;
+    int count = 0;
+    int code = as_world_alike(w, 0, &before, &count, e);
+    *first = before == 0;
     *out = *first;
-    return as_world_sum(w, out, 1, e);
+    return code == AS_OK ? as_world_sum(w, out, 1, e) : code;
 }
 
 /* ----------------------------------------------------------------------- room */

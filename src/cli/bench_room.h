@@ -19,6 +19,10 @@ typedef struct as_bench_place {
 
 int as_bench_place_look(int fd, const char *path, as_bench_place *out, as_error *e);
 
+/* How many ranks of this host have the same `key`, and how many of these come before this one.
+ * Collective. */
+int as_world_alike(as_world *w, uint64_t key, int *before, int *count, as_error *e);
+
 /* How many hosts the ranks run on, and is this rank the first one of its host? Collective. */
 int as_world_hosts(as_world *w, int64_t *out, bool *first, as_error *e);
 
