@@ -10,6 +10,7 @@
 
 #include <allshard.h>
 
+#include "cli/bench_cpus.h"
 #include "cli/bench_folder.h"
 #include "cli/bench_loaders.h"
 #include "cli/bench_model.h"
@@ -34,7 +35,9 @@ typedef struct as_bench_layout {
     as_layout load_layout; /* the same for the ranks that load */
     int64_t bytes;         /* of all files of the checkpoint */
     int64_t files;         /* that hold tensors */
-    as_worker saved, loaded;
+    as_worker saved, loaded, flown;
+    bool stream;              /* the last nonblocking save was one, and not a snapshot */
+    char staging_reason[256]; /* why */
     bool direct_refused;      /* the plain loop could not write with O_DIRECT */
     bool direct_read_refused; /* nor read; the page cache was used, cold */
     as_sample first;          /* the first save and load of all: plan, pool and files are new */
@@ -54,6 +57,8 @@ typedef struct as_bench {
     allshard_save_options save;
     int32_t load_checksum; /* as in allshard_load_options */
     int64_t memory;
+    int64_t snapshot_memory;
+    bool nonblocking;
     size_t repeat;
     int load_ranks; /* 0: all */
     bool baseline;
@@ -68,6 +73,7 @@ typedef struct as_bench {
     as_bench_folder folder;
     as_bench_place on;
     as_plain plain;
+    as_bench_cpus cpus;
     int64_t hosts;
     bool first_of_host; /* this rank */
     int chilled;        /* as_chill flags that were true each time */

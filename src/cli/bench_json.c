@@ -46,9 +46,17 @@ static json_t *metric(const as_sample *samples, size_t count, enum as_metric m, 
     return object;
 }
 
-static bool is_plain(enum as_metric m)
+/* Which of the groups a run has; of its first turn, where little is compared. */
+static bool is_wanted(const as_bench *b, enum as_metric m, bool first_turn)
 {
-    return m >= AS_M_DIRECT_GIB_S;
+    if (m >= AS_M_COPY_GIB_S) {
+        bool flight = m >= AS_M_FLIGHT_BLOCKING_S && m < AS_M_LOOP_PER_S;
+        return b->nonblocking && (flight || !first_turn);
+    }
+    if (m >= AS_M_DIRECT_GIB_S) {
+        return b->baseline && !first_turn;
+    }
+    return m < AS_M_LOAD_GIB_S || !b->nonblocking;
 }
 
 /* All groups of metrics; of the first turn as plain numbers. */
@@ -58,7 +66,7 @@ static void put_groups(json_t **object, const as_bench *b, const as_bench_layout
     for (int m = 0; m < AS_METRIC_COUNT;) {
         const char *group = as_metric_group((enum as_metric)m);
         json_t *members = json_object();
-        bool wanted = !is_plain((enum as_metric)m) || (b->baseline && !first_turn);
+        bool wanted = is_wanted(b, (enum as_metric)m, first_turn);
         for (; m < AS_METRIC_COUNT && strcmp(as_metric_group((enum as_metric)m), group) == 0; m++) {
             put(&members, as_metric_key((enum as_metric)m),
                 first_turn ? number(l->first.value[m])
@@ -84,7 +92,14 @@ static json_t *layout_json(const as_bench *b, const as_bench_layout *l, double *
     put(&object, "engine_reason", text(l->saved.reason));
     put(&object, "load_engine", text(l->loaded.engine));
     put(&object, "load_engine_reason", text(l->loaded.reason));
-    put(&object, "verified_loads", json_integer((json_int_t)b->repeat + 1));
+    put(&object, "verified_loads",
+        json_integer((json_int_t)(b->repeat + 1) * (b->nonblocking ? 2 : 1)));
+    if (b->nonblocking) {
+        put(&object, "staging", text(l->stream ? "stream" : "snapshot"));
+        put(&object, "staging_reason", text(l->staging_reason));
+        put(&object, "nonblocking_engine", text(l->flown.engine));
+        put(&object, "nonblocking_engine_reason", text(l->flown.reason));
+    }
     put(&object, "first", first);
     put_groups(&object, b, l, false, scratch);
     if (b->baseline) {
@@ -110,6 +125,18 @@ static json_t *options_json(const as_bench *b)
     put(&object, "creators", json_integer(s->creators));
     put(&object, "stripe_count", json_integer(s->stripe_count));
     put(&object, "stripe_size", json_integer(s->stripe_bytes));
+    if (b->nonblocking) {
+        static const char *const staging[] = {"auto", "snapshot", "stream"};
+        const char *cpus = s->cpus ? s->cpus : b->cpus.background;
+        put(&object, "staging", text(staging[s->staging]));
+        put(&object, "snapshot_memory", json_integer(b->snapshot_memory));
+        put(&object, "loop_cpu", b->cpus.loop >= 0 ? json_integer(b->cpus.loop) : json_null());
+        put(&object, "cpus", cpus ? text(cpus) : json_null());
+        put(&object, "io_threads", json_integer(s->io_threads));
+        put(&object, "copy_threads", json_integer(s->copy_threads));
+        put(&object, "io_priority", s->io_priority ? text(s->io_priority) : json_null());
+        put(&object, "bandwidth", json_integer(s->bandwidth));
+    }
     return object;
 }
 
@@ -141,6 +168,7 @@ int as_bench_json(const as_bench *b, as_error *e)
     put(&object, "load_ranks", json_integer(b->load_ranks > 0 ? b->load_ranks : ranks));
     put(&object, "hosts", json_integer(b->hosts));
     put(&object, "repeat", json_integer((json_int_t)b->repeat));
+    put(&object, "nonblocking", json_boolean(b->nonblocking));
     put(&object, "caches", text(as_bench_chill_text(b)));
     put(&object, "peak_reset", json_boolean(b->peak_reset));
     put(&object, "options", options_json(b));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The plainest loops that move as many bytes as a checkpoint has: what the storage does when
- * nothing stands between it and a buffer. Figures of saves and loads are set against them.
+ * The plainest loops that move as many bytes as a checkpoint has: what storage and memory do when
+ * nothing stands between them and a buffer. Figures of saves and loads are set against them.
  */
 #ifndef ALLSHARD_CLI_BENCH_PLAIN_H
 #define ALLSHARD_CLI_BENCH_PLAIN_H
@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "cli/bench_folder.h"
+#include "cli/bench_state.h"
 #include "cli/world.h"
 
 typedef struct as_plain {
@@ -39,5 +40,21 @@ int as_plain_write(const as_plain *p, as_bench_folder *f, as_world *w, int64_t b
  * Collective. */
 int as_plain_read(const as_plain *p, as_bench_folder *f, as_world *w, const char *name,
                   const as_buffer *files, bool direct, as_plain_result *out, as_error *e);
+
+/* Memory of this rank that bytes are copied to. */
+typedef struct as_plain_target {
+    char *memory; /* heap; every page was touched */
+    int64_t bytes;
+} as_plain_target;
+
+/* On huge pages where the system has them. Local. AS_NOMEM. */
+int as_plain_target_open(as_plain_target *t, int64_t bytes, as_error *e);
+void as_plain_target_close(as_plain_target *t);
+
+/* Each rank copies as many bytes as its target has out of its pieces, from the first one on, each
+ * with one memcpy; if that are more than it holds, it begins anew. A rank that holds nothing copies
+ * nothing. Collective. */
+int as_plain_copy(as_world *w, const as_bench_state *s, const as_plain_target *t,
+                  as_plain_result *out, as_error *e);
 
 #endif

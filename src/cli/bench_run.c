@@ -11,6 +11,7 @@
 
 #include "base/checked.h"
 #include "cli/bench.h"
+#include "cli/bench_nonblocking.h"
 #include "cli/bench_state.h"
 #include "cli/bench_turns.h"
 
@@ -40,6 +41,15 @@ static int make_load_state(as_bench *b, as_bench_layout *l, as_bench_state *s, a
 
 /* All saves before all loads: dropping caches before a load would make the next save read what it
  * needs of the file system and of the program, which no save of a running job has to. */
+static int run_blocking(const as_turns *t, as_error *e)
+{
+    int code = as_turns_of_saves(t, e);
+    if (code == AS_OK && t->bench->loaders.apart) {
+        code = make_load_state(t->bench, t->layout, t->state, e);
+    }
+    return code == AS_OK ? as_turns_of_loads(t, e) : code;
+}
+
 static int run_layout(as_bench *b, size_t number, as_error *e)
 {
     as_bench_layout *l = &b->layouts[number];
@@ -49,11 +59,9 @@ static int run_layout(as_bench *b, size_t number, as_error *e)
     (void)snprintf(name, sizeof name, "%zu.%.200s", number + 1, l->name);
     as_turns turns = {.bench = b, .layout = l, .state = &state, .name = name, .files = &files};
     int code = make_state(b, &l->layout, &b->spread, true, &state, e);
-    code = code == AS_OK ? as_turns_of_saves(&turns, e) : code;
-    if (code == AS_OK && b->loaders.apart) {
-        code = make_load_state(b, l, &state, e);
+    if (code == AS_OK) {
+        code = b->nonblocking ? as_turns_nonblocking(&turns, e) : run_blocking(&turns, e);
     }
-    code = code == AS_OK ? as_turns_of_loads(&turns, e) : code;
     if (code == AS_OK && !b->keep) {
         code = as_turns_clear(&turns, e);
     }
@@ -95,8 +103,10 @@ static int check_room(as_bench *b, as_error *e)
     int phases = b->load_ranks > 0 ? 2 : 1; /* saves, and loads that hold something else */
     for (int phase = 0; phase < phases && code == AS_OK; phase++) {
         int64_t memory = INT64_MAX;
-        if (!as_mul_i64(pool, pools, &memory) ||
-            !as_add_i64(memory, most_pieces(b, phase == 1), &memory) ||
+        int64_t pieces = most_pieces(b, phase == 1);
+        int64_t copies = b->nonblocking ? as_nonblocking_memory(b, pieces) : 0;
+        if (!as_mul_i64(pool, pools, &memory) || !as_add_i64(memory, pieces, &memory) ||
+            !as_add_i64(memory, copies, &memory) ||
             !as_add_i64(memory, AS_PLAIN_STEP + SLACK, &memory)) {
             memory = INT64_MAX;
         }
@@ -117,11 +127,15 @@ static int open_all(as_bench *b, as_error *e)
     code = as_world_agree(w, e);
     code = code == AS_OK ? as_world_hosts(w, &b->hosts, &b->first_of_host, e) : code;
     code = code == AS_OK ? check_room(b, e) : code;
+    if (code == AS_OK && b->nonblocking) {
+        code = as_bench_cpus_choose(&b->cpus, w, b->save.cpus, e);
+    }
     allshard_options options = {
         .size = sizeof options,
         .log = as_output_log,
         .log_user = &b->tool->out,
         .memory = b->memory,
+        .snapshot_memory = b->snapshot_memory,
         .trace = b->trace != NULL,
     };
     code = code == AS_OK ? as_spread_start(&b->spread, b->tool, NULL, &options, e) : code;
@@ -132,9 +146,11 @@ static int open_all(as_bench *b, as_error *e)
 
 int as_bench_run(as_bench *b, as_error *e)
 {
-    b->chilled = AS_CHILL_FILES | AS_CHILL_SYSTEM;
+    b->chilled = b->nonblocking ? 0 : AS_CHILL_FILES | AS_CHILL_SYSTEM;
     b->peak_reset = true;
-    b->steps = (int64_t)(b->layout_count * (2 + b->repeat * (b->baseline ? 5 : 2)));
+    b->steps = (int64_t)b->layout_count * (b->nonblocking
+                                               ? as_nonblocking_steps(b)
+                                               : (int64_t)(2 + b->repeat * (b->baseline ? 5 : 2)));
     int code = open_all(b, e);
     as_progress_begin(&b->progress, &b->tool->out, "measuring");
     for (size_t i = 0; i < b->layout_count && code == AS_OK; i++) {

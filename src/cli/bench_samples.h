@@ -7,7 +7,8 @@
 #include <stddef.h>
 
 /* X(identifier, group, key). Seconds are those of the slowest rank, bytes and processor seconds the
- * sum over ranks, peaks the largest of any rank. What could not be measured is NaN. */
+ * sum over ranks, peaks the largest of any rank. What could not be measured is NaN. From
+ * DIRECT_GIB_S on they are those of --baseline, from COPY_GIB_S on those of --nonblocking. */
 #define AS_METRICS(X)                                                                              \
     X(SAVE_GIB_S, "save", "write_gib_s")                                                           \
     X(SAVE_DURABLE_S, "save", "durable_s")                                                         \
@@ -60,7 +61,43 @@
     X(READ_GIB_S, "plain_read", "read_gib_s")                                                      \
     X(READ_S, "plain_read", "seconds")                                                             \
     X(WRITE_RATIO, "ratios", "write")                                                              \
-    X(READ_RATIO, "ratios", "read")
+    X(READ_RATIO, "ratios", "read")                                                                \
+    X(COPY_GIB_S, "memcpy", "gib_s")                                                               \
+    X(COPY_S, "memcpy", "seconds")                                                                 \
+    X(FLIGHT_BLOCKING_S, "nonblocking", "blocking_s")                                              \
+    X(FLIGHT_STAGED_S, "nonblocking", "staged_s")                                                  \
+    X(FLIGHT_DURABLE_S, "nonblocking", "durable_s")                                                \
+    X(FLIGHT_COUNTS_S, "nonblocking", "counts_s")                                                  \
+    X(FLIGHT_PLAN_S, "nonblocking", "plan_s")                                                      \
+    X(FLIGHT_PLAN_CACHED, "nonblocking", "plan_cached")                                            \
+    X(FLIGHT_BEGIN_S, "nonblocking", "begin_s")                                                    \
+    X(FLIGHT_TRANSFER_S, "nonblocking", "transfer_s")                                              \
+    X(FLIGHT_COPY_S, "nonblocking", "copy_s")                                                      \
+    X(FLIGHT_CHECKSUM_S, "nonblocking", "checksum_s")                                              \
+    X(FLIGHT_IO_S, "nonblocking", "io_s")                                                          \
+    X(FLIGHT_SYNC_S, "nonblocking", "sync_s")                                                      \
+    X(FLIGHT_WAIT_S, "nonblocking", "wait_s")                                                      \
+    X(FLIGHT_COMMIT_S, "nonblocking", "commit_s")                                                  \
+    X(FLIGHT_CLEAN_S, "nonblocking", "clean_s")                                                    \
+    X(FLIGHT_TESTS, "nonblocking", "tests")                                                        \
+    X(FLIGHT_TEST_S, "nonblocking", "longest_test_s")                                              \
+    X(FLIGHT_CPU_S, "nonblocking", "cpu_s")                                                        \
+    X(FLIGHT_CPU_S_PER_GB, "nonblocking", "cpu_s_per_gb")                                          \
+    X(FLIGHT_WRITTEN, "nonblocking", "bytes_written")                                              \
+    X(FLIGHT_WRITTEN_RATIO, "nonblocking", "written_ratio")                                        \
+    X(FLIGHT_READ, "nonblocking", "bytes_read")                                                    \
+    X(FLIGHT_PEAK, "nonblocking", "peak_bytes")                                                    \
+    X(FLIGHT_SENT, "nonblocking", "bytes_sent")                                                    \
+    X(FLIGHT_SHARED, "nonblocking", "bytes_shared")                                                \
+    X(FLIGHT_UNCOPIED, "nonblocking", "bytes_uncopied")                                            \
+    X(FLIGHT_STAGED, "nonblocking", "bytes_staged")                                                \
+    X(FLIGHT_SNAPSHOT, "nonblocking", "snapshot_bytes")                                            \
+    X(FLIGHT_TOUCHED, "nonblocking", "touched_bytes")                                              \
+    X(LOOP_PER_S, "loop", "per_s")                                                                 \
+    X(LOOP_ALONE_PER_S, "loop", "alone_per_s")                                                     \
+    X(BLOCKING_RATIO, "ratios", "blocking")                                                        \
+    X(DURABLE_RATIO, "ratios", "durable")                                                          \
+    X(LOOP_LOSS, "ratios", "slowdown_percent")
 
 enum as_metric {
 #define AS_METRIC_ENUM(id, group, key) AS_M_##id,

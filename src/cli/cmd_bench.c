@@ -20,10 +20,12 @@ static struct {
     as_arg_list layouts;
     as_arg_list dtypes;
     as_save_arguments save;
+    as_isave_arguments isave;
     const char *repeat;
     const char *load_ranks;
     const char *trace;
     bool baseline;
+    bool nonblocking;
     bool keep;
     bool markdown;
     bool json;
@@ -70,6 +72,12 @@ static const as_arg_option table[] = {
      .help = "by turns, move as many bytes with the plainest loops,\n"
              "with and without O_DIRECT, and give the ratios",
      .flag = &options.baseline},
+    {.name = "nonblocking",
+     .help = "measure nonblocking saves beside a compute loop, by\n"
+             "turns with a plain memcpy, the loop alone, and saves;\n"
+             "loads compare, and are not measured",
+     .flag = &options.nonblocking},
+    AS_ISAVE_ROWS(options.isave),
     AS_SAVE_ROWS(options.save),
     {.name = "trace",
      .value = "FILE",
@@ -96,7 +104,8 @@ static const as_arg_command arguments = {
     .examples =
         "  allshard bench /scratch/x --size 2GiB --baseline\n"
         "  mpirun -n 4 allshard bench /scratch/x --layout whole --layout fsdp --baseline --json\n"
-        "  srun -n 64 allshard bench /lustre/x --model mlperf:70b --scale 1/4\n",
+        "  srun -n 64 allshard bench /lustre/x --model mlperf:70b --scale 1/4\n"
+        "  mpirun -n 4 allshard bench /scratch/x --nonblocking --layout fsdp --trace fsdp.json\n",
     .least = 1,
     .most = 1,
     .operands = "one DIR",
@@ -110,6 +119,7 @@ static const char default_size[] = "1GiB";
 static struct {
     allshard_save_options save;
     int64_t memory;
+    int64_t snapshot_memory;
     int64_t repeat;
     int64_t load_ranks; /* 0: all */
     int64_t size;
@@ -147,6 +157,10 @@ static int check(const as_arg_result *args, as_error *e)
     if (options.markdown && options.json) {
         return as_fail(e, AS_INVALID, 0, "--markdown and --json exclude each other; give one");
     }
+    if (options.nonblocking && (options.baseline || options.load_ranks)) {
+        return as_fail(e, AS_INVALID, 0, "--nonblocking and %s exclude each other; give one",
+                       options.baseline ? "--baseline" : "--load-ranks");
+    }
     values.workload = options.model ? as_workload_find(options.model) : NULL;
     if (options.model && !values.workload && strncmp(options.model, "mlperf:", 7) == 0) {
         return as_fail(e, AS_INVALID, 0,
@@ -156,6 +170,9 @@ static int check(const as_arg_result *args, as_error *e)
     }
     int code = read_scale(e);
     code = code == AS_OK ? as_save_arguments_read(&options.save, &values.save, &values.memory, e)
+                         : code;
+    code = code == AS_OK ? as_isave_arguments_read(&options.isave, options.nonblocking,
+                                                   &values.save, &values.snapshot_memory, e)
                          : code;
     code = code == AS_OK
                ? as_args_number(options.repeat, "--repeat", 1, MOST_REPEAT, &values.repeat, e)
@@ -264,6 +281,7 @@ static void free_all(as_bench *b)
         free(b->layouts[i].samples);
     }
     free(b->layouts);
+    as_bench_cpus_free(&b->cpus);
     as_tensors_free(&b->tensors);
     as_arg_list_free(&options.layouts);
     as_arg_list_free(&options.dtypes);
@@ -297,12 +315,15 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
         .casts = values.casts,
         .load_checksum = as_load_checksum(&options.save),
         .memory = values.memory,
+        .snapshot_memory = values.snapshot_memory,
+        .nonblocking = options.nonblocking,
         .repeat = (size_t)values.repeat,
         .load_ranks = (int)values.load_ranks,
         .baseline = options.baseline,
         .keep = options.keep,
         .trace = options.trace,
         .folder = AS_BENCH_FOLDER_INIT,
+        .cpus = AS_BENCH_CPUS_INIT,
     };
     int code = as_tool_usage(tool, make_layouts(&b, e));
     code = code == AS_OK ? as_tool_usage(tool, make_model(&b, e)) : code;

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/bench_flight.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "cli/bench_collect.h"
+#include "cli/bench_measure.h"
+
+static const as_places flight_places = {
+    AS_PLACES_COMMON(FLIGHT),           .seconds = AS_M_FLIGHT_DURABLE_S,
+    .blocking = AS_M_FLIGHT_BLOCKING_S, .counts = AS_M_FLIGHT_COUNTS_S,
+    .clean = AS_M_FLIGHT_CLEAN_S,       .written = AS_M_FLIGHT_WRITTEN,
+    .staged = AS_M_FLIGHT_STAGED,       .snapshot = AS_M_FLIGHT_SNAPSHOT,
+    .touched = AS_M_FLIGHT_TOUCHED,
+};
+
+/* Seconds of the loop between two looks at the save: a short step of a training. */
+static const double step_s = 5e-3;
+
+/* What one rank saw of a save in flight, in seconds. */
+struct seen {
+    double staged;
+    double blocking;
+    double durable;
+    double longest; /* of the tests */
+    double loop;    /* from staged to durable */
+    double loop_processor;
+    int64_t iterations;
+    int64_t tests;
+};
+
+static double thread_seconds(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* Until the save is over. What is known of its outcome is told again by the wait. */
+static void compute(as_flight *f, allshard_request *request, struct seen *s)
+{
+    double begin = as_seconds();
+    int done = 0;
+    int code = ALLSHARD_OK;
+    while (!done && code == ALLSHARD_OK) {
+        double processor = thread_seconds();
+        s->iterations += as_bench_loop_run(&f->loop, step_s);
+        s->loop_processor += thread_seconds() - processor;
+        double before = as_seconds();
+        code = allshard_test(request, &done);
+        double test = as_seconds() - before;
+        s->blocking += test;
+        s->longest = fmax(s->longest, test);
+        s->tests++;
+    }
+    s->loop = as_seconds() - begin;
+}
+
+/* The code of the save. Collective. */
+static int fly(const as_turns *t, as_flight *f, const char *path, bool spoil, double begin,
+               struct seen *s)
+{
+    as_bench *b = t->bench;
+    allshard_request *request = NULL;
+    allshard_save_options options = b->save;
+    options.cpus = options.cpus ? options.cpus : b->cpus.background;
+    int code = allshard_isave(t->state->state, path, &options, &request);
+    s->staged = s->blocking = as_seconds() - begin;
+    if (code != ALLSHARD_OK) {
+        return code;
+    }
+    if (spoil) {
+        as_bench_state_spoil(t->state);
+    }
+    as_bench_cpus_pin(&b->cpus, true);
+    compute(f, request, s);
+    as_bench_cpus_pin(&b->cpus, false);
+    s->durable = as_seconds() - begin;
+    double before = as_seconds();
+    allshard_stats stats = {.size = sizeof stats};
+    code = allshard_wait(&request, &stats);
+    s->blocking += as_seconds() - before;
+    if (code == ALLSHARD_OK) {
+        const char *reason = stats.staging_reason ? stats.staging_reason : "";
+        (void)snprintf(t->layout->staging_reason, sizeof t->layout->staging_reason, "%s", reason);
+        t->layout->stream = stats.staging == ALLSHARD_STAGE_STREAM;
+    }
+    return code;
+}
+
+/* Iterations a second of all ranks together. */
+static int sum_rates(const as_turns *t, int64_t iterations, double seconds, double *out,
+                     as_error *e)
+{
+    static const double unit = 1e-3; /* numbers of ranks are added up as whole ones */
+    int64_t rate = (int64_t)((double)iterations / seconds / unit);
+    int code = as_world_sum(&t->bench->tool->world, &rate, 1, e);
+    *out = (double)rate * unit;
+    return code;
+}
+
+/* What the library does not tell. */
+static int put_seen(const as_turns *t, as_flight *f, const struct seen *s, as_sample *out,
+                    as_error *e)
+{
+    double *v = out->value;
+    int64_t most[] = {(int64_t)(s->staged * 1e9), (int64_t)(s->longest * 1e9),
+                      (int64_t)(s->loop * 1e9), s->tests};
+    int64_t loop = (int64_t)(s->loop_processor * 1e9);
+    as_world *w = &t->bench->tool->world;
+    int code = as_world_max(w, most, sizeof most / sizeof *most, e);
+    code = code == AS_OK ? as_world_sum(w, &loop, 1, e) : code;
+    v[AS_M_FLIGHT_STAGED_S] = (double)most[0] * 1e-9;
+    v[AS_M_FLIGHT_TEST_S] = (double)most[1] * 1e-9;
+    v[AS_M_FLIGHT_TESTS] = (double)most[3];
+    v[AS_M_FLIGHT_CPU_S] = fmax(v[AS_M_FLIGHT_CPU_S] - (double)loop * 1e-9, 0);
+    f->seconds = (double)most[2] * 1e-9;
+    return code == AS_OK ? sum_rates(t, s->iterations, s->loop, &v[AS_M_LOOP_PER_S], e) : code;
+}
+
+int as_flight_save(const as_turns *t, as_flight *f, bool spoil, as_sample *out, as_error *e)
+{
+    as_bench *b = t->bench;
+    as_doers all = {&b->tool->world, &b->spread};
+    as_timing timing;
+    as_buffer path = AS_BUFFER_INIT;
+    struct seen s = {0};
+    int code = as_measure_path(b, all.world, t->name, &path, e);
+    code = code == AS_OK ? as_timing_start(b, all.world, &timing, e) : code;
+    if (code == AS_OK) {
+        code = fly(t, f, path.data, spoil, timing.begin, &s);
+        timing.seconds = s.durable;
+        timing.blocking = s.blocking;
+        code = as_timing_stop(&all, &timing, code, e);
+    }
+    as_buffer_free(&path);
+    code = code == AS_OK ? as_collect(b, &all, &timing, &flight_places, out, &t->layout->flown, e)
+                         : code;
+    return code == AS_OK ? put_seen(t, f, &s, out, e) : code;
+}
+
+int as_flight_alone(const as_turns *t, as_flight *f, as_sample *out, as_error *e)
+{
+    as_bench *b = t->bench;
+    int code = as_bench_settle(&b->folder, &b->tool->world, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    as_bench_cpus_pin(&b->cpus, true);
+    double begin = as_seconds();
+    int64_t iterations = as_bench_loop_run(&f->loop, f->seconds);
+    double seconds = as_seconds() - begin;
+    as_bench_cpus_pin(&b->cpus, false);
+    return sum_rates(t, iterations, seconds, &out->value[AS_M_LOOP_ALONE_PER_S], e);
+}
