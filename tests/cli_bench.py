@@ -22,6 +22,8 @@ SAVE = {"write_gib_s", "durable_s", "blocking_s", "counts_s", "plan_s", "plan_ca
         "bytes_sent", "bytes_shared", "bytes_uncopied"}
 LOAD = {"read_gib_s", "load_s", "cpu_s", "cpu_s_per_gb", "bytes_read", "read_ratio", "peak_bytes",
         "plan_s", "transfer_s"}
+FLIGHT = (SAVE - {"write_gib_s"}) | {"staged_s", "tests", "longest_test_s", "bytes_staged",
+                                     "snapshot_bytes", "touched_bytes"}
 GIB = 2**30
 
 
@@ -87,6 +89,106 @@ class Bench(Case):
         self.assertAlmostEqual(layout["ratios"]["read"]["samples"][r],
                                layout["load"]["read_gib_s"]["samples"][r] /
                                layout["plain_read"]["read_gib_s"]["samples"][r])
+
+    def check_flights(self, layout, repeat):
+        """Figures of nonblocking saves, and of what they are compared with in the same turn."""
+        groups = {"save": SAVE, "nonblocking": FLIGHT, "memcpy": {"gib_s", "seconds"},
+                  "loop": {"per_s", "alone_per_s"},
+                  "ratios": {"blocking", "durable", "slowdown_percent"}}
+        for group, keys in groups.items():
+            self.assertEqual(layout[group].keys(), keys)
+            for metric in layout[group].values():
+                self.check_metric(metric, repeat)
+                if group in ("memcpy", "loop", "ratios"):
+                    self.assertNotIn(None, metric["samples"])
+        for group in ("load", "plain_direct", "plain_buffered", "plain_read"):
+            self.assertNotIn(group, layout)
+        self.assertEqual(layout["first"].keys(), {"save", "nonblocking"})
+        self.assertEqual(layout["first"]["nonblocking"].keys(), FLIGHT)
+        self.assertEqual(layout["verified_loads"], 2 * (repeat + 1))
+        for r in range(repeat):
+            def at(group, key):
+                return layout[group][key]["samples"][r]
+            self.assertGreaterEqual(at("nonblocking", "tests"), 1)
+            self.assertGreater(at("nonblocking", "staged_s"), 0)
+            self.assertGreater(at("nonblocking", "durable_s"), at("nonblocking", "staged_s"))
+            self.assertGreaterEqual(at("nonblocking", "blocking_s") + 1e-6,
+                                    at("nonblocking", "staged_s"))
+            self.assertAlmostEqual(at("ratios", "blocking"),
+                                   at("nonblocking", "blocking_s") / at("memcpy", "seconds"))
+            self.assertAlmostEqual(at("ratios", "durable"),
+                                   at("nonblocking", "durable_s") / at("save", "durable_s"))
+            self.assertAlmostEqual(at("ratios", "slowdown_percent"),
+                                   100 * (1 - at("loop", "per_s") / at("loop", "alone_per_s")))
+
+    def test_nonblocking(self):
+        layouts = ["whole", "fsdp", "replicated", "columns", "flat"]
+        for ranks, staging in ((0, "snapshot"), (1, "stream"), (2, "stream"), (4, "snapshot")):
+            repeat = 2 if ranks == 4 else 1
+            result = self.bench("--size", "2MiB", "--repeat", str(repeat), "--nonblocking",
+                                "--max-shard-size", "1MB", "--staging", staging,
+                                *[f"--layout={x}" for x in layouts], ranks=ranks)
+            self.assertEqual(result["ranks"], ranks if ranks and WITH_MPI else 1)
+            self.assertTrue(result["nonblocking"])
+            self.assertEqual(result["options"]["staging"], staging)
+            self.assertEqual([x["layout"] for x in result["layouts"]], layouts)
+            for layout in result["layouts"]:
+                self.check_flights(layout, repeat)
+                self.assertEqual(layout["staging"], staging)
+                # All that is written was staged, and as much is copied plainly: files less index,
+                # manifest and what the headers are padded to.
+                size = layout["checkpoint_bytes"]
+                for staged in layout["nonblocking"]["bytes_staged"]["samples"]:
+                    self.assertGreaterEqual(staged, result["tensor_bytes"])
+                    self.assertLessEqual(staged, size)
+                for rate_, seconds in zip(layout["memcpy"]["gib_s"]["samples"],
+                                          layout["memcpy"]["seconds"]["samples"]):
+                    self.assertGreaterEqual(round(rate_ * seconds * GIB), result["tensor_bytes"])
+                    self.assertLessEqual(round(rate_ * seconds * GIB), size)
+
+    def test_nonblocking_and_its_options(self):
+        """They reach the library, and the loop keeps off the processors of the background."""
+        cpus = sorted(os.sched_getaffinity(0))
+        trace = self.dir / "trace.json"
+        result = self.bench("--size", "1MiB", "--repeat", "1", "--nonblocking", "--staging", "auto",
+                            "--snapshot-memory", "64MiB", "--cpus", str(cpus[-1]), "--io-threads",
+                            "2", "--copy-threads", "1", "--io-priority", "idle", "--bandwidth",
+                            "1GB", "--engine", "posix", "--trace", trace, ranks=2)
+        told = result["options"]
+        self.assertEqual(
+            (told["staging"], told["snapshot_memory"], told["cpus"], told["io_threads"],
+             told["copy_threads"], told["io_priority"], told["bandwidth"]),
+            ("auto", 64 << 20, str(cpus[-1]), 2, 1, "idle", 10**9))
+        self.assertIn(told["loop_cpu"], cpus)
+        if len(cpus) > 1:
+            self.assertNotEqual(told["loop_cpu"], cpus[-1])
+        self.assertEqual(result["layouts"][0]["staging"], "snapshot")
+        self.assertEqual(result["layouts"][0]["nonblocking_engine"], "posix")
+        self.check_flights(result["layouts"][0], 1)
+        self.assertGreater(len(json.loads(trace.read_text())["traceEvents"]), 10)
+
+    def test_nonblocking_in_the_room_that_is_there(self):
+        """A limit that is too small for a snapshot makes a stream of it, or an error."""
+        small = ["--size", "8MiB", "--repeat", "1", "--nonblocking", "--block-size", "64KiB",
+                 "--snapshot-memory", "1MiB"]
+        result = self.bench(*small)
+        self.assertEqual(result["layouts"][0]["staging"], "stream")
+        self.assertIn("snapshot", result["layouts"][0]["staging_reason"])
+        self.check_flights(result["layouts"][0], 1)
+        self.refuse(3, "snapshot", "bench", self.dir / "data", *small, "--staging", "snapshot")
+        self.assertFalse((self.dir / "data").exists())
+
+    def test_nonblocking_in_tables(self):
+        text = self.run_tool("bench", self.dir / "data", "--size", "64KiB", "--repeat", "2",
+                             "--nonblocking", "--markdown", "--layout", "whole", "--layout",
+                             "columns", ranks=2).stdout
+        for word in ("÷ memcpy", "loop loses %", "÷ save", "snapshot", "equal", "longest test",
+                     "the loop runs on processor"):
+            self.assertIn(word, text)
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        self.assertEqual(len(rows), 5 * 4)
+        for i in range(0, len(rows), 4):
+            self.assertEqual(len({line.count("|") for line in rows[i:i + 4]}), 1, rows[i:i + 4])
 
     def test_figures_follow_from_samples(self):
         for ranks in (0, 3):
@@ -314,6 +416,19 @@ class Bench(Case):
                 ("--load-ranks is", ["--load-ranks", ""]),
                 ("--load-ranks is 1000000", ["--load-ranks", "1000000"]),
                 ("exclude each other", ["--load-ranks", "1", "--trace", "x"]),
+                ("--nonblocking and", ["--nonblocking", "--baseline"]),
+                ("--nonblocking and", ["--nonblocking", "--load-ranks", "1"]),
+                ("--cpus goes", ["--cpus", "0"]),
+                ("--staging goes", ["--staging", "auto"]),
+                ("--bandwidth goes", ["--bandwidth", "1MB"]),
+                ("--staging is", ["--nonblocking", "--staging", "slow"]),
+                ("--snapshot-memory is", ["--nonblocking", "--snapshot-memory", "0"]),
+                ("--io-threads is", ["--nonblocking", "--io-threads", "17"]),
+                ("--copy-threads is", ["--nonblocking", "--copy-threads", "0"]),
+                ("--bandwidth is", ["--nonblocking", "--bandwidth", "fast"]),
+                ("processor", ["--nonblocking", "--cpus", "0,1000"]),
+                ("processor", ["--nonblocking", "--cpus", "2-1"]),
+                ("idle", ["--nonblocking", "--io-priority", "best-effort:8"]),
                 ("--engine is", ["--engine", "fast"]),
                 ("--align is", ["--align", "3000"]),
                 ("--checksum is", ["--checksum", "md5"]),
