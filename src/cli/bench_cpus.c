@@ -6,37 +6,26 @@
 #include "base/buffer.h"
 #include "base/hash.h"
 #include "cli/bench_room.h"
-#include "io/manners.h"
-
-static bool has(const cpu_set_t *set, int i)
-{
-    return CPU_ISSET((size_t)i, set);
-}
-
-static void add(cpu_set_t *set, int i)
-{
-    CPU_SET((size_t)i, set);
-}
 
 /* The n-th processor of a set. */
-static int nth_of(const cpu_set_t *set, int n)
+static int nth_of(const as_cpus *set, int n)
 {
-    for (int i = 0; i < CPU_SETSIZE; i++) {
-        if (has(set, i) && n-- == 0) {
+    for (int i = 0; i < AS_CPUS_MOST; i++) {
+        if (as_cpus_has(set, i) && n-- == 0) {
             return i;
         }
     }
     return -1;
 }
 
-/* "0-3,8" */
-static int write_list(const cpu_set_t *set, char **out, as_error *e)
+/* "0-3,8", however long it is. */
+static int write_list(const as_cpus *set, char **out, as_error *e)
 {
     as_buffer text = AS_BUFFER_INIT;
     int code = AS_OK;
-    for (int i = 0; i < CPU_SETSIZE && code == AS_OK; i++) {
+    for (int i = 0; i < AS_CPUS_MOST && code == AS_OK; i++) {
         int first = i;
-        while (i < CPU_SETSIZE && has(set, i)) {
+        while (i < AS_CPUS_MOST && as_cpus_has(set, i)) {
             i++;
         }
         const char *comma = text.size > 0 ? "," : "";
@@ -50,56 +39,42 @@ static int write_list(const cpu_set_t *set, char **out, as_error *e)
     return code;
 }
 
-/* Takes the loop's processor out of `part` of `all`: this rank is number `index` of those that
- * share the set. What is left of the part, or else of all, is the background's. */
+/* This rank is number `index` of those that share the set. Each has a part of it, if that gives two
+ * to each; else all have its halves. */
 static int share_out(as_bench_cpus *c, int index, int ranks, as_error *e)
 {
-    int count = CPU_COUNT(&c->all);
+    int count = as_cpus_count(&c->all);
     int own = count / ranks;
     int loops = count - count / 2;
     c->loop = nth_of(&c->all, own >= 2 ? index * own : index % loops);
-    c->apart = count >= 2;
-    if (!c->apart) {
+    if (count < 2) {
         return AS_OK;
     }
-    cpu_set_t rest;
-    CPU_ZERO(&rest);
+    as_cpus rest = {0};
     int first = own >= 2 ? index * own + 1 : loops;
     int last = own >= 2 ? (index + 1) * own : count;
     for (int i = first; i < last; i++) {
-        add(&rest, nth_of(&c->all, i));
+        as_cpus_put(&rest, nth_of(&c->all, i));
     }
     return write_list(&rest, &c->background, e);
 }
 
-/* What the list means is asked of the kernel: as_manners_check has seen it. */
 static int avoid(as_bench_cpus *c, const char *given, int index, as_error *e)
 {
-    as_manners manners = {.cpus = given};
-    cpu_set_t theirs;
-    int code = as_manners_take(&manners, e);
-    if (code != AS_OK || sched_getaffinity(0, sizeof theirs, &theirs) < 0) {
-        theirs = c->all;
+    as_cpus theirs;
+    int code = as_cpus_parse(&theirs, given, e);
+    if (code == AS_OK) {
+        as_cpus rest = as_cpus_less(&c->all, &theirs);
+        const as_cpus *from = as_cpus_count(&rest) > 0 ? &rest : &c->all;
+        c->loop = nth_of(from, index % as_cpus_count(from));
     }
-    as_bench_cpus_pin(c, false);
-    cpu_set_t rest;
-    CPU_ZERO(&rest);
-    for (int i = 0; i < CPU_SETSIZE; i++) {
-        if (has(&c->all, i) && !has(&theirs, i)) {
-            add(&rest, i);
-        }
-    }
-    c->apart = CPU_COUNT(&rest) > 0;
-    const cpu_set_t *from = c->apart ? &rest : &c->all;
-    c->loop = nth_of(from, index % CPU_COUNT(from));
     return code;
 }
 
 int as_bench_cpus_choose(as_bench_cpus *c, as_world *w, const char *given, as_error *e)
 {
     *c = AS_BENCH_CPUS_INIT;
-    CPU_ZERO(&c->all);
-    bool known = sched_getaffinity(0, sizeof c->all, &c->all) == 0;
+    bool known = as_cpus_of_thread(&c->all);
     int index = 0;
     int ranks = 1;
     int code = as_world_alike(w, as_hash_bytes(&c->all, sizeof c->all).low, &index, &ranks, e);
@@ -111,11 +86,10 @@ int as_bench_cpus_choose(as_bench_cpus *c, as_world *w, const char *given, as_er
 
 void as_bench_cpus_pin(const as_bench_cpus *c, bool loop)
 {
-    cpu_set_t one;
-    CPU_ZERO(&one);
+    as_cpus one = {0};
     if (c->loop >= 0) {
-        add(&one, c->loop);
-        (void)sched_setaffinity(0, sizeof one, loop ? &one : &c->all);
+        as_cpus_put(&one, c->loop);
+        (void)as_cpus_bind(loop ? &one : &c->all);
     }
 }
 

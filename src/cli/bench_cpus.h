@@ -5,16 +5,15 @@
 #ifndef ALLSHARD_CLI_BENCH_CPUS_H
 #define ALLSHARD_CLI_BENCH_CPUS_H
 
-#include <sched.h>
 #include <stdbool.h>
 
 #include "base/error.h"
 #include "cli/world.h"
+#include "io/cpus.h"
 
 typedef struct as_bench_cpus {
-    cpu_set_t all;    /* that the process may run on */
+    as_cpus all;      /* that the process may run on */
     int loop;         /* the one of the compute loop; −1: the kernel does not tell */
-    bool apart;       /* the background has others */
     char *background; /* for allshard_save_options.cpus, heap; NULL: the caller's */
 } as_bench_cpus;
 

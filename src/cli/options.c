@@ -142,6 +142,15 @@ static int read_amount(const char *text, const char *what, int64_t *out, as_erro
                : code;
 }
 
+static int check_manners(const char *what, const as_manners *m, as_error *e)
+{
+    int code = as_manners_check(m, e);
+    if (code != AS_OK) {
+        as_error_prefix(e, what);
+    }
+    return code;
+}
+
 /* The first one that was given; NULL: none. */
 static const char *given_of(const as_isave_arguments *a)
 {
@@ -178,9 +187,10 @@ int as_isave_arguments_read(const as_isave_arguments *a, bool wanted, allshard_s
     }
     save->cpus = a->cpus;
     save->io_priority = a->io_priority;
-    as_manners manners = {
-        .cpus = a->cpus, .priority = a->io_priority, .bytes_per_s = save->bandwidth};
-    return code == AS_OK ? as_manners_check(&manners, e) : code;
+    code = code == AS_OK ? check_manners("--cpus", &(as_manners){.cpus = a->cpus}, e) : code;
+    return code == AS_OK
+               ? check_manners("--io-priority", &(as_manners){.priority = a->io_priority}, e)
+               : code;
 }
 
 int32_t as_load_checksum(const as_save_arguments *a)
