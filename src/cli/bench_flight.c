@@ -23,9 +23,9 @@ static const double step_s = 5e-3;
 struct seen {
     double staged;
     double blocking;
-    double durable;
+    double durable; /* that the test tells when old files are gone, too: less the time of that */
     double longest; /* of the tests */
-    double loop;    /* from staged to durable */
+    double loop;    /* while it was in flight */
     double loop_processor;
     int64_t iterations;
     int64_t tests;
@@ -83,6 +83,7 @@ static int fly(const as_turns *t, as_flight *f, const char *path, bool spoil, do
     code = allshard_wait(&request, &stats);
     s->blocking += as_seconds() - before;
     if (code == ALLSHARD_OK) {
+        s->durable -= stats.clean_s;
         const char *reason = stats.staging_reason ? stats.staging_reason : "";
         (void)snprintf(t->layout->staging_reason, sizeof t->layout->staging_reason, "%s", reason);
         t->layout->stream = stats.staging == ALLSHARD_STAGE_STREAM;
