@@ -68,7 +68,7 @@ int as_world_alike(as_world *w, uint64_t key, int *before, int *count, as_error 
     *before = 0;
     *count = 0;
     for (int r = 0; r < w->size && code == AS_OK; r++) {
-        *before += keys[r] == mine && r < w->rank;
+        *before += r < w->rank && keys[r] == mine;
         *count += keys[r] == mine;
     }
     free(keys);

@@ -146,7 +146,7 @@ static int check_manners(const char *what, const as_manners *m, as_error *e)
 {
     int code = as_manners_check(m, e);
     if (code != AS_OK) {
-        as_error_prefix(e, what);
+        as_error_prefix(e, "%s", what);
     }
     return code;
 }
