@@ -24,11 +24,12 @@ struct seen {
     double staged;
     double blocking;
     double durable; /* that the test tells when old files are gone, too: less the time of that */
-    double longest; /* of the tests */
+    double tests;
+    double longest; /* of them */
     double loop;    /* while it was in flight */
     double loop_processor;
     int64_t iterations;
-    int64_t tests;
+    int64_t test_count;
 };
 
 static double thread_seconds(void)
@@ -38,22 +39,27 @@ static double thread_seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* Until the save is over. What is known of its outcome is told again by the wait. */
+/* Until the save is over. What is known of its outcome is told again by the wait. Of the tests it is
+ * the processor time that the program is blocked for: where ranks share processors, MPI lets others
+ * run in them (sched_yield), and these compute meanwhile. Would they block by the clock, then the
+ * loop would lose that. */
 static void compute(as_flight *f, allshard_request *request, struct seen *s)
 {
     double begin = as_seconds();
     int done = 0;
     int code = ALLSHARD_OK;
     while (!done && code == ALLSHARD_OK) {
-        double processor = thread_seconds();
+        double start = thread_seconds();
         s->iterations += as_bench_loop_run(&f->loop, step_s);
-        s->loop_processor += thread_seconds() - processor;
         double before = as_seconds();
+        double middle = thread_seconds();
         code = allshard_test(request, &done);
         double test = as_seconds() - before;
-        s->blocking += test;
+        s->loop_processor += middle - start;
+        s->blocking += thread_seconds() - middle;
+        s->tests += test;
         s->longest = fmax(s->longest, test);
-        s->tests++;
+        s->test_count++;
     }
     s->loop = as_seconds() - begin;
 }
@@ -91,14 +97,16 @@ static int fly(const as_turns *t, as_flight *f, const char *path, bool spoil, do
     return code;
 }
 
-/* Iterations a second of all ranks together. */
-static int sum_rates(const as_turns *t, int64_t iterations, double seconds, double *out,
-                     as_error *e)
+/* Iterations a second of all ranks together: of the clock, and of their processors. */
+static int put_rates(const as_turns *t, int64_t iterations, double seconds, double processor,
+                     double *by_clock, double *by_processor, as_error *e)
 {
     static const double unit = 1e-3; /* numbers of ranks are added up as whole ones */
-    int64_t rate = (int64_t)((double)iterations / seconds / unit);
-    int code = as_world_sum(&t->bench->tool->world, &rate, 1, e);
-    *out = (double)rate * unit;
+    int64_t rates[] = {(int64_t)((double)iterations / seconds / unit),
+                       (int64_t)((double)iterations / processor / unit)};
+    int code = as_world_sum(&t->bench->tool->world, rates, 2, e);
+    *by_clock = (double)rates[0] * unit;
+    *by_processor = (double)rates[1] * unit;
     return code;
 }
 
@@ -108,7 +116,7 @@ static int put_seen(const as_turns *t, as_flight *f, const struct seen *s, as_sa
 {
     double *v = out->value;
     int64_t most[] = {(int64_t)(s->staged * 1e9), (int64_t)(s->longest * 1e9),
-                      (int64_t)(s->loop * 1e9), s->tests};
+                      (int64_t)(s->loop * 1e9), s->test_count, (int64_t)(s->tests * 1e9)};
     int64_t loop = (int64_t)(s->loop_processor * 1e9);
     as_world *w = &t->bench->tool->world;
     int code = as_world_max(w, most, sizeof most / sizeof *most, e);
@@ -116,9 +124,12 @@ static int put_seen(const as_turns *t, as_flight *f, const struct seen *s, as_sa
     v[AS_M_FLIGHT_STAGED_S] = (double)most[0] * 1e-9;
     v[AS_M_FLIGHT_TEST_S] = (double)most[1] * 1e-9;
     v[AS_M_FLIGHT_TESTS] = (double)most[3];
+    v[AS_M_FLIGHT_TESTS_S] = (double)most[4] * 1e-9;
     v[AS_M_FLIGHT_CPU_S] = fmax(v[AS_M_FLIGHT_CPU_S] - (double)loop * 1e-9, 0);
     f->seconds = (double)most[2] * 1e-9;
-    return code == AS_OK ? sum_rates(t, s->iterations, s->loop, &v[AS_M_LOOP_PER_S], e) : code;
+    return code == AS_OK ? put_rates(t, s->iterations, s->loop, s->loop_processor,
+                                     &v[AS_M_LOOP_PER_S], &v[AS_M_LOOP_PER_CPU_S], e)
+                         : code;
 }
 
 int as_flight_save(const as_turns *t, as_flight *f, bool spoil, as_sample *out, as_error *e)
@@ -151,8 +162,11 @@ int as_flight_alone(const as_turns *t, as_flight *f, as_sample *out, as_error *e
     }
     as_bench_cpus_pin(&b->cpus, true);
     double begin = as_seconds();
+    double processor = thread_seconds();
     int64_t iterations = as_bench_loop_run(&f->loop, f->seconds);
     double seconds = as_seconds() - begin;
+    processor = thread_seconds() - processor;
     as_bench_cpus_pin(&b->cpus, false);
-    return sum_rates(t, iterations, seconds, &out->value[AS_M_LOOP_ALONE_PER_S], e);
+    return put_rates(t, iterations, seconds, processor, &out->value[AS_M_LOOP_ALONE_PER_S],
+                     &out->value[AS_M_LOOP_ALONE_PER_CPU_S], e);
 }

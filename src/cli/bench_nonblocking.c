@@ -77,6 +77,7 @@ static int turn(const as_turns *t, struct hangar *h, as_sample *out, as_error *e
     v[AS_M_BLOCKING_RATIO] = v[AS_M_FLIGHT_BLOCKING_S] / v[AS_M_COPY_S];
     v[AS_M_DURABLE_RATIO] = v[AS_M_FLIGHT_DURABLE_S] / v[AS_M_SAVE_DURABLE_S];
     v[AS_M_LOOP_LOSS] = 100 * (1 - v[AS_M_LOOP_PER_S] / v[AS_M_LOOP_ALONE_PER_S]);
+    v[AS_M_LOOP_CPU_LOSS] = 100 * (1 - v[AS_M_LOOP_PER_CPU_S] / v[AS_M_LOOP_ALONE_PER_CPU_S]);
     return code;
 }
 

@@ -80,6 +80,7 @@
     X(FLIGHT_COMMIT_S, "nonblocking", "commit_s")                                                  \
     X(FLIGHT_CLEAN_S, "nonblocking", "clean_s")                                                    \
     X(FLIGHT_TESTS, "nonblocking", "tests")                                                        \
+    X(FLIGHT_TESTS_S, "nonblocking", "tests_s")                                                    \
     X(FLIGHT_TEST_S, "nonblocking", "longest_test_s")                                              \
     X(FLIGHT_CPU_S, "nonblocking", "cpu_s")                                                        \
     X(FLIGHT_CPU_S_PER_GB, "nonblocking", "cpu_s_per_gb")                                          \
@@ -95,9 +96,12 @@
     X(FLIGHT_TOUCHED, "nonblocking", "touched_bytes")                                              \
     X(LOOP_PER_S, "loop", "per_s")                                                                 \
     X(LOOP_ALONE_PER_S, "loop", "alone_per_s")                                                     \
+    X(LOOP_PER_CPU_S, "loop", "per_cpu_s")                                                         \
+    X(LOOP_ALONE_PER_CPU_S, "loop", "alone_per_cpu_s")                                             \
     X(BLOCKING_RATIO, "ratios", "blocking")                                                        \
     X(DURABLE_RATIO, "ratios", "durable")                                                          \
-    X(LOOP_LOSS, "ratios", "slowdown_percent")
+    X(LOOP_LOSS, "ratios", "slowdown_percent")                                                     \
+    X(LOOP_CPU_LOSS, "ratios", "cpu_slowdown_percent")
 
 enum as_metric {
 #define AS_METRIC_ENUM(id, group, key) AS_M_##id,

@@ -12,8 +12,8 @@ static void put_quartiles(as_table *table, as_summary s, int digits)
 static int print_flights(const as_text *t, as_error *e)
 {
     static const char *const names[] = {
-        "layout",       "staging",   "memcpy",     "blocked", "÷ memcpy",  "quartiles",
-        "loop loses %", "quartiles", "durable in", "÷ save",  "quartiles",
+        "layout",       "staging",   "memcpy",        "blocked",    "÷ memcpy", "quartiles",
+        "loop loses %", "quartiles", "by CPU time %", "durable in", "÷ save",   "quartiles",
     };
     as_table table;
     int code = as_table_open(&table, t->bench->layout_count, names, COUNT(names), e);
@@ -26,6 +26,7 @@ static int print_flights(const as_text *t, as_error *e)
         as_table_seconds(&table, as_text_sum(t, l, AS_M_FLIGHT_BLOCKING_S).median);
         put_quartiles(&table, as_text_sum(t, l, AS_M_BLOCKING_RATIO), 2);
         put_quartiles(&table, as_text_sum(t, l, AS_M_LOOP_LOSS), 1);
+        as_table_number(&table, as_text_sum(t, l, AS_M_LOOP_CPU_LOSS).median, 1);
         as_table_seconds(&table, as_text_sum(t, l, AS_M_FLIGHT_DURABLE_S).median);
         put_quartiles(&table, as_text_sum(t, l, AS_M_DURABLE_RATIO), 2);
     }
