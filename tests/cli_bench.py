@@ -22,7 +22,7 @@ SAVE = {"write_gib_s", "durable_s", "blocking_s", "counts_s", "plan_s", "plan_ca
         "bytes_sent", "bytes_shared", "bytes_uncopied"}
 LOAD = {"read_gib_s", "load_s", "cpu_s", "cpu_s_per_gb", "bytes_read", "read_ratio", "peak_bytes",
         "plan_s", "transfer_s"}
-FLIGHT = (SAVE - {"write_gib_s"}) | {"staged_s", "tests", "tests_s", "longest_test_s", "bytes_staged",
+FLIGHT = (SAVE - {"write_gib_s"}) | {"staged_s", "staged_cpu_s", "tests", "tests_s", "longest_test_s", "bytes_staged",
                                      "snapshot_bytes", "touched_bytes"}
 GIB = 2**30
 
@@ -92,9 +92,10 @@ class Bench(Case):
 
     def check_flights(self, layout, repeat):
         """Figures of nonblocking saves, and of what they are compared with in the same turn."""
-        groups = {"save": SAVE, "nonblocking": FLIGHT, "memcpy": {"gib_s", "seconds"},
+        groups = {"save": SAVE, "nonblocking": FLIGHT, "memcpy": {"gib_s", "seconds", "cpu_s"},
                   "loop": {"per_s", "alone_per_s", "per_cpu_s", "alone_per_cpu_s"},
-                  "ratios": {"blocking", "durable", "slowdown_percent", "cpu_slowdown_percent"}}
+                  "ratios": {"blocking", "staged_cpu", "durable", "slowdown_percent",
+                             "cpu_slowdown_percent"}}
         for group, keys in groups.items():
             self.assertEqual(layout[group].keys(), keys)
             for metric in layout[group].values():
@@ -116,6 +117,8 @@ class Bench(Case):
                                     at("nonblocking", "staged_s"))
             self.assertAlmostEqual(at("ratios", "blocking"),
                                    at("nonblocking", "blocking_s") / at("memcpy", "seconds"))
+            self.assertAlmostEqual(at("ratios", "staged_cpu"),
+                                   at("nonblocking", "staged_cpu_s") / at("memcpy", "cpu_s"))
             self.assertAlmostEqual(at("ratios", "durable"),
                                    at("nonblocking", "durable_s") / at("save", "durable_s"))
             self.assertGreaterEqual(at("nonblocking", "tests_s"),

@@ -3,7 +3,6 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "cli/bench_collect.h"
 #include "cli/bench_measure.h"
@@ -22,6 +21,7 @@ static const double step_s = 5e-3;
 /* What one rank saw of a save in flight, in seconds. */
 struct seen {
     double staged;
+    double staged_processor; /* of all threads */
     double blocking;
     double durable; /* that the test tells when old files are gone, too: less the time of that */
     double tests;
@@ -31,13 +31,6 @@ struct seen {
     int64_t iterations;
     int64_t test_count;
 };
-
-static double thread_seconds(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* Until the save is over. What is known of its outcome is told again by the wait. Of the tests it is
  * the processor time that the program is blocked for: where ranks share processors, MPI lets others
@@ -49,14 +42,14 @@ static void compute(as_flight *f, allshard_request *request, struct seen *s)
     int done = 0;
     int code = ALLSHARD_OK;
     while (!done && code == ALLSHARD_OK) {
-        double start = thread_seconds();
+        double start = as_thread_seconds();
         s->iterations += as_bench_loop_run(&f->loop, step_s);
         double before = as_seconds();
-        double middle = thread_seconds();
+        double middle = as_thread_seconds();
         code = allshard_test(request, &done);
         double test = as_seconds() - before;
         s->loop_processor += middle - start;
-        s->blocking += thread_seconds() - middle;
+        s->blocking += as_thread_seconds() - middle;
         s->tests += test;
         s->longest = fmax(s->longest, test);
         s->test_count++;
@@ -72,8 +65,10 @@ static int fly(const as_turns *t, as_flight *f, const char *path, bool spoil, do
     allshard_request *request = NULL;
     allshard_save_options options = b->save;
     options.cpus = options.cpus ? options.cpus : b->cpus.background;
+    double processor = as_process_seconds();
     int code = allshard_isave(t->state->state, path, &options, &request);
     s->staged = s->blocking = as_seconds() - begin;
+    s->staged_processor = as_process_seconds() - processor;
     if (code != ALLSHARD_OK) {
         return code;
     }
@@ -117,15 +112,16 @@ static int put_seen(const as_turns *t, as_flight *f, const struct seen *s, as_sa
     double *v = out->value;
     int64_t most[] = {(int64_t)(s->staged * 1e9), (int64_t)(s->longest * 1e9),
                       (int64_t)(s->loop * 1e9), s->test_count, (int64_t)(s->tests * 1e9)};
-    int64_t loop = (int64_t)(s->loop_processor * 1e9);
+    int64_t sums[] = {(int64_t)(s->loop_processor * 1e9), (int64_t)(s->staged_processor * 1e9)};
     as_world *w = &t->bench->tool->world;
     int code = as_world_max(w, most, sizeof most / sizeof *most, e);
-    code = code == AS_OK ? as_world_sum(w, &loop, 1, e) : code;
+    code = code == AS_OK ? as_world_sum(w, sums, 2, e) : code;
     v[AS_M_FLIGHT_STAGED_S] = (double)most[0] * 1e-9;
     v[AS_M_FLIGHT_TEST_S] = (double)most[1] * 1e-9;
     v[AS_M_FLIGHT_TESTS] = (double)most[3];
     v[AS_M_FLIGHT_TESTS_S] = (double)most[4] * 1e-9;
-    v[AS_M_FLIGHT_CPU_S] = fmax(v[AS_M_FLIGHT_CPU_S] - (double)loop * 1e-9, 0);
+    v[AS_M_FLIGHT_CPU_S] = fmax(v[AS_M_FLIGHT_CPU_S] - (double)sums[0] * 1e-9, 0);
+    v[AS_M_FLIGHT_STAGED_CPU_S] = (double)sums[1] * 1e-9;
     f->seconds = (double)most[2] * 1e-9;
     return code == AS_OK ? put_rates(t, s->iterations, s->loop, s->loop_processor,
                                      &v[AS_M_LOOP_PER_S], &v[AS_M_LOOP_PER_CPU_S], e)
@@ -162,10 +158,10 @@ int as_flight_alone(const as_turns *t, as_flight *f, as_sample *out, as_error *e
     }
     as_bench_cpus_pin(&b->cpus, true);
     double begin = as_seconds();
-    double processor = thread_seconds();
+    double processor = as_thread_seconds();
     int64_t iterations = as_bench_loop_run(&f->loop, f->seconds);
     double seconds = as_seconds() - begin;
-    processor = thread_seconds() - processor;
+    processor = as_thread_seconds() - processor;
     as_bench_cpus_pin(&b->cpus, false);
     return put_rates(t, iterations, seconds, processor, &out->value[AS_M_LOOP_ALONE_PER_S],
                      &out->value[AS_M_LOOP_ALONE_PER_CPU_S], e);

@@ -41,6 +41,7 @@ static int copy(const as_turns *t, const struct hangar *h, as_sample *out, as_er
         code == AS_OK ? as_plain_copy(&t->bench->tool->world, t->state, &h->target, &r, e) : code;
     if (code == AS_OK) {
         out->value[AS_M_COPY_S] = r.seconds;
+        out->value[AS_M_COPY_CPU_S] = r.processor;
         out->value[AS_M_COPY_GIB_S] = (double)r.bytes / gib / r.seconds;
     }
     return code;
@@ -75,6 +76,7 @@ static int turn(const as_turns *t, struct hangar *h, as_sample *out, as_error *e
     code = code == AS_OK ? fly(t, h, false, out, e) : code;
     code = code == AS_OK ? save(t, out, e) : code;
     v[AS_M_BLOCKING_RATIO] = v[AS_M_FLIGHT_BLOCKING_S] / v[AS_M_COPY_S];
+    v[AS_M_STAGED_CPU_RATIO] = v[AS_M_FLIGHT_STAGED_CPU_S] / v[AS_M_COPY_CPU_S];
     v[AS_M_DURABLE_RATIO] = v[AS_M_FLIGHT_DURABLE_S] / v[AS_M_SAVE_DURABLE_S];
     v[AS_M_LOOP_LOSS] = 100 * (1 - v[AS_M_LOOP_PER_S] / v[AS_M_LOOP_ALONE_PER_S]);
     v[AS_M_LOOP_CPU_LOSS] = 100 * (1 - v[AS_M_LOOP_PER_CPU_S] / v[AS_M_LOOP_ALONE_PER_CPU_S]);

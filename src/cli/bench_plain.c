@@ -10,6 +10,7 @@
 
 #include "base/checked.h"
 #include "base/sys.h"
+#include "cli/bench_usage.h"
 #include "cli/output.h"
 #include "cli/random.h"
 
@@ -33,6 +34,7 @@ void as_plain_close(as_plain *p)
 /* What one rank did in a loop, and when. */
 struct lap {
     double begin, end;
+    double processor;
     int64_t bytes;
     int failed;   /* an errno; 0 */
     bool refused; /* O_DIRECT was */
@@ -47,13 +49,14 @@ static int begin_lap(struct lap *lap, as_world *w, as_error *e)
     for (int i = 0; i < AGREEMENTS && code == AS_OK; i++) {
         code = as_world_agree(w, e);
     }
-    *lap = (struct lap){.begin = as_seconds()};
+    *lap = (struct lap){.begin = as_seconds(), .processor = as_process_seconds()};
     return code;
 }
 
 static void end_lap(struct lap *lap, int failed, bool direct)
 {
     lap->end = as_seconds();
+    lap->processor = as_process_seconds() - lap->processor;
     lap->refused = direct && failed == EINVAL;
     lap->failed = lap->refused ? 0 : failed;
 }
@@ -63,15 +66,17 @@ static int settle_lap(const struct lap *lap, as_world *w, const char *what, as_p
                       as_error *e)
 {
     int64_t most[2] = {(int64_t)((lap->end - lap->begin) * 1e9), lap->refused};
-    int64_t sum = lap->bytes;
+    int64_t sums[2] = {lap->bytes, (int64_t)(lap->processor * 1e9)};
     if (lap->failed) {
         (void)as_fail(e, AS_SYSTEM, lap->failed, "%s", what);
     }
     int code = as_world_agree(w, e);
     code = code == AS_OK ? as_world_max(w, most, 2, e) : code;
-    code = code == AS_OK ? as_world_sum(w, &sum, 1, e) : code;
-    *out =
-        (as_plain_result){.bytes = sum, .seconds = (double)most[0] * 1e-9, .refused = most[1] != 0};
+    code = code == AS_OK ? as_world_sum(w, sums, 2, e) : code;
+    *out = (as_plain_result){.bytes = sums[0],
+                             .seconds = (double)most[0] * 1e-9,
+                             .processor = (double)sums[1] * 1e-9,
+                             .refused = most[1] != 0};
     return code;
 }
 

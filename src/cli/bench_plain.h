@@ -26,8 +26,9 @@ void as_plain_close(as_plain *p);
 /* What a loop did, on all ranks together. */
 typedef struct as_plain_result {
     int64_t bytes;
-    double seconds; /* of the slowest rank */
-    bool refused;   /* O_DIRECT was, on one rank at least: nothing was measured */
+    double seconds;   /* of the slowest rank */
+    double processor; /* seconds of all ranks' processors */
+    bool refused;     /* O_DIRECT was, on one rank at least: nothing was measured */
 } as_plain_result;
 
 /* Each rank writes its share of `bytes`, rounded up to AS_PLAIN_ALIGN, to a file of its own by

@@ -64,8 +64,10 @@
     X(READ_RATIO, "ratios", "read")                                                                \
     X(COPY_GIB_S, "memcpy", "gib_s")                                                               \
     X(COPY_S, "memcpy", "seconds")                                                                 \
+    X(COPY_CPU_S, "memcpy", "cpu_s")                                                               \
     X(FLIGHT_BLOCKING_S, "nonblocking", "blocking_s")                                              \
     X(FLIGHT_STAGED_S, "nonblocking", "staged_s")                                                  \
+    X(FLIGHT_STAGED_CPU_S, "nonblocking", "staged_cpu_s")                                          \
     X(FLIGHT_DURABLE_S, "nonblocking", "durable_s")                                                \
     X(FLIGHT_COUNTS_S, "nonblocking", "counts_s")                                                  \
     X(FLIGHT_PLAN_S, "nonblocking", "plan_s")                                                      \
@@ -99,6 +101,7 @@
     X(LOOP_PER_CPU_S, "loop", "per_cpu_s")                                                         \
     X(LOOP_ALONE_PER_CPU_S, "loop", "alone_per_cpu_s")                                             \
     X(BLOCKING_RATIO, "ratios", "blocking")                                                        \
+    X(STAGED_CPU_RATIO, "ratios", "staged_cpu")                                                    \
     X(DURABLE_RATIO, "ratios", "durable")                                                          \
     X(LOOP_LOSS, "ratios", "slowdown_percent")                                                     \
     X(LOOP_CPU_LOSS, "ratios", "cpu_slowdown_percent")

@@ -42,8 +42,18 @@ static int print_flights(const as_text *t, as_error *e)
 static int print_costs(const as_text *t, as_error *e)
 {
     static const char *const names[] = {
-        "layout",  "staged",      "first time", "longest test", "memory",       "touched, first",
-        "touched", "peak, first", "peak",       "CPU s/GB",     "memcpy GiB/s",
+        "layout",
+        "staged",
+        "first time",
+        "longest test",
+        "memory",
+        "touched, first",
+        "touched",
+        "peak, first",
+        "peak",
+        "CPU s/GB",
+        "staging ÷ memcpy, CPU",
+        "memcpy GiB/s",
     };
     as_table table;
     int code = as_table_open(&table, t->bench->layout_count, names, COUNT(names), e);
@@ -60,6 +70,7 @@ static int print_costs(const as_text *t, as_error *e)
         as_table_bytes(&table, l->first.value[AS_M_FLIGHT_PEAK]);
         as_table_bytes(&table, as_text_sum(t, l, AS_M_FLIGHT_PEAK).most);
         as_table_number(&table, as_text_sum(t, l, AS_M_FLIGHT_CPU_S_PER_GB).median, 3);
+        as_table_number(&table, as_text_sum(t, l, AS_M_STAGED_CPU_RATIO).median, 2);
         as_table_number(&table, as_text_sum(t, l, AS_M_COPY_GIB_S).median, 2);
     }
     if (code == AS_OK) {

@@ -22,6 +22,10 @@ void as_usage_begin(as_usage *u);
  * at the most. −1 stays −1. */
 void as_usage_end(as_usage *u);
 
+/* Processor seconds of all threads of this process, and of the calling one. */
+double as_process_seconds(void);
+double as_thread_seconds(void);
+
 /* A number from a file of lines such as "VmHWM:  123 kB" or "read_bytes: 5"; −1 if it is not there.
  * `key` is with its colon. kB are taken as 1024 bytes. */
 int64_t as_proc_number(const char *path, const char *key);
