@@ -176,7 +176,8 @@ typedef struct allshard_options {
      * ones (allshard_trim). May differ between ranks. */
     int64_t snapshot_memory;
 
-    /* Not 0, on any rank: allshard_close cancels saves that are in flight; else it waits for them. */
+    /* Not 0, on any rank: allshard_close cancels saves that are in flight; else it waits for
+     * them. */
     int32_t cancel_on_close;
     int32_t reserved;
 } allshard_options;
