@@ -71,15 +71,20 @@ int as_flights_settle(allshard_state *s, bool refuse, as_error *e)
     return AS_OK;
 }
 
-void as_flight_free(allshard_request *r)
+static void free_flight(allshard *as, allshard_request *r)
 {
-    allshard_request **at = &r->context->flights;
+    allshard_request **at = &as->flights;
     while (*at != r) {
         at = &(*at)->next;
     }
     *at = r->next;
     as_isave_free(r->save);
     free(r);
+}
+
+void as_flight_free(allshard_request *r)
+{
+    free_flight(r->context, r);
 }
 
 void as_flights_cancel(allshard *as)
@@ -101,6 +106,6 @@ void as_flights_close(allshard *as, bool cancel, as_error *e)
             as_error_clear(&own);
         }
         (void)as_error_pass(e, &own);
-        as_flight_free(r);
+        free_flight(as, r);
     }
 }
