@@ -294,30 +294,6 @@ static int reduce(as_comm *c, int64_t *values, int count, MPI_Op op, as_error *e
     return code;
 }
 
-as_wire_error as_mpi_pack(const as_comm *c, const as_error *e)
-{
-    /* A record that was agreed on before keeps the rank that met the error. */
-    bool agreed_before = e->rank >= 0;
-    as_wire_error wire = {
-        .code = e->code, .sys_errno = e->sys_errno, .rank = agreed_before ? e->rank : c->rank};
-    memcpy(wire.host, agreed_before ? e->host : c->host, sizeof wire.host);
-    return wire;
-}
-
-void as_mpi_unpack(const as_wire_error *wire, const char *text, size_t length, as_error *e)
-{
-    as_error agreed = AS_ERROR_INIT;
-    if (length) {
-        (void)as_fail(&agreed, wire->code, 0, "%.*s", (int)length, text);
-    } else {
-        (void)as_fail(&agreed, wire->code, 0, "%s", as_code_text(wire->code));
-    }
-    agreed.sys_errno = wire->sys_errno;
-    agreed.rank = wire->rank;
-    memcpy(agreed.host, wire->host, sizeof agreed.host);
-    as_error_move(e, &agreed);
-}
-
 int as_comm_agree(as_comm *c, as_error *e)
 {
     int64_t lowest = e->code == AS_OK ? INT_MAX : c->rank;
