@@ -379,7 +379,7 @@ typedef struct allshard_save_options {
     int32_t verify_after_write;
     int32_t reserved_2;
 
-    /* All that follows is for allshard_isave, and may differ between ranks but for the first two. */
+    /* All that follows is for allshard_isave; only the first two must be the same on all ranks. */
 
     int32_t staging; /* enum allshard_staging */
     int32_t if_busy; /* enum allshard_if_busy: while a save of the same state is in flight */
@@ -452,31 +452,34 @@ typedef struct allshard_stats allshard_stats;
 /* As allshard_save, but returns when the weights may be changed again (the save is staged); the
  * rest is done by threads of the library, which never call MPI: bytes are written and synced, then
  * the main process's thread makes the checkpoint count. In between all ranks have to agree, on the
- * calling thread: in allshard_test, allshard_wait and at the beginning of every collective call on
- * the context; without these the save gets as far as its bytes on disk, and the old checkpoint
- * stays. What the ranks exchange crosses before this function returns. Collective.
+ * calling thread: in allshard_test, allshard_wait and every collective call on the context; without
+ * these the save gets as far as its bytes on disk, and the old checkpoint stays. What the ranks
+ * exchange crosses before this function returns. Collective.
  *
  * After ALLSHARD_OK *request is to be ended with allshard_wait; else it is NULL, the folder holds
  * what it held before, and the codes are those of allshard_save, ALLSHARD_LIMIT (staging),
- * ALLSHARD_BUSY also if a save of the state is in flight (if_busy). A save or nonblocking save of a
- * state whose save is in flight waits for that first, or is refused. Saves of several states into
- * several folders may be in flight at a time. Tensors, metadata and files that are added to the
- * state meanwhile count for the next save. */
+ * ALLSHARD_BUSY also if a save of the state is in flight (if_busy). A nonblocking save of a state
+ * whose save is in flight waits for that first, or is refused; allshard_save waits. The earlier
+ * request is to be ended all the same. Saves of several states may be in flight at a time, into a
+ * folder for each: a folder takes one save at a time (ALLSHARD_BUSY). Tensors, metadata and files
+ * that are added to the state meanwhile count for the next save. */
 ALLSHARD_API int allshard_isave(allshard_state *s, const char *directory,
                                 const allshard_save_options *options, allshard_request **request);
 
 /* Moves the save on and tells whether it is over on this rank. Called by every rank, as often as it
  * likes and each in its own time, now and then, such as once a training step; never blocks and
  * never touches the disk. *done 0: in flight. 1: over; the outcome is returned, and again by
- * allshard_wait, which then returns at once on this rank. ALLSHARD_OK and *done 1: durable, as
- * after allshard_save. A failure is the same code and text on all ranks, and the folder holds what
- * it held before. */
+ * allshard_wait. Another rank may learn it some tests later; the main process, which tidies up, is
+ * mostly the last. ALLSHARD_OK and *done 1: durable, as after allshard_save. A failure is the same
+ * code and text on all ranks, and the folder holds what it held before. */
 ALLSHARD_API int allshard_test(allshard_request *request, int *done);
 
 /* Waits until the save is over, fills *stats (NULL: no; `stats->size` is set by the caller) with
- * what this rank did, frees the request and sets it to NULL. Collective. NULL or a request that is
- * NULL: ALLSHARD_OK at once, on every rank. The codes are those of allshard_save, and
- * ALLSHARD_CANCELLED. Until the next save or load allshard_get_stats tells of this save. */
+ * what this rank did, frees the request and sets it to NULL. Every rank has to call it, but each in
+ * its own time where allshard_test has said that the save is over: there it returns at once. (So
+ * the ranks do not meet in it, whatever check_calls is.) NULL or a request that is NULL:
+ * ALLSHARD_OK at once. The codes are those of allshard_save, and ALLSHARD_CANCELLED. Until the next
+ * save or load allshard_get_stats tells of this save. */
 ALLSHARD_API int allshard_wait(allshard_request **request, allshard_stats *stats);
 
 /* Asks for the save to be given up, on all ranks: what it has written is removed, the outcome is
@@ -501,8 +504,7 @@ typedef struct allshard_progress {
 } allshard_progress;
 
 /* How far a save is. Local, from any thread, at any time before the request is freed. */
-ALLSHARD_API int allshard_request_progress(const allshard_request *request,
-                                           allshard_progress *out);
+ALLSHARD_API int allshard_request_progress(const allshard_request *request, allshard_progress *out);
 
 /* Gives the memory of nonblocking saves that is not in use back to the system; the next one has
  * it anew. Local. */
@@ -568,8 +570,8 @@ ALLSHARD_API const char *allshard_unexpected_name(const allshard *as, size_t i);
 
 /* -------------------------------------------------------------------- stats */
 
-/* What one rank did in the last save or load on a context, or in a nonblocking save. Times are seconds by a clock that only
- * goes forward; the parts of transfer_s overlap and are no sum. */
+/* What one rank did in the last save or load on a context, or in a nonblocking save. Times are
+ * seconds by a clock that only goes forward; the parts of transfer_s overlap and are no sum. */
 struct allshard_stats {
     size_t size;       /* sizeof(allshard_stats), set by the caller */
     int32_t operation; /* enum allshard_operation */
@@ -611,7 +613,7 @@ struct allshard_stats {
     int32_t staging; /* enum allshard_staging: what was done */
     int32_t reserved;
     const char *staging_reason; /* why; lives as `engine` */
-    double blocking_s;      /* the caller's thread in allshard_isave, _test and _wait, together */
+    double blocking_s;      /* the caller's thread in calls that moved it on, until it was over */
     double staged_s;        /* from the call of allshard_isave to its return */
     double background_s;    /* from there until the save is over on this rank */
     int64_t bytes_staged;   /* copied before allshard_isave returned */
