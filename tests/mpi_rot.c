@@ -94,7 +94,8 @@ static void test_every_byte(const char *folder, int64_t block)
     holding_make(&h, &model_few, LAYOUT_COLUMNS, world_rank(), world_size(), true);
     allshard_state *s = new_state(&h);
     holding_fill(&h);
-    int64_t step = is_long() ? 1 : world_size() == 1 ? (is_sanitized() ? 5 : 1) : 11;
+    int64_t usual = world_size() == 1 ? 1 : 11;
+    int64_t step = is_long() ? 1 : is_sanitized() ? 5 * usual : usual;
     int rounds = is_long() ? 8 : 1; /* bits are drawn */
     for (int round = 0; round < rounds; round++) {
         for (int i = 0; i < rot_shard_count; i++) {
