@@ -22,8 +22,9 @@ SAVE = {"write_gib_s", "durable_s", "blocking_s", "counts_s", "plan_s", "plan_ca
         "bytes_sent", "bytes_shared", "bytes_uncopied"}
 LOAD = {"read_gib_s", "load_s", "cpu_s", "cpu_s_per_gb", "bytes_read", "read_ratio", "peak_bytes",
         "plan_s", "transfer_s"}
-FLIGHT = (SAVE - {"write_gib_s"}) | {"staged_s", "staged_cpu_s", "tests", "tests_s", "longest_test_s", "bytes_staged",
-                                     "snapshot_bytes", "touched_bytes"}
+FLIGHT = (SAVE - {"write_gib_s"}) | {
+    "staged_s", "staged_cpu_s", "tests", "tests_s", "longest_test_s", "bytes_staged",
+    "snapshot_bytes", "touched_bytes"}
 GIB = 2**30
 
 

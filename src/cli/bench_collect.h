@@ -21,8 +21,8 @@ typedef struct as_timing {
     double blocking; /* that the caller could do nothing else in */
 } as_timing;
 
-/* Where figures go that saves, loads and nonblocking saves have in common; AS_METRIC_COUNT: nowhere.
- */
+/* Where figures go that saves, loads and nonblocking saves have in common. AS_METRIC_COUNT:
+ * nowhere. */
 typedef struct as_places {
     enum as_metric seconds, blocking, counts, plan, cached, begin, transfer, copy, checksum, io,
         sync, wait, commit, clean, processor, written, read, peak, sent, shared, uncopied, staged,

@@ -32,10 +32,10 @@ struct seen {
     int64_t test_count;
 };
 
-/* Until the save is over. What is known of its outcome is told again by the wait. Of the tests it is
- * the processor time that the program is blocked for: where ranks share processors, MPI lets others
- * run in them (sched_yield), and these compute meanwhile. Would they block by the clock, then the
- * loop would lose that. */
+/* Until the save is over. What is known of its outcome is told again by the wait. Of the tests
+ * their processor time counts as blocked: where ranks share processors, MPI lets others run in them
+ * (sched_yield), and these compute meanwhile. If it were the tests that wait, the loop would lose
+ * the time. */
 static void compute(as_flight *f, allshard_request *request, struct seen *s)
 {
     double begin = as_seconds();

@@ -13,7 +13,7 @@ typedef struct as_flight {
 } as_flight;
 
 /* Saves, and computes until the save is over, looking at it every few milliseconds; puts all
- * AS_M_FLIGHT_… into the sample but those that need the size of the checkpoint, and AS_M_LOOP_PER_S.
+ * AS_M_FLIGHT_… into the sample but those that need the size of the checkpoint, and the loop's.
  * `spoil`: the pieces are overwritten as soon as they may be. Collective. */
 int as_flight_save(const as_turns *t, as_flight *f, bool spoil, as_sample *out, as_error *e);
 

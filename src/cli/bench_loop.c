@@ -26,8 +26,8 @@ void as_bench_loop_close(as_bench_loop *l)
     *l = (as_bench_loop){0};
 }
 
-/* Several multiplications and additions for each number that is read, so that arithmetic and not the
- * cache is the limit. All numbers tend to 1: none overflows, or becomes too small to be fast. */
+/* Several multiplications and additions for each number that is read, so that arithmetic is the
+ * limit and not the cache. All numbers tend to 1: none overflows, or becomes too small to be fast. */
 static void sweep(float *values)
 {
     for (int i = 0; i < COUNT; i++) {

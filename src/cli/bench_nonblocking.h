@@ -10,8 +10,8 @@
 /* Things that as_turns_step counts in one layout. */
 int64_t as_nonblocking_steps(const as_bench *b);
 
-/* Bytes of memory that this rank needs beside its pieces, of which it has so many at the most: where
- * they are copied to, by the plain memcpy and by the library. */
+/* Bytes of memory that this rank needs beside its pieces, of which it has so many at the most:
+ * where they are copied to, by the plain memcpy and by the library. */
 int64_t as_nonblocking_memory(const as_bench *b, int64_t pieces);
 
 /* One turn that does not count, and the repetitions. Collective. */
