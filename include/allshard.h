@@ -483,8 +483,8 @@ ALLSHARD_API int allshard_test(allshard_request *request, int *done);
 ALLSHARD_API int allshard_wait(allshard_request **request, allshard_stats *stats);
 
 /* Asks for the save to be given up, on all ranks: what it has written is removed, the outcome is
- * ALLSHARD_CANCELLED. Too late once the main process has begun to make it count: then the outcome
- * is that of the save. Local, one rank is enough; never blocks. */
+ * ALLSHARD_CANCELLED. May come too late once all ranks' bytes are on disk (ALLSHARD_AGREEING): then
+ * the outcome is that of the save. Local, one rank is enough; never blocks. */
 ALLSHARD_API int allshard_cancel(allshard_request *request);
 
 /* Never goes back. */
