@@ -27,7 +27,7 @@
     X(UNKNOWN, -17, "whether the save counts is unknown: the storage failed at the last moment")   \
     X(INTERNAL, -18, "a fault in allshard itself")                                                 \
     X(TIMEOUT, -19, "a rank stalled: this context can only be closed")                             \
-    X(CORRUPT, -20, "the bytes of a file are not those that were saved")                              \
+    X(CORRUPT, -20, "the bytes of a file are not those that were saved")                           \
     X(CANCELLED, -21, "the save was cancelled")
 
 enum as_code {

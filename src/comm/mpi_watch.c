@@ -225,7 +225,8 @@ static void condemn(as_watch *w, as_stalled *s)
  * process looks, is one. */
 static void add(as_stalled *s, const as_watch *w, int rank)
 {
-    int told = s->count < AS_STALLED_TOLD ? s->count : AS_STALLED_TOLD;
+    int told = (int)as_min_i64(s->count, AS_STALLED_TOLD);
+    int last = (int)as_min_i64(s->count, AS_STALLED_TOLD - 1);
     int at = told;
     while (at > 0 && s->ranks[at - 1] >= rank) {
         at--;
@@ -233,7 +234,7 @@ static void add(as_stalled *s, const as_watch *w, int rank)
     if (at < told && s->ranks[at] == rank) {
         return;
     }
-    for (int i = told < AS_STALLED_TOLD ? told : told - 1; i > at; i--) {
+    for (int i = last; i > at; i--) {
         s->ranks[i] = s->ranks[i - 1];
         s->hosts[i] = s->hosts[i - 1];
     }

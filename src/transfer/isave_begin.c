@@ -23,9 +23,10 @@ static int count_near(as_session *s, int *near, as_error *e)
 {
     const int32_t *nodes;
     int code = as_session_nodes(s, &nodes, e);
-    *near = 0;
+    int self = as_comm_rank(s->comm);
+    *near = 1;
     for (int r = 0; code == AS_OK && r < as_comm_size(s->comm); r++) {
-        *near += nodes[r] == nodes[as_comm_rank(s->comm)];
+        *near += r != self && nodes[r] == nodes[self];
     }
     return code;
 }

@@ -48,9 +48,8 @@ struct as_isave {
     as_session *session;
     as_lane *lane; /* NULL: given back */
     enum as_staging staging;
-    char staging_reason[160];
     int copiers; /* threads that stage */
-    bool is_main;
+    char staging_reason[160];
 
     as_stage stage;
     as_engine_choice storage;
@@ -61,21 +60,17 @@ struct as_isave {
     as_buffer checksums; /* as_block_sum[]: of this rank's small files, then of what it wrote */
     size_t small_sums;   /* bytes of the former */
     as_write_watch watch;
-    _Atomic int phase;     /* enum as_phase */
     _Atomic int64_t steps; /* of jobs that write no blocks */
+    _Atomic int phase;     /* enum as_phase */
 
     enum as_isave_step step;
-    bool lost;    /* no agreement can be had any more */
-    bool durable; /* main process: it counts, and all moves are made */
     as_error error;
 
     as_report *report; /* heap; what is being sent, or was received */
-    bool told;         /* the first report of this rank was made */
-    size_t sums_told;
-    bool receiving; /* main process: a report of that rank is on its way */
-    int received_from;
-    int ranks_told; /* main process: ranks that are through */
     as_message message;
+    size_t sums_told;
+    int received_from; /* main process: the rank of the report that is on its way */
+    int ranks_told;    /* main process: ranks that are through */
 
     as_meter meter;    /* of this rank; the background's while the writing job is under way */
     as_meter *meters;  /* main process: [ranks] */
@@ -88,7 +83,13 @@ struct as_isave {
     int64_t durable_at; /* 0: not yet */
     int64_t over_at;
     int64_t blocking; /* nanoseconds in calls */
-    bool waited_for;  /* in as_isave_wait, which counts looks within it, too */
+
+    bool is_main;
+    bool told;       /* the first report of this rank was made */
+    bool receiving;  /* main process: a report is on its way */
+    bool lost;       /* no agreement can be had any more */
+    bool durable;    /* main process: it counts, and all moves are made */
+    bool waited_for; /* in as_isave_wait, which counts looks within it, too */
 };
 
 /* Between the steps of a job, from any thread: AS_CANCELLED if that was asked for. */

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
+
 enum { AT_ONCE = 16 /* lanes that are looked at in one reduction */, PAGE = 4096 };
 
 static void free_lane(as_lane *lane, bool lost)
@@ -19,15 +21,23 @@ static void free_lane(as_lane *lane, bool lost)
     free(lane);
 }
 
-static int make_lane(as_lanes *l, as_comm *c, as_error *e)
+/* For one lane more. */
+static bool make_room(as_lanes *l)
 {
     as_lane **list = realloc(l->list, (l->count + 1) * sizeof *list);
-    l->list = list ? list : l->list;
+    if (list) {
+        l->list = list;
+    }
+    return list != NULL;
+}
+
+static int make_lane(as_lanes *l, as_comm *c, as_error *e)
+{
     as_lane *lane = calloc(1, sizeof *lane);
-    if (!list || !lane) {
-        (void)as_fail_nomem(e);
-    } else {
+    if (lane && make_room(l)) {
         (void)as_background_open(&lane->background, e);
+    } else {
+        (void)as_fail_nomem(e);
     }
     int code = as_comm_agree(c, e);
     if (code == AS_OK) {
@@ -50,7 +60,7 @@ static int find_free(const as_lanes *l, size_t *out, as_comm *c, as_error *e)
     int64_t taken[AT_ONCE];
     *out = l->count;
     for (size_t from = 0; from < l->count; from += AT_ONCE) {
-        size_t count = l->count - from < AT_ONCE ? l->count - from : AT_ONCE;
+        size_t count = (size_t)as_min_i64((int64_t)(l->count - from), AT_ONCE);
         for (size_t i = 0; i < count; i++) {
             taken[i] = l->list[from + i]->taken;
         }

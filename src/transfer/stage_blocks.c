@@ -60,9 +60,9 @@ static int copy_or_give(stager *s, as_outbox_block *b, as_error *e)
     }
     as_meter *m = s->transfer->meter;
     as_io job = {.owner = b};
-    int64_t begin = as_clock();
+    int64_t from = as_clock();
     int code = copy(s, &job, e);
-    (void)as_meter_end(m, "copy", begin, b->block.high - b->block.low, &m->tally.copy);
+    (void)as_meter_end(m, "copy", from, b->block.high - b->block.low, &m->tally.copy);
     return code;
 }
 
