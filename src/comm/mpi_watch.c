@@ -225,8 +225,8 @@ static void condemn(as_watch *w, as_stalled *s)
  * process looks, is one. */
 static void add(as_stalled *s, const as_watch *w, int rank)
 {
-    int told = (int)as_min_i64(s->count, AS_STALLED_TOLD);
-    int last = (int)as_min_i64(s->count, AS_STALLED_TOLD - 1);
+    int told = s->count < AS_STALLED_TOLD ? s->count : AS_STALLED_TOLD;
+    int last = s->count < AS_STALLED_TOLD ? s->count : AS_STALLED_TOLD - 1;
     int at = told;
     while (at > 0 && s->ranks[at - 1] >= rank) {
         at--;
