@@ -81,27 +81,28 @@ extern "C" {
 
 enum allshard_code {
     ALLSHARD_OK = 0,
-    ALLSHARD_INVALID = -1,   /* an argument or a declaration is wrong */
-    ALLSHARD_NOMEM = -2,     /* out of memory */
-    ALLSHARD_SYSTEM = -3,    /* a system call failed; see sys_errno */
-    ALLSHARD_MPI = -4,       /* an MPI call failed */
-    ALLSHARD_NOT_FOUND = -5, /* there is no such file, folder or checkpoint */
-    ALLSHARD_FORMAT = -6,    /* a file breaks the rules of its format */
-    ALLSHARD_MISMATCH = -7,  /* ranks, or a rank and the checkpoint, disagree */
-    ALLSHARD_COVERAGE = -8,  /* the declared boxes leave a gap or overlap */
-    ALLSHARD_NAMES = -9,     /* load: names are missing or unexpected */
-    ALLSHARD_TIED = -10,     /* shared storage without a tensor that covers it whole */
-    ALLSHARD_EMPTY = -11,    /* the state holds no tensor */
-    ALLSHARD_SIZE = -12,     /* the shard size cannot be read */
-    ALLSHARD_PATTERN = -13,  /* the file name pattern is unusable */
-    ALLSHARD_LIMIT = -14,    /* a limit of the format or of this library is passed */
-    ALLSHARD_BUSY = -15,     /* another save holds the folder */
-    ALLSHARD_PENDING = -16,  /* the save is durable, but its last renames wait for recovery */
-    ALLSHARD_UNKNOWN = -17,  /* whether the save counts is unknown: run `allshard recover` */
-    ALLSHARD_INTERNAL = -18, /* a fault in allshard itself; please report it */
-    ALLSHARD_TIMEOUT = -19,  /* a rank stalled; the context is good for closing only */
-    ALLSHARD_CORRUPT = -20,  /* the bytes of a file are not those that were saved */
-    ALLSHARD_CANCELLED = -21 /* the save was cancelled; the folder holds what it held before */
+    ALLSHARD_INVALID = -1,    /* an argument or a declaration is wrong */
+    ALLSHARD_NOMEM = -2,      /* out of memory */
+    ALLSHARD_SYSTEM = -3,     /* a system call failed; see sys_errno */
+    ALLSHARD_MPI = -4,        /* an MPI call failed */
+    ALLSHARD_NOT_FOUND = -5,  /* there is no such file, folder or checkpoint */
+    ALLSHARD_FORMAT = -6,     /* a file breaks the rules of its format */
+    ALLSHARD_MISMATCH = -7,   /* ranks, or a rank and the checkpoint, disagree */
+    ALLSHARD_COVERAGE = -8,   /* the declared boxes leave a gap or overlap */
+    ALLSHARD_NAMES = -9,      /* load: names are missing or unexpected */
+    ALLSHARD_TIED = -10,      /* shared storage without a tensor that covers it whole */
+    ALLSHARD_EMPTY = -11,     /* the state holds no tensor */
+    ALLSHARD_SIZE = -12,      /* the shard size cannot be read */
+    ALLSHARD_PATTERN = -13,   /* the file name pattern is unusable */
+    ALLSHARD_LIMIT = -14,     /* a limit of the format or of this library is passed */
+    ALLSHARD_BUSY = -15,      /* another save holds the folder */
+    ALLSHARD_PENDING = -16,   /* the save is durable, but its last renames wait for recovery */
+    ALLSHARD_UNKNOWN = -17,   /* whether the save counts is unknown: run `allshard recover` */
+    ALLSHARD_INTERNAL = -18,  /* a fault in allshard itself; please report it */
+    ALLSHARD_TIMEOUT = -19,   /* a rank stalled; the context is good for closing only */
+    ALLSHARD_CORRUPT = -20,   /* the bytes of a file are not those that were saved */
+    ALLSHARD_CANCELLED = -21, /* the save was cancelled; the folder holds what it held before */
+    ALLSHARD_CUDA = -22       /* a call of CUDA or cuFile failed; the text names it */
 };
 
 /* "ALLSHARD_FORMAT" for ALLSHARD_FORMAT; "ALLSHARD_?" for a number that is no code. Local. */
@@ -179,8 +180,21 @@ typedef struct allshard_options {
     /* Not 0, on any rank: allshard_close cancels saves that are in flight; else it waits for
      * them. */
     int32_t cancel_on_close;
-    int32_t reserved;
+
+    /* enum allshard_cuda: whether pieces may lie in device memory. The environment variable
+     * ALLSHARD_CUDA (auto, off, on) goes before this. May differ between ranks. */
+    int32_t cuda;
 } allshard_options;
+
+enum allshard_cuda {
+    /* If the program has loaded CUDA's driver (libcuda.so.1) by the time of a save or load: nothing
+     * of CUDA is called else. */
+    ALLSHARD_CUDA_AUTO = 0,
+    ALLSHARD_CUDA_OFF =
+        1, /* all pieces lie on the host: no call of CUDA, whatever the program does */
+    /* It is loaded and initialised by allshard_open, which fails with ALLSHARD_CUDA without it. */
+    ALLSHARD_CUDA_ON = 2
+};
 
 /* Makes a context on a private duplicate of `comm`. Collective; waits inside MPI for all ranks to
  * come, whatever timeout_s is. `options` may be NULL.
@@ -272,8 +286,11 @@ typedef struct allshard_tensor {
      * without gaps in the last dimension. */
     const int64_t *strides;
 
-    /* The box's first element, on the host. Read by save, filled by load; stays the caller's,
-     * and must stay in place until the state is freed. NULL only if the piece is empty. */
+    /* The box's first element: on the host, or in memory of a CUDA device, which is found out by
+     * the pointer at each save and load (allshard_options.cuda; managed memory counts as the
+     * device's, memory that is registered with CUDA as the host's; several devices are fine). Read
+     * by save, filled by load; stays the caller's, and must stay in place until the state is freed.
+     * NULL only if the piece is empty. */
     void *data;
 
     /* Place in the global order: 1 or more, another for each tensor. 0 on all tensors of all
@@ -401,6 +418,14 @@ typedef struct allshard_save_options {
 
     /* Bytes a second that this rank writes in the background, at the most; 0: no limit. */
     int64_t bandwidth;
+
+    /* Pieces in device memory: a CUstream or cudaStream_t of this rank, in which the last work on
+     * the weights was put; they are read when that is done. NULL: the legacy default stream, which
+     * waits for all streams that were not made as non-blocking. 2 (cudaStreamPerThread): that of the
+     * calling thread. Of other devices than the stream's the legacy default stream counts. Work
+     * that is put into any stream after the call has returned may change the weights. Of this rank
+     * alone, not only for allshard_isave. */
+    void *cuda_stream;
 } allshard_save_options;
 
 /* How the bytes of a nonblocking save leave the caller's memory. */
@@ -439,7 +464,7 @@ enum allshard_checksum {
  *
  * ALLSHARD_INVALID, _SIZE, _PATTERN, _EMPTY, _MISMATCH, _COVERAGE, _TIED, _LIMIT, _BUSY,
  * _NOT_FOUND (the directory is a link to nothing), _FORMAT (a damaged journal lies there), _SYSTEM,
- * _MPI, _NOMEM, _PENDING, _UNKNOWN, _CORRUPT (verify_after_write), _TIMEOUT (timeout_s; the text
+ * _MPI, _NOMEM, _PENDING, _UNKNOWN, _CORRUPT (verify_after_write), _CUDA, _TIMEOUT (timeout_s; the text
  * tells which checkpoint the folder holds, or how to find out), _INTERNAL. */
 ALLSHARD_API int allshard_save(allshard_state *s, const char *directory,
                                const allshard_save_options *options);
@@ -543,6 +568,10 @@ typedef struct allshard_load_options {
      * ALLSHARD_CHECKSUM_NONE: the manifest is not looked at. */
     int32_t checksum;
     int32_t reserved;
+
+    /* As in allshard_save_options: device memory is filled when the work in it is done. When the
+     * load has returned all is in place, for every stream. */
+    void *cuda_stream;
 } allshard_load_options;
 
 /* Fills the state's pieces from a checkpoint folder or a single file. Collective; all ranks
@@ -555,7 +584,7 @@ typedef struct allshard_load_options {
  *
  * ALLSHARD_INVALID, _NOT_FOUND, _FORMAT, _LIMIT, _MISMATCH, _NAMES, _BUSY (saves replaced the
  * files again and again meanwhile), _SYSTEM, _MPI, _NOMEM, _CORRUPT (the bytes on disk are not
- * those that were saved), _TIMEOUT (timeout_s), _INTERNAL. */
+ * those that were saved), _CUDA, _TIMEOUT (timeout_s), _INTERNAL. */
 ALLSHARD_API int allshard_load(allshard_state *s, const char *path,
                                const allshard_load_options *options);
 
@@ -619,6 +648,11 @@ struct allshard_stats {
     int64_t bytes_staged;   /* copied before allshard_isave returned */
     int64_t snapshot_bytes; /* of memory that the save had for them */
     int64_t touched_bytes;  /* of these, had from the system for this save */
+
+    /* Pieces in device memory; 0 and "" where there are none. */
+    int64_t bytes_device;      /* that went out of it or into it */
+    const char *device;        /* "cuda:0", "cuda:0, cuda:1"; lives as `engine` */
+    const char *device_reason; /* what went a slower way, and why; lives as `engine` */
 };
 
 enum allshard_operation {

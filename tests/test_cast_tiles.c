@@ -101,10 +101,13 @@ static void check_out(const piece *p, int64_t low, int64_t high)
     char *packed = need(high - low);
     memset(window, 0x5a, (size_t)(high - low));
     memset(packed, 0x5a, (size_t)(high - low));
-    assert_int_equal(as_device_host.to_window(&p->geometry, p->data, low, high, window, NULL),
+    assert_int_equal(as_device_host.to_window(&as_device_host, &p->geometry, p->data, low, high,
+                                              window, NULL, NULL),
                      AS_OK);
     assert_memory_equal(window, p->line + low, (size_t)(high - low));
-    assert_int_equal(as_device_host.pack(&p->geometry, p->data, low, high, packed, NULL), AS_OK);
+    assert_int_equal(
+        as_device_host.pack(&as_device_host, &p->geometry, p->data, low, high, packed, NULL, NULL),
+        AS_OK);
     int64_t n = 0;
     for (int64_t at = low; at < high; at++) {
         if (p->own[at]) {
@@ -132,10 +135,12 @@ static void bring(uint64_t *seed, piece *p, int64_t low, int64_t high)
                 bytes[n++] = p->line[at];
             }
         }
-        code = as_device_host.unpack(&p->geometry, p->data, low, high, bytes, NULL);
+        code = as_device_host.unpack(&as_device_host, &p->geometry, p->data, low, high, bytes, NULL,
+                                     NULL);
     } else {
         memcpy(bytes, p->line + low, (size_t)(high - low));
-        code = as_device_host.from_window(&p->geometry, p->data, low, high, bytes, NULL);
+        code = as_device_host.from_window(&as_device_host, &p->geometry, p->data, low, high, bytes,
+                                          NULL, NULL);
     }
     assert_int_equal(code, AS_OK);
     free(bytes);
@@ -246,10 +251,10 @@ static void long_runs_and_many(void **state)
                              AS_OK);
             uint16_t *window = need(elements * 2);
             uint16_t *packed = need(elements * 2);
-            (void)as_device_host.to_window(&p.geometry, (char *)first, 0, elements * 2,
-                                           (char *)window, NULL);
-            (void)as_device_host.pack(&p.geometry, (char *)first, 0, elements * 2, (char *)packed,
-                                      NULL);
+            (void)as_device_host.to_window(&as_device_host, &p.geometry, (char *)first, 0,
+                                           elements * 2, (char *)window, NULL, NULL);
+            (void)as_device_host.pack(&as_device_host, &p.geometry, (char *)first, 0, elements * 2,
+                                      (char *)packed, NULL, NULL);
             for (int64_t r = 0, n = 0; r < rows; r++) {
                 for (int64_t c = 0; c < shape[1]; c++) {
                     uint16_t expected = 0;

@@ -28,7 +28,8 @@
     X(INTERNAL, -18, "a fault in allshard itself")                                                 \
     X(TIMEOUT, -19, "a rank stalled: this context can only be closed")                             \
     X(CORRUPT, -20, "the bytes of a file are not those that were saved")                           \
-    X(CANCELLED, -21, "the save was cancelled")
+    X(CANCELLED, -21, "the save was cancelled")                                                    \
+    X(CUDA, -22, "a call of CUDA or cuFile failed")
 
 enum as_code {
 #define AS_CODE_ENUM(name, value, text) AS_##name = (value),

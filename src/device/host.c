@@ -5,10 +5,10 @@
 #include "tensor/cast_tiles.h"
 #include "tensor/tiles.h"
 
-static int pack(const as_geometry *g, const char *memory, int64_t low, int64_t high, char *packed,
-                as_error *e)
+static int pack(const as_device *d, const as_geometry *g, const char *memory, int64_t low,
+                int64_t high, char *packed, as_copies *c, as_error *e)
 {
-    (void)e;
+    (void)d, (void)c, (void)e;
     if (g->memory_dtype) {
         as_cast_pack(g, memory, low, high, packed);
     } else {
@@ -17,9 +17,10 @@ static int pack(const as_geometry *g, const char *memory, int64_t low, int64_t h
     return AS_OK;
 }
 
-static int unpack(const as_geometry *g, char *memory, int64_t low, int64_t high, const char *packed,
-                  as_error *e)
+static int unpack(const as_device *d, const as_geometry *g, char *memory, int64_t low, int64_t high,
+                  const char *packed, as_copies *c, as_error *e)
 {
+    (void)d, (void)c;
     if (g->memory_dtype) {
         return as_cast_unpack(g, memory, low, high, packed, e);
     }
@@ -27,10 +28,10 @@ static int unpack(const as_geometry *g, char *memory, int64_t low, int64_t high,
     return AS_OK;
 }
 
-static int to_window(const as_geometry *g, const char *memory, int64_t low, int64_t high,
-                     char *window, as_error *e)
+static int to_window(const as_device *d, const as_geometry *g, const char *memory, int64_t low,
+                     int64_t high, char *window, as_copies *c, as_error *e)
 {
-    (void)e;
+    (void)d, (void)c, (void)e;
     if (g->memory_dtype) {
         as_cast_to_window(g, memory, low, high, window);
     } else {
@@ -39,9 +40,10 @@ static int to_window(const as_geometry *g, const char *memory, int64_t low, int6
     return AS_OK;
 }
 
-static int from_window(const as_geometry *g, char *memory, int64_t low, int64_t high,
-                       const char *window, as_error *e)
+static int from_window(const as_device *d, const as_geometry *g, char *memory, int64_t low,
+                       int64_t high, const char *window, as_copies *c, as_error *e)
 {
+    (void)d, (void)c;
     if (g->memory_dtype) {
         return as_cast_from_window(g, memory, low, high, window, e);
     }
@@ -63,6 +65,7 @@ static char *direct(const as_geometry *g, char *memory, int64_t low, int64_t hig
 
 const as_device as_device_host = {
     .name = "host",
+    .is_host = true,
     .pack = pack,
     .unpack = unpack,
     .to_window = to_window,

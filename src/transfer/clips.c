@@ -88,7 +88,7 @@ static int copy_own(void *user, const as_clip *c, as_error *e)
         return AS_OK;
     }
     as_place place;
-    int code = as_place_find(t->state, t->plan, c->box.holders[1], &place, e);
+    int code = as_place_find(t, c->box.holders[1], &place, e);
     char *to = own->to + as_clip_place(c, own->block);
     if (own->keep && code == AS_OK) {
         const char *run = place.device->direct(&place.geometry, place.memory, c->low, c->high);
@@ -101,7 +101,8 @@ static int copy_own(void *user, const as_clip *c, as_error *e)
     int64_t step = own->hash ? TILE : c->high - c->low;
     for (int64_t low = c->low; low < c->high && code == AS_OK; low += step, to += step) {
         int64_t high = as_min_i64(low + step, c->high);
-        code = place.device->to_window(&place.geometry, place.memory, low, high, to, e);
+        code = place.device->to_window(place.device, &place.geometry, place.memory, low, high, to,
+                                       NULL, e);
         if (own->hash) {
             int64_t begin = as_clock();
             as_checksum_add(own->hash, to, (size_t)(high - low));

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "comm/arena.h"
 #include "comm/comm.h"
+#include "device/devices.h"
 #include "io/engine.h"
 #include "plan/plan.h"
 #include "plan/state.h"
@@ -20,6 +21,8 @@
 typedef struct as_transfer {
     as_comm *comm;
     const as_state *state;
+    as_devices *devices;   /* NULL: no piece lies on a device */
+    const as_homes *homes; /* of the pieces; NULL: the host */
     const as_plan *plan;
     const as_engine_type *engine;
     as_engine_options engine_options;

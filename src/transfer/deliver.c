@@ -38,7 +38,7 @@ void as_delivery_direct(const as_transfer *t, const as_block *block, char **byte
         part->low > block->low || part->high < block->high ||
         as_part_box_take(&boxes, &box, NULL) != AS_OK || box.holder_count != 1 ||
         box.holders[0] != as_comm_rank(t->comm) ||
-        as_place_find(t->state, t->plan, box.holders[1], &place, NULL) != AS_OK) {
+        as_place_find(t, box.holders[1], &place, NULL) != AS_OK) {
         return;
     }
     char *direct = place.device->direct(&place.geometry, place.memory, block->low - part->tensor_at,
@@ -52,15 +52,15 @@ void as_delivery_direct(const as_transfer *t, const as_block *block, char **byte
 static int own(as_delivery *d, const as_range *range, int64_t bytes, as_error *e)
 {
     as_place place;
-    int code = as_place_find(d->transfer->state, d->transfer->plan, range->piece, &place, e);
+    int code = as_place_find(d->transfer, range->piece, &place, e);
     if (code != AS_OK) {
         return code;
     }
     const char *window = d->window + range->at;
     d->own_bytes += bytes;
     d->transfer->filled[range->piece] += bytes;
-    return place.device->from_window(&place.geometry, place.memory, range->low, range->high, window,
-                                     e);
+    return place.device->from_window(place.device, &place.geometry, place.memory, range->low,
+                                     range->high, window, NULL, e);
 }
 
 /* One box: into own memory, or onto the list. */
@@ -246,7 +246,7 @@ static int take_ranges(const as_transfer *t, const as_parcel *head, const as_ran
     for (int64_t i = 0; i < head->ranges; i++) {
         const as_range *r = &ranges[i];
         as_place place;
-        int code = as_place_find(t->state, t->plan, r->piece, &place, e);
+        int code = as_place_find(t, r->piece, &place, e);
         if (code != AS_OK) {
             return code;
         }
@@ -255,10 +255,10 @@ static int take_ranges(const as_transfer *t, const as_parcel *head, const as_ran
         if (bytes > left || (!packed && (r->at < 0 || r->high - r->low > room - r->at))) {
             return as_fail(e, AS_INTERNAL, 0, "a message of the load holds too little");
         }
-        code = packed
-                   ? place.device->unpack(&place.geometry, place.memory, r->low, r->high, packed, e)
-                   : place.device->from_window(&place.geometry, place.memory, r->low, r->high,
-                                               window + r->at, e);
+        code = packed ? place.device->unpack(place.device, &place.geometry, place.memory, r->low,
+                                             r->high, packed, NULL, e)
+                      : place.device->from_window(place.device, &place.geometry, place.memory,
+                                                  r->low, r->high, window + r->at, NULL, e);
         if (code != AS_OK) {
             return code;
         }

@@ -184,7 +184,7 @@ static int find_direct(void *user, const as_clip *c, as_error *e)
     as_slot *slot = found->slot;
     const as_transfer *t = found->filler->transfer;
     as_place place;
-    int code = as_place_find(t->state, t->plan, c->box.holders[1], &place, e);
+    int code = as_place_find(t, c->box.holders[1], &place, e);
     if (code == AS_OK && as_clip_bytes(c) == slot->block.high - slot->block.low) {
         char *bytes = place.device->direct(&place.geometry, place.memory, c->low, c->high);
         slot->bytes = bytes && as_transfer_congruent(t, bytes, slot->block.low) ? bytes : NULL;

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transfer/place.h"
 
-int as_place_find(const as_state *s, const as_plan *p, int64_t piece, as_place *out, as_error *e)
+int as_place_find(const as_transfer *t, int64_t piece, as_place *out, as_error *e)
 {
+    const as_state *s = t->state;
+    const as_plan *p = t->plan;
     out->device = &as_device_host;
     if (piece < 0) {
         size_t index = (size_t)(-1 - piece);
@@ -20,6 +22,7 @@ int as_place_find(const as_state *s, const as_plan *p, int64_t piece, as_place *
     }
     const as_piece *own = as_state_piece(s, (size_t)piece);
     as_box box = as_state_memory_box(s, (size_t)piece);
+    out->device = as_home(t->homes, (size_t)piece);
     out->memory = own->data;
     return own->memory == own->dtype
                ? as_geometry_memory(&box, &out->geometry, e)

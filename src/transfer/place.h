@@ -5,8 +5,7 @@
 #define ALLSHARD_TRANSFER_PLACE_H
 
 #include "device/device.h"
-#include "plan/plan.h"
-#include "plan/state.h"
+#include "transfer/context.h"
 
 typedef struct as_place {
     const as_device *device;
@@ -15,6 +14,6 @@ typedef struct as_place {
 } as_place;
 
 /* Piece ≥ 0 of the state, or literal −1 − piece of the plan. AS_INTERNAL for another number. */
-int as_place_find(const as_state *s, const as_plan *p, int64_t piece, as_place *out, as_error *e);
+int as_place_find(const as_transfer *t, int64_t piece, as_place *out, as_error *e);
 
 #endif

@@ -64,7 +64,7 @@ static int give_ranges(const as_server *s, const as_ask *ask, const as_range *ra
     for (size_t i = 0; i < count; i++) {
         const as_range *r = &ranges[i];
         as_place place;
-        int code = as_place_find(s->transfer->state, s->transfer->plan, r->piece, &place, e);
+        int code = as_place_find(s->transfer, r->piece, &place, e);
         if (code != AS_OK) {
             return code;
         }
@@ -73,10 +73,10 @@ static int give_ranges(const as_server *s, const as_ask *ask, const as_range *ra
         if (size > ask->bytes - at || (!packed && (r->at < 0 || r->high - r->low > room - r->at))) {
             return as_fail(e, AS_INTERNAL, 0, "a request asks for more than it has room for");
         }
-        code = packed ? place.device->pack(&place.geometry, place.memory, r->low, r->high,
-                                           packed + at, e)
-                      : place.device->to_window(&place.geometry, place.memory, r->low, r->high,
-                                                window + r->at, e);
+        code = packed ? place.device->pack(place.device, &place.geometry, place.memory, r->low,
+                                           r->high, packed + at, NULL, e)
+                      : place.device->to_window(place.device, &place.geometry, place.memory, r->low,
+                                                r->high, window + r->at, NULL, e);
         if (code != AS_OK) {
             return code;
         }

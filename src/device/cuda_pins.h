@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Host memory that this context has had page-locked (cuMemHostRegister): devices copy from and to it
+ * without the driver's own buffers in between.
+ */
+#ifndef ALLSHARD_DEVICE_CUDA_PINS_H
+#define ALLSHARD_DEVICE_CUDA_PINS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/buffer.h"
+
+typedef struct as_pins {
+    as_buffer ranges; /* as_pinned[], few */
+} as_pins;
+
+typedef struct as_pinned {
+    char *base;
+    size_t bytes;
+} as_pinned;
+
+/* Does all of it lie in one range that is pinned? */
+bool as_pins_cover(const as_pins *p, const char *memory, size_t bytes);
+
+#endif
