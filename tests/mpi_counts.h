@@ -32,6 +32,15 @@ int MPI_Comm_dup(MPI_Comm comm, MPI_Comm *out)
     return result;
 }
 
+static int request_started(int result, const MPI_Request *request);
+
+int MPI_Comm_idup(MPI_Comm comm, MPI_Comm *out, MPI_Request *request)
+{
+    int result = request_started(PMPI_Comm_idup(comm, out, request), request);
+    mpi_open.communicators += result == MPI_SUCCESS;
+    return result;
+}
+
 int MPI_Comm_split_type(MPI_Comm comm, int type, int key, MPI_Info info, MPI_Comm *out)
 {
     int result = PMPI_Comm_split_type(comm, type, key, info, out);

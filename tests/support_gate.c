@@ -47,7 +47,7 @@ void gate_wait(const char *what)
     }
 }
 
-static void pass(enum call call)
+void gate_pass(enum call call)
 {
     if (call != gate.call || atomic_fetch_add(&gate.calls, 1) + 1 != gate.at) {
         return;
@@ -64,32 +64,32 @@ static int gate_openat(int folder, const char *path, int flags, mode_t mode)
 {
     bool creates = (flags & O_CREAT) != 0;
     if (creates && strcmp(path, "allshard.manifest.json") == 0) {
-        pass(CALL_MANIFEST);
+        gate_pass(CALL_MANIFEST);
     } else if (creates && strstr(path, ".safetensors")) {
-        pass(CALL_CREATE);
+        gate_pass(CALL_CREATE);
     } else if (!creates && strstr(path, ".safetensors")) {
-        pass((flags & O_ACCMODE) == O_RDONLY ? CALL_OPEN : CALL_WRITER);
+        gate_pass((flags & O_ACCMODE) == O_RDONLY ? CALL_OPEN : CALL_WRITER);
     }
     return real.openat(folder, path, flags, mode);
 }
 
 static ssize_t gate_pread(int fd, void *bytes, size_t count, off_t offset)
 {
-    pass(CALL_PREAD);
+    gate_pass(CALL_PREAD);
     return real.pread(fd, bytes, count, offset);
 }
 
 static ssize_t gate_pwrite(int fd, const void *bytes, size_t count, off_t offset)
 {
     (void)usleep((useconds_t)gate_slow_us);
-    pass(CALL_PWRITE);
+    gate_pass(CALL_PWRITE);
     return real.pwrite(fd, bytes, count, offset);
 }
 
 static int gate_fsync(int fd)
 {
     (void)usleep((useconds_t)gate_slow_us);
-    pass(CALL_FSYNC);
+    gate_pass(CALL_FSYNC);
     return real.fsync(fd);
 }
 
@@ -97,10 +97,10 @@ static int gate_renameat(int from, const char *old, int to, const char *name)
 {
     (void)usleep((useconds_t)gate_slow_us);
     if (strcmp(name, "journal") == 0) {
-        pass(CALL_JOURNAL);
+        gate_pass(CALL_JOURNAL);
         atomic_store(&gate.renames, 1);
     } else {
-        pass(CALL_MOVE);
+        gate_pass(CALL_MOVE);
     }
     return real.renameat(from, old, to, name);
 }
@@ -108,7 +108,7 @@ static int gate_renameat(int from, const char *old, int to, const char *name)
 static int gate_unlinkat(int folder, const char *path, int flags)
 {
     if (atomic_load(&gate.renames)) {
-        pass(CALL_CLEAN);
+        gate_pass(CALL_CLEAN);
     }
     return real.unlinkat(folder, path, flags);
 }

@@ -18,7 +18,8 @@ enum call {
     CALL_MOVE,     /* a renaming after it */
     CALL_CLEAN,    /* an unlink after it */
     CALL_OPEN,     /* for reading */
-    CALL_PREAD
+    CALL_PREAD,
+    CALL_TWIN /* a communicator is made: before MPI's call, and after it */
 };
 
 /* Puts the wrappers in place; once per process. */
@@ -27,6 +28,9 @@ void gate_install(void);
 /* On this rank the at-th call of the kind waits for the mark "wake"; with `relay` it makes that mark
  * itself and waits for "back". CALL_NONE: none does. */
 void gate_set(enum call call, int at, bool relay);
+
+/* For calls that are not the table's: comes here before them, and stands still if it is to. */
+void gate_pass(enum call call);
 
 extern int gate_round;   /* of the test, the same on all ranks: each has marks of its own */
 extern int gate_slow_us; /* each write, fsync and renaming takes so long */

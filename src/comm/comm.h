@@ -44,7 +44,8 @@ static inline bool as_comm_is_lost(int code)
 }
 
 /* A private communicator of the same ranks, on which messages and agreements are tested apart from
- * those on `c`. Nobody is watched on it. Collective, and waits inside MPI. */
+ * those on `c`. Nobody is watched on it. Collective: ranks that stall while it is made are found on
+ * `c`. */
 int as_comm_twin(as_comm **out, as_comm *c, as_error *e);
 
 /* Agreement: if `e` holds an error on any rank, every rank gets the record of the lowest

@@ -4,15 +4,10 @@
  */
 #include <limits.h>
 #include <mpi.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "comm/mpi_comm.h"
-
-/* Communicators that were given up: their memory is MPI's for good, and stays in reach. */
-static _Atomic(as_comm *) given_up;
 
 int as_mpi_fail(as_error *e, int result, const char *call)
 {
@@ -90,109 +85,6 @@ void as_comm_leave_buffer(as_comm *c, as_buffer *b)
 {
     as_comm_leave(c, b->data);
     *b = AS_BUFFER_INIT;
-}
-
-static int check_started(as_error *e)
-{
-    int started = 0;
-    int ended = 0;
-    if (MPI_Initialized(&started) != MPI_SUCCESS || !started) {
-        return as_fail(e, AS_INVALID, 0, "MPI is not initialised: call MPI_Init first");
-    }
-    if (MPI_Finalized(&ended) != MPI_SUCCESS || ended) {
-        return as_fail(e, AS_INVALID, 0, "MPI is finalised already");
-    }
-    return AS_OK;
-}
-
-/* On a duplicate of `from`. */
-static int open_on(as_comm **out, MPI_Comm from, as_error *e)
-{
-    /* On the stack until the ranks have agreed: a rank without memory must be able to say so. */
-    as_comm here = {.lowest = -1};
-    int code = as_mpi_check(e, MPI_Comm_dup(from, &here.comm), "MPI_Comm_dup");
-    if (code != AS_OK) {
-        return code;
-    }
-    (void)as_mpi_check(e, MPI_Comm_set_errhandler(here.comm, MPI_ERRORS_RETURN),
-                       "MPI_Comm_set_errhandler");
-    (void)as_mpi_check(e, MPI_Comm_size(here.comm, &here.size), "MPI_Comm_size");
-    (void)as_mpi_check(e, MPI_Comm_rank(here.comm, &here.rank), "MPI_Comm_rank");
-    if (gethostname(here.host, sizeof here.host - 1) != 0) {
-        memcpy(here.host, "?", 2);
-    }
-    here.counts_out = calloc((size_t)here.size + 1, sizeof *here.counts_out);
-    here.counts_in = calloc((size_t)here.size + 1, sizeof *here.counts_in);
-    here.tested = as_mpi_tested_make();
-    as_comm *c = malloc(sizeof *c);
-    if (!c || !here.counts_out || !here.counts_in || !here.tested) {
-        (void)as_fail_nomem(e);
-    }
-    code = as_comm_agree(&here, e);
-    if (code == AS_OK && c) {
-        *c = here;
-        *out = c;
-        return AS_OK;
-    }
-    (void)MPI_Comm_free(&here.comm);
-    free(here.counts_out);
-    free(here.counts_in);
-    free(here.tested);
-    free(c);
-    return code;
-}
-
-int as_comm_open(as_comm **out, const void *mpi_comm, as_error *e)
-{
-    *out = NULL;
-    int code = check_started(e);
-    if (code != AS_OK) {
-        return code;
-    }
-    MPI_Comm from = mpi_comm ? *(const MPI_Comm *)mpi_comm : MPI_COMM_WORLD;
-    if (from == MPI_COMM_NULL) {
-        return as_fail(e, AS_INVALID, 0, "the communicator is MPI_COMM_NULL");
-    }
-    return open_on(out, from, e);
-}
-
-int as_comm_twin(as_comm **out, as_comm *c, as_error *e)
-{
-    *out = NULL;
-    int code = as_mpi_ready(c, e);
-    return code == AS_OK ? open_on(out, c->comm, e) : code;
-}
-
-void as_comm_give_up(as_comm *c)
-{
-    c->next = atomic_load(&given_up);
-    while (!atomic_compare_exchange_weak(&given_up, &c->next, c)) {
-    }
-}
-
-void as_comm_free(as_comm *c)
-{
-    if (!c) {
-        return;
-    }
-    if (c->watch && !as_watch_close(c->watch)) {
-        as_comm_give_up(c); /* others do not answer */
-        return;
-    }
-    (void)MPI_Comm_free(&c->comm);
-    free(c->counts_out);
-    free(c->counts_in);
-    free(c->tested);
-    as_buffer_free(&c->left);
-    free(c);
-}
-
-int as_comm_watch(as_comm *c, double seconds, as_error *e)
-{
-    int lowest = 0;
-    int code = as_watch_open(&c->watch, c->comm, seconds, c->host, e);
-    /* Now, while waiting inside MPI does no harm. */
-    return code == AS_OK ? as_comm_lowest_on_node(c, &lowest, e) : code;
 }
 
 void as_comm_enter(as_comm *c, const char *function)

@@ -105,6 +105,9 @@ static int take_memory(as_isave *s, as_error *e)
     if (code == AS_OK) {
         code = count_near(session, &near, e);
     }
+    if (as_comm_is_lost(code)) {
+        return code; /* with a text that is the same on all ranks, wherever they were */
+    }
     if (code != AS_OK) {
         as_error_prefix(e, "%s", s->directory);
         return code;
