@@ -17,52 +17,77 @@ enum {
     AS_JOBS = 256              /* under way at the most */
 };
 
+typedef struct as_channel as_channel;
 typedef struct as_job as_job;
 
-/* A copy, or several that end together. */
+/* A copy, or several that end together: a place in the channel's ring. */
 struct as_job {
-    as_cu_event event;     /* after them */
+    as_cu_event event;     /* after them; the place's own, made once */
     as_copies *copies;     /* who waits */
     char *bounce;          /* pinned, AS_BOUNCE_BYTES; NULL: not needed */
     as_cu_pointer staging; /* on the device, AS_BOUNCE_BYTES; 0: not needed */
     int64_t bytes;         /* of the piece */
-    /* The host's part when the event has come; NULL: none. */
-    int (*finish)(as_job *job, as_error *e);
-    as_geometry geometry;
+
+    /* The host's part when the event has come; NULL: none. It may put more into the stream, and set
+     * `again`: then it is called once more when that has come, unless it has set itself to NULL. */
+    int (*finish)(as_channel *c, as_job *job, as_error *e);
+    bool again;
+    /* What is to be put into the stream by `finish` changes memory that was copied out by this job:
+     * until then nothing else may be begun. */
+    bool changes;
+
+    /* For `finish`. */
+    as_geometry geometry; /* of the piece's elements in the buffer: its memory is bounce − base */
+    int64_t base;
     int64_t low;
     int64_t high;
-    char *host;     /* packed or window */
-    bool is_window; /* else packed */
-    int64_t base;   /* for `finish`: what bounce's first byte is in the piece's memory */
+    char *host;           /* packed or window; only read from by loads */
+    bool is_window;       /* else packed */
+    as_cu_pointer memory; /* where the block is to go back to */
+    int64_t block;        /* bytes of it */
 };
 
-typedef struct as_channel {
+struct as_channel {
     as_device device; /* first: what as_homes point to */
     const as_cuda *cuda;
     as_cu_context context;
     int ordinal;
-    bool retained; /* the context is the primary one, and was retained */
-    char name[24]; /* "cuda:0" */
+    bool retained;       /* the context is the primary one, and was retained */
+    as_cu_device handle; /* of the ordinal */
+    char name[24];       /* "cuda:0" */
     as_cu_stream stream;
+    as_cu_event before; /* for as_channel_follow */
     int64_t max_pitch;
     const as_pins *pins;
     as_kernel kernel;
-    char *bounces; /* one registered mapping, or NULL */
+    bool kernel_loaded; /* or it was tried */
+    char *bounces;      /* one mapping, registered if it can be; NULL: not had yet */
+    bool registered;
     char *spare[AS_BOUNCE_COUNT];
     int spare_count;
     as_cu_pointer stagings; /* one allocation, or 0 */
+    bool no_stagings;       /* there was no memory for them */
     as_cu_pointer spare_staging[AS_BOUNCE_COUNT];
     int spare_staging_count;
     as_job *jobs; /* [AS_JOBS]: a ring */
     int first;    /* the oldest under way */
     int under_way;
-    int64_t moved;      /* bytes, so far */
-    const char *reason; /* what goes a slower way, and why; NULL: nothing */
-} as_channel;
+    bool changing;  /* a job that changes a block has copied it out, and not yet back */
+    bool ended;     /* some did in as_channel_take */
+    int64_t moved;  /* bytes, so far */
+    as_error error; /* of jobs whose end was seen to by as_channel_take: for as_channel_step */
+    /* What goes a slower way since as_channel_follow, and why; NULL: nothing. */
+    const char *reason;
+    char unpinned[192]; /* texts of reasons */
+    char unstaged[192];
+};
 
-/* AS_NOMEM, AS_CUDA. `context` is one of the device; `pins` outlives the channel. */
+/* AS_NOMEM, AS_CUDA. `context` is one of the device; `pins` outlives the channel. Where `retained`
+ * is set the primary context is the channel's to release, if it could be opened. */
 int as_channel_open(as_channel **out, const as_cuda *cuda, as_cu_context context, int ordinal,
                     bool retained, const as_pins *pins, as_error *e);
+
+/* Waits for what is under way. NULL is allowed. */
 void as_channel_close(as_channel *c);
 
 /* The channel of a device that is not the host. */
@@ -71,23 +96,33 @@ static inline as_channel *as_channel_of(const as_device *d)
     return (as_channel *)(uintptr_t)d;
 }
 
-/* What is begun from now on comes after what is in the stream. */
+/* What is begun from now on comes after what is in the stream (NULL: the legacy default stream of
+ * the channel's context). The begin of a save or load: what was short of memory is tried again.
+ * AS_CUDA. */
 int as_channel_follow(as_channel *c, as_cu_stream stream, as_error *e);
 
+/* Can the kernel be used, with staging buffers? Both are had when this is first asked. */
+bool as_channel_has_kernel(as_channel *c);
+
 /* The next job, empty but for what was asked for; waits for older ones, and sees to their end, where
- * there is none free. Then nothing else may be begun before it is submitted or dropped. */
+ * there is none free (their errors come out of as_channel_step). `staging`: as_channel_has_kernel
+ * has said so. Then the channel's context is the current one, and nothing else may be begun,
+ * until it is submitted or dropped: only copies and launches of this job. AS_NOMEM, AS_CUDA. */
 int as_channel_take(as_channel *c, bool bounce, bool staging, as_job **out, as_error *e);
 
-/* What was put into the stream since as_channel_take is the job. `copies` counts it from now on. */
+/* What was put into the stream since as_channel_take is the job. `copies` counts it from now on;
+ * after an error only if it does count it. AS_CUDA. */
 int as_channel_submit(as_channel *c, as_job *job, as_copies *copies, as_error *e);
 
 /* It is not needed after all: waits for what is in the stream. */
 void as_channel_drop(as_channel *c, as_job *job);
 
-/* Sees to the end of jobs whose event has come. `wait`: of the oldest one it waits for it. */
+/* Sees to the end of jobs whose event has come, and sets *moved if there are any. `wait`: waits for
+ * the oldest one. An error of a job is in *e and in the code of its as_copies. To be called once more
+ * when none is under way: an error may wait here, of a job that ended in as_channel_take. */
 void as_channel_step(as_channel *c, bool wait, bool *moved, as_error *e);
 
-/* Device ↔ host, the functions of as_device. */
+/* Device ↔ host, the functions of as_device. What was begun before an error goes on. */
 int as_cuda_pack(const as_device *d, const as_geometry *g, const char *memory, int64_t low,
                  int64_t high, char *packed, as_copies *c, as_error *e);
 int as_cuda_to_window(const as_device *d, const as_geometry *g, const char *memory, int64_t low,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Host memory that this context has had page-locked (cuMemHostRegister): devices copy from and to it
- * without the driver's own buffers in between.
+ * without the driver's own buffers in between. This is the list alone; who pins calls CUDA.
  */
 #ifndef ALLSHARD_DEVICE_CUDA_PINS_H
 #define ALLSHARD_DEVICE_CUDA_PINS_H
@@ -21,5 +21,13 @@ typedef struct as_pinned {
 
 /* Does all of it lie in one range that is pinned? */
 bool as_pins_cover(const as_pins *p, const char *memory, size_t bytes);
+
+/* Notes a range that is pinned. AS_NOMEM. */
+int as_pins_add(as_pins *p, char *base, size_t bytes, as_error *e);
+
+/* Forgets the range that begins at `base`. False: there is none. */
+bool as_pins_remove(as_pins *p, const char *base);
+
+void as_pins_free(as_pins *p);
 
 #endif

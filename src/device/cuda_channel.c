@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "device/cuda_channel.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static const size_t BOUNCES = (size_t)AS_BOUNCE_COUNT * AS_BOUNCE_BYTES;
+
+/* ---- the current context ---- */
+
+static int push(const as_channel *c, as_error *e)
+{
+    as_cu_result r = c->cuda->context_push(c->context);
+    return r ? as_cuda_fail(e, c->cuda, "cuCtxPushCurrent", r, "the context of %s", c->name)
+             : AS_OK;
+}
+
+/* The caller's context is to be the current one again, whatever else went wrong: it is tried
+ * twice. */
+static int pop(const as_channel *c, as_error *e)
+{
+    as_cu_context old;
+    as_cu_result r = c->cuda->context_pop(&old);
+    if (r) {
+        (void)c->cuda->context_pop(&old);
+        return as_cuda_fail(e, c->cuda, "cuCtxPopCurrent", r, "the context of %s", c->name);
+    }
+    return AS_OK;
+}
+
+/* Before memory is used for something else after an error. The first answer may be the error of
+ * something that was begun earlier; a second one says that the context is lost, and then nothing
+ * is under way in it any more. */
+static void wait_for_stream(const as_channel *c)
+{
+    if (c->stream && c->cuda->stream_synchronize(c->stream)) {
+        (void)c->cuda->stream_synchronize(c->stream);
+    }
+}
+
+/* ---- buffers ---- */
+
+static void make_bounces(as_channel *c)
+{
+    void *map = mmap(NULL, BOUNCES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED) {
+        return;
+    }
+    c->bounces = map;
+    as_cu_result r = c->cuda->host_register(c->bounces, BOUNCES, AS_CU_REGISTER_PORTABLE);
+    c->registered = r == AS_CU_SUCCESS;
+    if (r) {
+        as_error e = AS_ERROR_INIT;
+        (void)as_cuda_fail(&e, c->cuda, "cuMemHostRegister", r, "%zu bytes", BOUNCES);
+        (void)snprintf(c->unpinned, sizeof c->unpinned,
+                       "copies of %s wait for the driver, since its buffers are not pinned: %s",
+                       c->name, as_error_text(&e));
+        as_error_clear(&e);
+        c->reason = c->unpinned;
+    }
+    for (int i = 0; i < AS_BOUNCE_COUNT; i++) {
+        c->spare[i] = c->bounces + (size_t)i * AS_BOUNCE_BYTES;
+    }
+    c->spare_count = AS_BOUNCE_COUNT;
+}
+
+/* Where memory is short, fewer of them. */
+static void make_stagings(as_channel *c)
+{
+    as_cu_result first = AS_CU_SUCCESS;
+    for (int count = AS_BOUNCE_COUNT; count > 0; count /= 2) {
+        as_cu_result r = c->cuda->memory_alloc(&c->stagings, (size_t)count * AS_BOUNCE_BYTES);
+        if (r == AS_CU_SUCCESS) {
+            for (int i = 0; i < count; i++) {
+                c->spare_staging[i] = c->stagings + (as_cu_pointer)i * AS_BOUNCE_BYTES;
+            }
+            c->spare_staging_count = count;
+            return;
+        }
+        c->stagings = 0;
+        first = first ? first : r;
+    }
+    as_error e = AS_ERROR_INIT;
+    (void)as_cuda_fail(&e, c->cuda, "cuMemAlloc", first, "%d bytes on %s", AS_BOUNCE_BYTES,
+                       c->name);
+    (void)snprintf(c->unstaged, sizeof c->unstaged,
+                   "strided pieces on %s are copied without the kernel: %s", c->name,
+                   as_error_text(&e));
+    as_error_clear(&e);
+    c->no_stagings = true;
+    c->reason = c->reason ? c->reason : c->unstaged;
+}
+
+bool as_channel_has_kernel(as_channel *c)
+{
+    bool load = !c->kernel_loaded;
+    bool stage = (load || c->kernel.module) && !c->stagings && !c->no_stagings;
+    if ((load || stage) && push(c, NULL) == AS_OK) {
+        if (load) {
+            as_kernel_load(&c->kernel, c->cuda);
+            c->kernel_loaded = true;
+        }
+        if (c->kernel.module && stage) {
+            make_stagings(c);
+        }
+        (void)pop(c, NULL);
+    }
+    if (c->kernel_loaded && !c->kernel.module && !c->reason) {
+        c->reason = c->kernel.reason;
+    }
+    return c->kernel.module && c->stagings;
+}
+
+/* ---- jobs ---- */
+
+static as_job *oldest(const as_channel *c)
+{
+    return &c->jobs[c->first];
+}
+
+static void give_buffers_back(as_channel *c, as_job *job)
+{
+    if (job->bounce) {
+        c->spare[c->spare_count++] = job->bounce;
+    }
+    if (job->staging) {
+        c->spare_staging[c->spare_staging_count++] = job->staging;
+    }
+    job->bounce = NULL;
+    job->staging = 0;
+}
+
+/* The oldest job has ended. */
+static void end_oldest(as_channel *c, int code)
+{
+    as_job *job = oldest(c);
+    if (code == AS_OK) {
+        c->moved += job->bytes;
+    } else if (job->copies->code == AS_OK) {
+        job->copies->code = code;
+    }
+    job->copies->under_way--;
+    c->changing = c->changing && !job->changes;
+    give_buffers_back(c, job);
+    c->first = (c->first + 1) % AS_JOBS;
+    c->under_way--;
+}
+
+/* The event of the oldest job has come: the host's part. */
+static void finish_oldest(as_channel *c, as_error *e)
+{
+    as_job *job = oldest(c);
+    int code = AS_OK;
+    if (job->finish) {
+        as_error own = AS_ERROR_INIT;
+        code = job->finish(c, job, &own);
+        as_cu_result r = AS_CU_SUCCESS;
+        if (code == AS_OK && job->again) {
+            r = c->cuda->event_record(job->event, c->stream);
+        }
+        if (r) {
+            code = as_cuda_fail(&own, c->cuda, "cuEventRecord", r, "the stream of %s", c->name);
+        }
+        if (code == AS_OK && job->again) {
+            job->again = false;
+            c->changing = c->changing && !job->changes;
+            return;
+        }
+        if (code != AS_OK) {
+            wait_for_stream(c);
+            (void)as_error_pass(e, &own);
+        }
+    }
+    end_oldest(c, code);
+}
+
+/* With the context current. */
+static void advance(as_channel *c, bool wait, bool *moved, as_error *e)
+{
+    while (c->under_way > 0) {
+        as_job *job = oldest(c);
+        const char *call = "cuEventQuery";
+        as_cu_result r = c->cuda->event_query(job->event);
+        if (r == AS_CU_NOT_READY && !wait) {
+            return;
+        }
+        if (r == AS_CU_NOT_READY) {
+            call = "cuEventSynchronize";
+            r = c->cuda->event_synchronize(job->event);
+        }
+        int before = c->under_way;
+        if (r) {
+            wait_for_stream(c);
+            end_oldest(c, as_cuda_fail(e, c->cuda, call, r, "copies of %s", c->name));
+        } else {
+            finish_oldest(c, e);
+        }
+        wait = wait && c->under_way == before;
+        *moved = true;
+    }
+}
+
+/* The context cannot be made the current one: no job can be seen to. */
+static void end_all(as_channel *c, int code)
+{
+    wait_for_stream(c);
+    while (c->under_way > 0) {
+        end_oldest(c, code);
+    }
+}
+
+void as_channel_step(as_channel *c, bool wait, bool *moved, as_error *e)
+{
+    (void)as_error_pass(e, &c->error);
+    *moved = *moved || c->ended;
+    c->ended = false;
+    if (c->under_way == 0) {
+        return;
+    }
+    as_error own = AS_ERROR_INIT;
+    int code = push(c, &own);
+    if (code != AS_OK) {
+        *moved = true;
+        bool again = push(c, NULL) == AS_OK;
+        end_all(c, code);
+        if (again) {
+            (void)pop(c, NULL);
+        }
+    } else {
+        advance(c, wait, moved, &own);
+        (void)pop(c, &own);
+    }
+    (void)as_error_pass(e, &own);
+}
+
+/* What as_channel_take asks for, with the context current. */
+static int provide(as_channel *c, as_job *job, bool bounce, bool staging, as_error *e)
+{
+    if (!job->event) {
+        as_cu_result r = c->cuda->event_create(&job->event, AS_CU_EVENT_DISABLE_TIMING);
+        if (r) {
+            job->event = NULL;
+            return as_cuda_fail(e, c->cuda, "cuEventCreate", r, "on %s", c->name);
+        }
+    }
+    if (bounce && !c->bounces) {
+        make_bounces(c);
+    }
+    if (bounce && !c->bounces) {
+        return as_fail_nomem(e);
+    }
+    job->bounce = bounce ? c->spare[--c->spare_count] : NULL;
+    job->staging = staging ? c->spare_staging[--c->spare_staging_count] : 0;
+    return AS_OK;
+}
+
+int as_channel_take(as_channel *c, bool bounce, bool staging, as_job **out, as_error *e)
+{
+    int code = push(c, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    while (c->under_way > 0 && (c->under_way == AS_JOBS || c->changing ||
+                                (bounce && c->bounces && c->spare_count == 0) ||
+                                (staging && c->spare_staging_count == 0))) {
+        advance(c, true, &c->ended, &c->error);
+    }
+    as_job *job = &c->jobs[(c->first + c->under_way) % AS_JOBS];
+    *job = (as_job){.event = job->event};
+    code = provide(c, job, bounce, staging, e);
+    if (code != AS_OK) {
+        (void)pop(c, NULL);
+        return code;
+    }
+    *out = job;
+    return AS_OK;
+}
+
+int as_channel_submit(as_channel *c, as_job *job, as_copies *copies, as_error *e)
+{
+    as_cu_result r = c->cuda->event_record(job->event, c->stream);
+    if (r) {
+        int code = as_cuda_fail(e, c->cuda, "cuEventRecord", r, "the stream of %s", c->name);
+        as_channel_drop(c, job);
+        return code;
+    }
+    job->copies = copies;
+    copies->under_way++;
+    c->changing = job->changes;
+    c->under_way++;
+    return pop(c, e);
+}
+
+void as_channel_drop(as_channel *c, as_job *job)
+{
+    wait_for_stream(c);
+    give_buffers_back(c, job);
+    (void)pop(c, NULL);
+}
+
+/* ---- the caller's stream ---- */
+
+/* Records an event in the stream, which is of another context than the channel's. */
+static int follow_other(const as_channel *c, as_cu_stream stream, as_cu_context other, as_error *e)
+{
+    const as_cuda *cuda = c->cuda;
+    const char *call = "cuCtxPushCurrent";
+    as_cu_event event = NULL;
+    as_cu_context old;
+    as_cu_result r = cuda->context_push(other);
+    bool pushed = r == AS_CU_SUCCESS;
+    if (r == AS_CU_SUCCESS) {
+        call = "cuEventCreate";
+        r = cuda->event_create(&event, AS_CU_EVENT_DISABLE_TIMING);
+    }
+    bool created = pushed && r == AS_CU_SUCCESS;
+    if (r == AS_CU_SUCCESS) {
+        call = "cuEventRecord";
+        r = cuda->event_record(event, stream);
+    }
+    if (r == AS_CU_SUCCESS) {
+        call = "cuStreamWaitEvent";
+        r = cuda->stream_wait(c->stream, event, 0);
+    }
+    if (created) {
+        (void)cuda->event_destroy(event); /* what waits for it goes on to do so */
+    }
+    if (pushed) {
+        as_cu_result popped = cuda->context_pop(&old);
+        if (popped) {
+            (void)cuda->context_pop(&old);
+        }
+        if (popped && r == AS_CU_SUCCESS) {
+            call = "cuCtxPopCurrent";
+            r = popped;
+        }
+    }
+    return r ? as_cuda_fail(e, cuda, call, r, "%s, to come after the caller's stream", c->name)
+             : AS_OK;
+}
+
+static int follow_own(const as_channel *c, as_cu_stream stream, as_error *e)
+{
+    const char *call = "cuEventRecord";
+    as_cu_result r = c->cuda->event_record(c->before, stream);
+    if (r == AS_CU_SUCCESS) {
+        call = "cuStreamWaitEvent";
+        r = c->cuda->stream_wait(c->stream, c->before, 0);
+    }
+    return r ? as_cuda_fail(e, c->cuda, call, r, "%s, to come after the caller's stream", c->name)
+             : AS_OK;
+}
+
+int as_channel_follow(as_channel *c, as_cu_stream stream, as_error *e)
+{
+    c->no_stagings = false;
+    c->reason = *c->unpinned ? c->unpinned : NULL;
+    int code = push(c, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    /* The default streams are those of the context that is current. */
+    as_cu_context of = c->context;
+    bool is_default = !stream || stream == AS_CU_STREAM_LEGACY || stream == AS_CU_STREAM_PER_THREAD;
+    as_cu_result r = is_default ? AS_CU_SUCCESS : c->cuda->stream_context(stream, &of);
+    if (r) {
+        code = as_cuda_fail(e, c->cuda, "cuStreamGetCtx", r, "the caller's stream");
+    } else {
+        code = of == c->context ? follow_own(c, stream, e) : follow_other(c, stream, of, e);
+    }
+    int popped = pop(c, code == AS_OK ? e : NULL);
+    return code != AS_OK ? code : popped;
+}
+
+/* ---- open and close ---- */
+
+static int set_up(as_channel *c, as_error *e)
+{
+    const as_cuda *cuda = c->cuda;
+    int least = 0;
+    int greatest = 0;
+    int pitch = 0;
+    const char *call = "cuDeviceGet";
+    as_cu_result r = cuda->device_get(&c->handle, c->ordinal);
+    if (r == AS_CU_SUCCESS) {
+        call = "cuDeviceGetAttribute";
+        r = cuda->device_attribute(&pitch, AS_CU_DEVICE_MAX_PITCH, c->handle);
+    }
+    if (r == AS_CU_SUCCESS) {
+        call = "cuCtxGetStreamPriorityRange";
+        r = cuda->context_priorities(&least, &greatest);
+    }
+    if (r == AS_CU_SUCCESS) {
+        call = "cuStreamCreateWithPriority";
+        r = cuda->stream_create(&c->stream, AS_CU_STREAM_NON_BLOCKING, least);
+        c->stream = r ? NULL : c->stream;
+    }
+    if (r == AS_CU_SUCCESS) {
+        call = "cuEventCreate";
+        r = cuda->event_create(&c->before, AS_CU_EVENT_DISABLE_TIMING);
+        c->before = r ? NULL : c->before;
+    }
+    c->max_pitch = pitch;
+    return r ? as_cuda_fail(e, cuda, call, r, "on %s", c->name) : AS_OK;
+}
+
+/* With the context current. */
+static void tear_down(as_channel *c)
+{
+    wait_for_stream(c);
+    if (c->kernel.module) {
+        as_kernel_unload(&c->kernel, c->cuda);
+    }
+    for (int i = 0; c->jobs && i < AS_JOBS; i++) {
+        if (c->jobs[i].event) {
+            (void)c->cuda->event_destroy(c->jobs[i].event);
+        }
+    }
+    if (c->before) {
+        (void)c->cuda->event_destroy(c->before);
+    }
+    if (c->stagings) {
+        (void)c->cuda->memory_free(c->stagings);
+    }
+    if (c->registered) {
+        (void)c->cuda->host_unregister(c->bounces);
+    }
+    if (c->stream) {
+        (void)c->cuda->stream_destroy(c->stream);
+    }
+}
+
+static void release(as_channel *c)
+{
+    if (c->bounces) {
+        (void)munmap(c->bounces, BOUNCES);
+    }
+    as_error_clear(&c->error);
+    free(c->jobs);
+    free(c);
+}
+
+static char *no_direct(const as_geometry *g, char *memory, int64_t low, int64_t high)
+{
+    (void)g, (void)memory, (void)low, (void)high;
+    return NULL;
+}
+
+int as_channel_open(as_channel **out, const as_cuda *cuda, as_cu_context context, int ordinal,
+                    bool retained, const as_pins *pins, as_error *e)
+{
+    *out = NULL;
+    as_channel *c = calloc(1, sizeof *c);
+    if (!c) {
+        return as_fail_nomem(e);
+    }
+    c->cuda = cuda;
+    c->context = context;
+    c->ordinal = ordinal;
+    c->pins = pins;
+    c->error = AS_ERROR_INIT;
+    (void)snprintf(c->name, sizeof c->name, "cuda:%d", ordinal);
+    c->device = (as_device){.name = c->name,
+                            .pack = as_cuda_pack,
+                            .unpack = as_cuda_unpack,
+                            .to_window = as_cuda_to_window,
+                            .from_window = as_cuda_from_window,
+                            .direct = no_direct};
+    c->jobs = calloc(AS_JOBS, sizeof *c->jobs);
+    int code = c->jobs ? push(c, e) : as_fail_nomem(e);
+    if (code == AS_OK) {
+        code = set_up(c, e);
+        if (code != AS_OK) {
+            tear_down(c);
+        }
+        int popped = pop(c, code == AS_OK ? e : NULL);
+        if (code == AS_OK && popped != AS_OK) {
+            as_channel_close(c);
+            return popped;
+        }
+    }
+    if (code != AS_OK) {
+        release(c);
+        return code;
+    }
+    c->retained = retained;
+    *out = c;
+    return AS_OK;
+}
+
+void as_channel_close(as_channel *c)
+{
+    if (!c) {
+        return;
+    }
+    bool moved = false;
+    while (c->under_way > 0) {
+        as_channel_step(c, true, &moved, NULL);
+    }
+    if (push(c, NULL) == AS_OK) {
+        tear_down(c);
+        (void)pop(c, NULL);
+    } else if (c->registered) {
+        (void)c->cuda->host_unregister(c->bounces); /* its memory goes away */
+    }
+    if (c->retained) {
+        (void)c->cuda->primary_release(c->handle);
+    }
+    release(c);
+}
