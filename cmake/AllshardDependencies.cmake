@@ -29,7 +29,8 @@ find_package(Threads REQUIRED)
 set(allshard_public_libraries)
 set(allshard_public_definitions)
 set(allshard_private_definitions)
-set(allshard_private_libraries PkgConfig::JANSSON PkgConfig::XXHASH Threads::Threads m)
+set(allshard_private_libraries PkgConfig::JANSSON PkgConfig::XXHASH Threads::Threads m
+                               ${CMAKE_DL_LIBS})
 
 option(ALLSHARD_URING "Use io_uring where liburing is there" ON)
 if(ALLSHARD_URING AND URING_FOUND)
