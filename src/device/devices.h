@@ -38,15 +38,16 @@ int as_devices_find(as_devices *d, const as_state *s, as_homes *out, as_error *e
 void as_homes_free(as_homes *h);
 
 /* Copies that are begun from now on come after all work that is in the caller's stream (a
- * CUstream or cudaStream_t; NULL: the legacy default stream) of its device, and in the legacy
- * default stream of the other devices that pieces lie on. */
+ * CUstream or cudaStream_t; NULL or 1: the legacy default stream, 2: the calling thread's own, of
+ * each device that pieces lie on), and in the legacy default streams of the devices that pieces lie
+ * on and this stream is not of. AS_CUDA, AS_NOMEM. */
 int as_devices_begin(as_devices *d, const as_homes *h, void *stream, as_error *e);
 
 /* Moves copies on: sets *moved if any ended. An error of a copy is in *e and in the code of its
  * as_copies. Never blocks. */
 void as_devices_step(as_devices *d, bool *moved, as_error *e);
 
-/* Are any copies under way? */
+/* Are any copies under way, or is there news of some for as_devices_step to tell? */
 bool as_devices_busy(const as_devices *d);
 
 /* Host memory that devices are to reach without a copy in between (page-locked). */
