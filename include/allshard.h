@@ -38,10 +38,10 @@
  *    own threads read and write files, and copy; they call neither MPI nor the caller's functions.
  *
  * 6. Environment
- *    ALLSHARD_TIMEOUT and ALLSHARD_CHECK_CALLS go before timeout_s and check_calls of
- *    allshard_options, where they are told of. ALLSHARD_LEASE, seconds (30): how long the lock of
- *    a save on another host may stand still before it counts as dead; the same for all who save
- *    into a folder. ALLSHARD_LINKS=off: links in place of a checkpoint's files are refused.
+ *    ALLSHARD_TIMEOUT, ALLSHARD_CHECK_CALLS and ALLSHARD_CUDA go before timeout_s, check_calls and
+ *    cuda of allshard_options, where they are told of. ALLSHARD_LEASE, seconds (30): how long the
+ *    lock of a save on another host may stand still before it counts as dead; the same for all who
+ *    save into a folder. ALLSHARD_LINKS=off: links in place of a checkpoint's files are refused.
  *    ALLSHARD_SHARE=off: ranks of a node send messages in place of sharing memory.
  *
  * Sizes are in bytes, shapes, offsets, strides and counts in elements, unless a line
@@ -182,7 +182,9 @@ typedef struct allshard_options {
     int32_t cancel_on_close;
 
     /* enum allshard_cuda: whether pieces may lie in device memory. The environment variable
-     * ALLSHARD_CUDA (auto, off, on) goes before this. May differ between ranks. */
+     * ALLSHARD_CUDA (auto, off, on) goes before this. May differ between ranks. The CUDA contexts
+     * that pieces have lain in are kept in use until the context is closed: do not destroy or reset
+     * them before. */
     int32_t cuda;
 } allshard_options;
 
@@ -190,8 +192,8 @@ enum allshard_cuda {
     /* If the program has loaded CUDA's driver (libcuda.so.1) by the time of a save or load: nothing
      * of CUDA is called else. */
     ALLSHARD_CUDA_AUTO = 0,
-    ALLSHARD_CUDA_OFF =
-        1, /* all pieces lie on the host: no call of CUDA, whatever the program does */
+    /* All pieces lie on the host: no call of CUDA, whatever the program does. */
+    ALLSHARD_CUDA_OFF = 1,
     /* It is loaded and initialised by allshard_open, which fails with ALLSHARD_CUDA without it. */
     ALLSHARD_CUDA_ON = 2
 };
@@ -649,10 +651,11 @@ struct allshard_stats {
     int64_t snapshot_bytes; /* of memory that the save had for them */
     int64_t touched_bytes;  /* of these, had from the system for this save */
 
-    /* Pieces in device memory; 0 and "" where there are none. */
-    int64_t bytes_device;      /* that went out of it or into it */
-    const char *device;        /* "cuda:0", "cuda:0, cuda:1"; lives as `engine` */
-    const char *device_reason; /* what went a slower way, and why; lives as `engine` */
+    /* Pieces in device memory. */
+    int64_t bytes_device; /* that went out of it or into it */
+    const char *device;   /* "cuda:0", "cuda:0, cuda:1", or "": there were none; lives as `engine` */
+    /* Why there were none, or what went a slower way, and why; or "". Lives as `engine`. */
+    const char *device_reason;
 };
 
 enum allshard_operation {

@@ -5,6 +5,7 @@
 #include "base/codes.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "device/cuda_library.h"
 #include "tensor/dtype.h"
 #include "tensor/geometry.h"
 #include "transfer/isave.h"
@@ -29,6 +30,9 @@ _Static_assert(ALLSHARD_VERSION_MINOR == AS_VERSION_MINOR, "version");
 _Static_assert(ALLSHARD_VERSION_PATCH == AS_VERSION_PATCH, "version");
 
 _Static_assert((int)ALLSHARD_ISAVE == (int)AS_ISAVE, "operations");
+_Static_assert((int)ALLSHARD_CUDA_AUTO == (int)AS_CUDA_AUTO, "cuda");
+_Static_assert((int)ALLSHARD_CUDA_OFF == (int)AS_CUDA_OFF, "cuda");
+_Static_assert((int)ALLSHARD_CUDA_ON == (int)AS_CUDA_ON, "cuda");
 _Static_assert((int)ALLSHARD_STAGE_SNAPSHOT == (int)AS_STAGE_SNAPSHOT, "staging");
 _Static_assert((int)ALLSHARD_STAGE_STREAM == (int)AS_STAGE_STREAM, "staging");
 _Static_assert((int)ALLSHARD_WRITING == (int)AS_PHASE_WRITING, "phases");

@@ -131,7 +131,10 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
     }
     as_log log = {.call = o.log, .user = o.log_user};
     as_settings settings;
-    (void)as_settings_read(&settings, &o, &e);
+    as_devices *devices = NULL;
+    if (as_settings_read(&settings, &o, &e) == AS_OK) {
+        (void)as_devices_open(&devices, settings.cuda, &e);
+    }
     as_error trouble = AS_ERROR_INIT;
     as_comm *comm = NULL;
     int code = as_comm_open(&comm, mpi_comm, &trouble);
@@ -154,6 +157,7 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
     if (code != AS_OK || !as || !out) { /* without the last two the ranks agree on an error */
         as_log_say(&log, AS_LOG_ERROR, "allshard_open: %s", as_error_text(&e));
         as_comm_free(comm);
+        as_devices_close(devices);
         as_trace_close(trace);
         free(as);
     } else {
@@ -164,6 +168,7 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
                                    .memory = o.memory ? o.memory : AS_POOL_BYTES,
                                    .lanes = {.limit = o.snapshot_memory},
                                    .check_calls = settings.check_calls,
+                                   .devices = devices,
                                    .meter = {.trace = trace}};
         as->error = AS_ERROR_INIT;
         as->cancel_on_close = settings.cancel_on_close;

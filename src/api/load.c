@@ -53,6 +53,7 @@ int allshard_load(allshard_state *s, const char *path, const allshard_load_optio
         .allow_unexpected = o.allow_unexpected != 0,
         .engine = o.engine,
         .no_checksums = o.checksum == ALLSHARD_CHECKSUM_NONE,
+        .cuda_stream = o.cuda_stream,
     };
     (void)as_load_run(&call, &as->missing_names, &as->unexpected_names, e);
     as->missing = point(&as->missing_names, &as->missing_count);

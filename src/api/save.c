@@ -43,6 +43,7 @@ void as_save_call_from(as_save_call *call, allshard_state *s, const char *direct
         .creators = o.creators,
         .stripe_count = o.stripe_count,
         .stripe_bytes = o.stripe_bytes,
+        .cuda_stream = o.cuda_stream,
     };
 }
 

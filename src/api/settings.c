@@ -44,6 +44,29 @@ static int read_timeout(double *out, double option, as_error *e)
     return AS_OK;
 }
 
+static int read_cuda(enum as_cuda_wish *out, int32_t option, as_error *e)
+{
+    static const char *const words[] = {
+        [AS_CUDA_AUTO] = "auto", [AS_CUDA_OFF] = "off", [AS_CUDA_ON] = "on"};
+    const char *text = variable(AS_CUDA_VARIABLE);
+    if (!text && (option < ALLSHARD_CUDA_AUTO || option > ALLSHARD_CUDA_ON)) {
+        return as_fail(e, AS_INVALID, 0, "cuda is %d; see enum allshard_cuda", option);
+    }
+    *out = (enum as_cuda_wish)option;
+    if (text) {
+        size_t i = 0;
+        while (i < sizeof words / sizeof *words && strcmp(text, words[i]) != 0) {
+            i++;
+        }
+        if (i == sizeof words / sizeof *words) {
+            return as_fail(e, AS_INVALID, 0, AS_CUDA_VARIABLE " is %s; it must be auto, off or on",
+                           as_quote(text, strlen(text)).text);
+        }
+        *out = (enum as_cuda_wish)i;
+    }
+    return AS_OK;
+}
+
 int as_settings_read(as_settings *out, const allshard_options *options, as_error *e)
 {
     const char *check = variable(AS_CHECK_VARIABLE);
@@ -55,6 +78,10 @@ int as_settings_read(as_settings *out, const allshard_options *options, as_error
     }
     if (check) {
         out->check_calls = *check == '1';
+    }
+    int code = read_cuda(&out->cuda, options->cuda, e);
+    if (code != AS_OK) {
+        return code;
     }
     return read_timeout(&out->timeout_s, options->timeout_s, e);
 }

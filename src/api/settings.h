@@ -9,14 +9,17 @@
 #include "allshard.h"
 #include "base/error.h"
 #include "comm/comm.h"
+#include "device/cuda_library.h"
 
 #define AS_TIMEOUT_VARIABLE "ALLSHARD_TIMEOUT"
 #define AS_CHECK_VARIABLE "ALLSHARD_CHECK_CALLS"
+#define AS_CUDA_VARIABLE "ALLSHARD_CUDA"
 
 typedef struct as_settings {
     double timeout_s; /* 0: none */
     bool check_calls;
     bool cancel_on_close;
+    enum as_cuda_wish cuda;
 } as_settings;
 
 /* This rank's, the environment before the options. AS_INVALID. */

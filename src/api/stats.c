@@ -57,6 +57,9 @@ int allshard_get_stats(const allshard *as, int rank, allshard_stats *out)
         .bytes_staged = t->bytes_staged,
         .snapshot_bytes = t->snapshot_bytes,
         .touched_bytes = t->touched_bytes,
+        .bytes_device = t->bytes_device,
+        .device = m->device,
+        .device_reason = m->device_reason,
     };
     memcpy(out, &s, out->size < sizeof s ? out->size : sizeof s);
     return ALLSHARD_OK;

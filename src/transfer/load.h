@@ -20,6 +20,7 @@ typedef struct as_load_call {
     bool allow_unexpected;
     const char *engine; /* NULL: "auto" */
     bool no_checksums;  /* blocks are not compared with the manifest */
+    void *cuda_stream;  /* NULL: the legacy default stream */
 } as_load_call;
 
 /* Collective. *missing and *unexpected (empty, the caller's) get the names, sorted, each

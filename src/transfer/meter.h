@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/trace.h"
 #include "comm/comm.h"
+#include "device/devices.h"
 #include "io/engine.h"
 
 /* Nanoseconds, bytes and counts; see allshard_stats in allshard.h for their meaning. */
@@ -21,6 +22,7 @@ typedef struct as_tally {
     int64_t messages, operations, memory, plan_steps, plan_cached;
     /* Of nonblocking saves; staging is an enum as_staging. */
     int64_t staging, blocking, staged, background, bytes_staged, snapshot_bytes, touched_bytes;
+    int64_t bytes_device;
 } as_tally;
 
 typedef struct as_meter {
@@ -30,6 +32,8 @@ typedef struct as_meter {
     char engine[16]; /* that did the work */
     char engine_reason[160];
     char staging_reason[160];
+    char device[64]; /* where pieces lay, by as_devices_note; "": all on the host */
+    char device_reason[160];
 } as_meter;
 
 /* A span of the calling thread that began at `begin` ends now: it is added to *sum (a member of
@@ -50,6 +54,10 @@ void as_meter_reason(as_meter *m, const char *reason);
 
 /* What the engine says did the work. */
 void as_meter_engine(as_meter *m, const as_engine_type *type, const as_engine *engine);
+
+/* Where pieces lay, or why on no device, and the bytes that went out of device memory and into it
+ * since `before` of as_devices_bytes. */
+void as_meter_devices(as_meter *m, const as_devices *d, int64_t before);
 
 /* A loop that looks for news: rests while there is none, and counts it as waiting. Zero at
  * first. */

@@ -32,6 +32,7 @@ typedef struct as_save_call {
     int creators;         /* 0: no limit */
     int stripe_count;
     int64_t stripe_bytes;
+    void *cuda_stream; /* NULL: the legacy default stream */
 } as_save_call;
 
 enum { AS_BLOCK_BYTES = 4 << 20, AS_BLOCK_UNIT = 64 };

@@ -9,6 +9,7 @@
 
 void as_session_close(as_session *s)
 {
+    as_devices_close(s->devices); /* the memory that it has page-locked is unmapped below */
     as_lanes_close(&s->lanes, as_comm_verdict(s->comm) != NULL);
     free(s->meters);
     free(s->nodes);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "comm/arena.h"
 #include "comm/comm.h"
+#include "device/devices.h"
 #include "io/probe.h"
 #include "transfer/lanes.h"
 #include "transfer/meter.h"
@@ -32,6 +33,7 @@ typedef struct as_session {
     void *progress_user;
     int64_t memory; /* bytes of transfer buffers that this rank may take */
 
+    as_devices *devices; /* owned; NULL: all pieces lie on the host */
     as_arena *arena;     /* the transfer buffers; NULL until they are needed */
     int64_t arena_block; /* largest block that they were made for */
     int32_t *nodes;      /* [ranks]: the node of each; NULL until it is asked for */
