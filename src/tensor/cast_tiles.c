@@ -127,10 +127,13 @@ static int find_seam(const movement *m, const char *memory, seam **out, as_error
     return code;
 }
 
-static int parts_in(const movement *m, char *memory, const char *in, as_error *e)
+/* Those that are complete are in `out`. */
+static int parts_in(const movement *m, const char *memory, const char *in, as_cast_element out[2],
+                    int *complete, as_error *e)
 {
     part parts[2];
     int count = find_parts(m, parts);
+    *complete = 0;
     for (int i = 0; i < count; i++) {
         const part *p = &parts[i];
         seam *s;
@@ -142,8 +145,10 @@ static int parts_in(const movement *m, char *memory, const char *in, as_error *e
         s->have |= (1U << p->end) - (1U << p->begin);
         if (s->have == (1U << m->file_size) - 1) {
             as_buffer *list = m->geometry->seams;
-            as_cast(m->geometry->file_dtype, m->geometry->memory_dtype, s->bytes,
-                    memory + p->memory, 1);
+            as_cast_element *o = &out[(*complete)++];
+            o->memory = p->memory;
+            o->size = (int)m->memory_size;
+            as_cast(m->geometry->file_dtype, m->geometry->memory_dtype, s->bytes, o->bytes, 1);
             *s = ((seam *)(void *)(list->data + list->size))[-1];
             list->size -= sizeof *s;
         }
@@ -261,7 +266,13 @@ static void move_out(const movement *m, const char *memory, char *out)
 static int move_in(const movement *m, char *memory, const char *in, as_error *e)
 {
     whole_elements(m, memory, NULL, in);
-    return parts_in(m, memory, in, e);
+    as_cast_element complete[2];
+    int count;
+    int code = parts_in(m, memory, in, complete, &count, e);
+    for (int i = 0; i < count; i++) {
+        memcpy(memory + complete[i].memory, complete[i].bytes, (size_t)complete[i].size);
+    }
+    return code;
 }
 
 void as_cast_pack(const as_geometry *g, const char *memory, int64_t low, int64_t high, char *packed)
@@ -289,4 +300,11 @@ int as_cast_from_window(const as_geometry *g, char *memory, int64_t low, int64_t
 {
     movement m = movement_of(g, low, high, false);
     return move_in(&m, memory, window, e);
+}
+
+int as_cast_seams(const as_geometry *g, const char *memory, int64_t low, int64_t high,
+                  const char *in, bool packed, as_cast_element out[2], int *count, as_error *e)
+{
+    movement m = movement_of(g, low, high, packed);
+    return parts_in(&m, memory, in, out, count, e);
 }

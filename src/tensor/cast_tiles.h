@@ -11,6 +11,7 @@
 #ifndef ALLSHARD_TENSOR_CAST_TILES_H
 #define ALLSHARD_TENSOR_CAST_TILES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -28,5 +29,18 @@ int as_cast_unpack(const as_geometry *g, char *memory, int64_t low, int64_t high
                    const char *packed, as_error *e);
 int as_cast_from_window(const as_geometry *g, char *memory, int64_t low, int64_t high,
                         const char *window, as_error *e);
+
+/* An element of which the last part has come in, cast. */
+typedef struct as_cast_element {
+    int64_t memory; /* counted from the piece's pointer */
+    int size;       /* bytes in memory */
+    char bytes[8];
+} as_cast_element;
+
+/* What as_cast_unpack and as_cast_from_window (`packed` is false) do with elements that the range
+ * cuts, for memory that cannot be written to: those that are complete now, *count of them, are in
+ * `out`. AS_NOMEM. */
+int as_cast_seams(const as_geometry *g, const char *memory, int64_t low, int64_t high,
+                  const char *in, bool packed, as_cast_element out[2], int *count, as_error *e);
 
 #endif
