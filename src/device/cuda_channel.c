@@ -10,16 +10,14 @@ static const size_t BOUNCES = (size_t)AS_BOUNCE_COUNT * AS_BOUNCE_BYTES;
 
 /* ---- the current context ---- */
 
-static int push(const as_channel *c, as_error *e)
+int as_channel_push(const as_channel *c, as_error *e)
 {
     as_cu_result r = c->cuda->context_push(c->context);
     return r ? as_cuda_fail(e, c->cuda, "cuCtxPushCurrent", r, "the context of %s", c->name)
              : AS_OK;
 }
 
-/* The caller's context is to be the current one again, whatever else went wrong: it is tried
- * twice. */
-static int pop(const as_channel *c, as_error *e)
+int as_channel_pop(const as_channel *c, as_error *e)
 {
     as_cu_context old;
     as_cu_result r = c->cuda->context_pop(&old);
@@ -30,10 +28,7 @@ static int pop(const as_channel *c, as_error *e)
     return AS_OK;
 }
 
-/* Before memory is used for something else after an error. The first answer may be the error of
- * something that was begun earlier; a second one says that the context is lost, and then nothing
- * is under way in it any more. */
-static void wait_for_stream(const as_channel *c)
+void as_channel_wait(const as_channel *c)
 {
     if (c->stream && c->cuda->stream_synchronize(c->stream)) {
         (void)c->cuda->stream_synchronize(c->stream);
@@ -42,7 +37,7 @@ static void wait_for_stream(const as_channel *c)
 
 /* ---- buffers ---- */
 
-static void make_bounces(as_channel *c)
+void as_channel_make_bounces(as_channel *c)
 {
     void *map = mmap(NULL, BOUNCES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED) {
@@ -97,7 +92,7 @@ bool as_channel_has_kernel(as_channel *c)
 {
     bool load = !c->kernel_loaded;
     bool stage = (load || c->kernel.module) && !c->stagings && !c->no_stagings;
-    if ((load || stage) && push(c, NULL) == AS_OK) {
+    if ((load || stage) && as_channel_push(c, NULL) == AS_OK) {
         if (load) {
             as_kernel_load(&c->kernel, c->cuda);
             c->kernel_loaded = true;
@@ -105,199 +100,12 @@ bool as_channel_has_kernel(as_channel *c)
         if (c->kernel.module && stage) {
             make_stagings(c);
         }
-        (void)pop(c, NULL);
+        (void)as_channel_pop(c, NULL);
     }
     if (c->kernel_loaded && !c->kernel.module && !c->reason) {
         c->reason = c->kernel.reason;
     }
     return c->kernel.module && c->stagings;
-}
-
-/* ---- jobs ---- */
-
-static as_job *oldest(const as_channel *c)
-{
-    return &c->jobs[c->first];
-}
-
-static void give_buffers_back(as_channel *c, as_job *job)
-{
-    if (job->bounce) {
-        c->spare[c->spare_count++] = job->bounce;
-    }
-    if (job->staging) {
-        c->spare_staging[c->spare_staging_count++] = job->staging;
-    }
-    job->bounce = NULL;
-    job->staging = 0;
-}
-
-/* The oldest job has ended. */
-static void end_oldest(as_channel *c, int code)
-{
-    as_job *job = oldest(c);
-    if (code == AS_OK) {
-        c->moved += job->bytes;
-    } else if (job->copies->code == AS_OK) {
-        job->copies->code = code;
-    }
-    job->copies->under_way--;
-    c->changing = c->changing && !job->changes;
-    give_buffers_back(c, job);
-    c->first = (c->first + 1) % AS_JOBS;
-    c->under_way--;
-}
-
-/* The event of the oldest job has come: the host's part. */
-static void finish_oldest(as_channel *c, as_error *e)
-{
-    as_job *job = oldest(c);
-    int code = AS_OK;
-    if (job->finish) {
-        as_error own = AS_ERROR_INIT;
-        code = job->finish(c, job, &own);
-        as_cu_result r = AS_CU_SUCCESS;
-        if (code == AS_OK && job->again) {
-            r = c->cuda->event_record(job->event, c->stream);
-        }
-        if (r) {
-            code = as_cuda_fail(&own, c->cuda, "cuEventRecord", r, "the stream of %s", c->name);
-        }
-        if (code == AS_OK && job->again) {
-            job->again = false;
-            c->changing = c->changing && !job->changes;
-            return;
-        }
-        if (code != AS_OK) {
-            wait_for_stream(c);
-            (void)as_error_pass(e, &own);
-        }
-    }
-    end_oldest(c, code);
-}
-
-/* With the context current. */
-static void advance(as_channel *c, bool wait, bool *moved, as_error *e)
-{
-    while (c->under_way > 0) {
-        as_job *job = oldest(c);
-        const char *call = "cuEventQuery";
-        as_cu_result r = c->cuda->event_query(job->event);
-        if (r == AS_CU_NOT_READY && !wait) {
-            return;
-        }
-        if (r == AS_CU_NOT_READY) {
-            call = "cuEventSynchronize";
-            r = c->cuda->event_synchronize(job->event);
-        }
-        int before = c->under_way;
-        if (r) {
-            wait_for_stream(c);
-            end_oldest(c, as_cuda_fail(e, c->cuda, call, r, "copies of %s", c->name));
-        } else {
-            finish_oldest(c, e);
-        }
-        wait = wait && c->under_way == before;
-        *moved = true;
-    }
-}
-
-/* The context cannot be made the current one: no job can be seen to. */
-static void end_all(as_channel *c, int code)
-{
-    wait_for_stream(c);
-    while (c->under_way > 0) {
-        end_oldest(c, code);
-    }
-}
-
-void as_channel_step(as_channel *c, bool wait, bool *moved, as_error *e)
-{
-    (void)as_error_pass(e, &c->error);
-    *moved = *moved || c->ended;
-    c->ended = false;
-    if (c->under_way == 0) {
-        return;
-    }
-    as_error own = AS_ERROR_INIT;
-    int code = push(c, &own);
-    if (code != AS_OK) {
-        *moved = true;
-        bool again = push(c, NULL) == AS_OK;
-        end_all(c, code);
-        if (again) {
-            (void)pop(c, NULL);
-        }
-    } else {
-        advance(c, wait, moved, &own);
-        (void)pop(c, &own);
-    }
-    (void)as_error_pass(e, &own);
-}
-
-/* What as_channel_take asks for, with the context current. */
-static int provide(as_channel *c, as_job *job, bool bounce, bool staging, as_error *e)
-{
-    if (!job->event) {
-        as_cu_result r = c->cuda->event_create(&job->event, AS_CU_EVENT_DISABLE_TIMING);
-        if (r) {
-            job->event = NULL;
-            return as_cuda_fail(e, c->cuda, "cuEventCreate", r, "on %s", c->name);
-        }
-    }
-    if (bounce && !c->bounces) {
-        make_bounces(c);
-    }
-    if (bounce && !c->bounces) {
-        return as_fail_nomem(e);
-    }
-    job->bounce = bounce ? c->spare[--c->spare_count] : NULL;
-    job->staging = staging ? c->spare_staging[--c->spare_staging_count] : 0;
-    return AS_OK;
-}
-
-int as_channel_take(as_channel *c, bool bounce, bool staging, as_job **out, as_error *e)
-{
-    int code = push(c, e);
-    if (code != AS_OK) {
-        return code;
-    }
-    while (c->under_way > 0 && (c->under_way == AS_JOBS || c->changing ||
-                                (bounce && c->bounces && c->spare_count == 0) ||
-                                (staging && c->spare_staging_count == 0))) {
-        advance(c, true, &c->ended, &c->error);
-    }
-    as_job *job = &c->jobs[(c->first + c->under_way) % AS_JOBS];
-    *job = (as_job){.event = job->event};
-    code = provide(c, job, bounce, staging, e);
-    if (code != AS_OK) {
-        (void)pop(c, NULL);
-        return code;
-    }
-    *out = job;
-    return AS_OK;
-}
-
-int as_channel_submit(as_channel *c, as_job *job, as_copies *copies, as_error *e)
-{
-    as_cu_result r = c->cuda->event_record(job->event, c->stream);
-    if (r) {
-        int code = as_cuda_fail(e, c->cuda, "cuEventRecord", r, "the stream of %s", c->name);
-        as_channel_drop(c, job);
-        return code;
-    }
-    job->copies = copies;
-    copies->under_way++;
-    c->changing = job->changes;
-    c->under_way++;
-    return pop(c, e);
-}
-
-void as_channel_drop(as_channel *c, as_job *job)
-{
-    wait_for_stream(c);
-    give_buffers_back(c, job);
-    (void)pop(c, NULL);
 }
 
 /* ---- the caller's stream ---- */
@@ -357,7 +165,7 @@ int as_channel_follow(as_channel *c, as_cu_stream stream, as_error *e)
 {
     c->no_stagings = false;
     c->reason = *c->unpinned ? c->unpinned : NULL;
-    int code = push(c, e);
+    int code = as_channel_push(c, e);
     if (code != AS_OK) {
         return code;
     }
@@ -370,7 +178,7 @@ int as_channel_follow(as_channel *c, as_cu_stream stream, as_error *e)
     } else {
         code = of == c->context ? follow_own(c, stream, e) : follow_other(c, stream, of, e);
     }
-    int popped = pop(c, code == AS_OK ? e : NULL);
+    int popped = as_channel_pop(c, code == AS_OK ? e : NULL);
     return code != AS_OK ? code : popped;
 }
 
@@ -409,7 +217,7 @@ static int set_up(as_channel *c, as_error *e)
 /* With the context current. */
 static void tear_down(as_channel *c)
 {
-    wait_for_stream(c);
+    as_channel_wait(c);
     if (c->kernel.module) {
         as_kernel_unload(&c->kernel, c->cuda);
     }
@@ -460,6 +268,7 @@ int as_channel_open(as_channel **out, const as_cuda *cuda, as_cu_context context
     c->context = context;
     c->ordinal = ordinal;
     c->pins = pins;
+    c->part = AS_BOUNCE_BYTES;
     c->error = AS_ERROR_INIT;
     (void)snprintf(c->name, sizeof c->name, "cuda:%d", ordinal);
     c->device = (as_device){.name = c->name,
@@ -469,13 +278,13 @@ int as_channel_open(as_channel **out, const as_cuda *cuda, as_cu_context context
                             .from_window = as_cuda_from_window,
                             .direct = no_direct};
     c->jobs = calloc(AS_JOBS, sizeof *c->jobs);
-    int code = c->jobs ? push(c, e) : as_fail_nomem(e);
+    int code = c->jobs ? as_channel_push(c, e) : as_fail_nomem(e);
     if (code == AS_OK) {
         code = set_up(c, e);
         if (code != AS_OK) {
             tear_down(c);
         }
-        int popped = pop(c, code == AS_OK ? e : NULL);
+        int popped = as_channel_pop(c, code == AS_OK ? e : NULL);
         if (code == AS_OK && popped != AS_OK) {
             as_channel_close(c);
             return popped;
@@ -499,9 +308,9 @@ void as_channel_close(as_channel *c)
     while (c->under_way > 0) {
         as_channel_step(c, true, &moved, NULL);
     }
-    if (push(c, NULL) == AS_OK) {
+    if (as_channel_push(c, NULL) == AS_OK) {
         tear_down(c);
-        (void)pop(c, NULL);
+        (void)as_channel_pop(c, NULL);
     } else if (c->registered) {
         (void)c->cuda->host_unregister(c->bounces); /* its memory goes away */
     }

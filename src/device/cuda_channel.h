@@ -44,7 +44,7 @@ struct as_job {
     char *host;           /* packed or window; only read from by loads */
     bool is_window;       /* else packed */
     as_cu_pointer memory; /* where the block is to go back to */
-    int64_t block;        /* bytes of it */
+    int64_t length;       /* bytes of it; or of what is to go to `host` as it is */
 };
 
 struct as_channel {
@@ -58,6 +58,7 @@ struct as_channel {
     as_cu_stream stream;
     as_cu_event before; /* for as_channel_follow */
     int64_t max_pitch;
+    int64_t part; /* bytes that go through a buffer at once: AS_BOUNCE_BYTES; less in tests, ≥ 8 */
     const as_pins *pins;
     as_kernel kernel;
     bool kernel_loaded; /* or it was tried */
@@ -100,6 +101,19 @@ static inline as_channel *as_channel_of(const as_device *d)
  * the channel's context). The begin of a save or load: what was short of memory is tried again.
  * AS_CUDA. */
 int as_channel_follow(as_channel *c, as_cu_stream stream, as_error *e);
+
+/* The channel's context becomes the current one, and the caller's again, whatever else went wrong:
+ * that is tried twice. AS_CUDA. */
+int as_channel_push(const as_channel *c, as_error *e);
+int as_channel_pop(const as_channel *c, as_error *e);
+
+/* Waits for the stream, before memory is used for something else after an error. The first answer
+ * may be the error of something that was begun earlier; a second one says that the context is lost,
+ * and then nothing is under way in it any more. With the context current. */
+void as_channel_wait(const as_channel *c);
+
+/* Has the bounce buffers; c->bounces stays NULL if there is no memory. With the context current. */
+void as_channel_make_bounces(as_channel *c);
 
 /* Can the kernel be used, with staging buffers? Both are had when this is first asked. */
 bool as_channel_has_kernel(as_channel *c);
