@@ -45,8 +45,8 @@ static void digits(const as_geometry *g, int64_t at, int64_t out[AS_GEOMETRY_DIM
 
 void as_span(const as_geometry *g, int64_t from, int64_t to, int64_t *low, int64_t *high)
 {
-    int64_t first[AS_GEOMETRY_DIMS];
-    int64_t last[AS_GEOMETRY_DIMS];
+    int64_t first[AS_GEOMETRY_DIMS] = {0};
+    int64_t last[AS_GEOMETRY_DIMS] = {0};
     digits(g, from, first);
     digits(g, to - 1, last);
     int64_t at = 0; /* of what the two have in common */
