@@ -13,6 +13,7 @@
 #include "cli/bench_cpus.h"
 #include "cli/bench_folder.h"
 #include "cli/bench_loaders.h"
+#include "cli/bench_memory.h"
 #include "cli/bench_model.h"
 #include "cli/bench_plain.h"
 #include "cli/bench_room.h"
@@ -70,6 +71,8 @@ typedef struct as_bench {
 
     as_spread spread; /* its context; a state is made for each layout */
     as_bench_loaders loaders;
+    const char *device;        /* "cuda", "cuda:0"; NULL: the host's memory */
+    as_bench_memory memory_of; /* the tensors */
     as_bench_folder folder;
     as_bench_place on;
     as_plain plain;

@@ -59,7 +59,7 @@ static void compute(as_flight *f, allshard_request *request, struct seen *s)
 
 /* The code of the save. Collective. */
 static int fly(const as_turns *t, as_flight *f, const char *path, bool spoil, double begin,
-               struct seen *s)
+               struct seen *s, as_error *e)
 {
     as_bench *b = t->bench;
     allshard_request *request = NULL;
@@ -73,7 +73,7 @@ static int fly(const as_turns *t, as_flight *f, const char *path, bool spoil, do
         return code;
     }
     if (spoil) {
-        as_bench_state_spoil(t->state);
+        (void)as_bench_state_spoil(t->state, e); /* told when the ranks have ended the save */
     }
     as_bench_cpus_pin(&b->cpus, true);
     compute(f, request, s);
@@ -138,10 +138,11 @@ int as_flight_save(const as_turns *t, as_flight *f, bool spoil, as_sample *out, 
     int code = as_measure_path(b, all.world, t->name, &path, e);
     code = code == AS_OK ? as_timing_start(b, all.world, &timing, e) : code;
     if (code == AS_OK) {
-        code = fly(t, f, path.data, spoil, timing.begin, &s);
+        code = fly(t, f, path.data, spoil, timing.begin, &s, e);
         timing.seconds = s.durable;
         timing.blocking = s.blocking;
         code = as_timing_stop(&all, &timing, code, e);
+        code = code == AS_OK ? as_world_agree(all.world, e) : code; /* pieces may not be spoilt */
     }
     as_buffer_free(&path);
     code = code == AS_OK ? as_collect(b, &all, &timing, &flight_places, out, &t->layout->flown, e)

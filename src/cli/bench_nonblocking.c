@@ -105,7 +105,7 @@ static int open_target(const as_turns *t, struct hangar *h, as_error *e)
     }
     int64_t bytes = allshard_plan_writer_bytes(plan, w->rank);
     allshard_plan_free(plan);
-    (void)as_plain_target_open(&h->target, bytes, e);
+    (void)as_plain_target_open(&h->target, &b->memory_of, bytes, e);
     return as_world_agree(w, e);
 }
 
@@ -119,7 +119,7 @@ int as_turns_nonblocking(const as_turns *t, as_error *e)
     for (size_t r = 0; r < t->bench->repeat && code == AS_OK; r++) {
         code = turn(t, &h, &t->layout->samples[r], e);
     }
-    as_plain_target_close(&h.target);
+    as_plain_target_close(&h.target, &t->bench->memory_of);
     as_bench_loop_close(&h.flight.loop);
     return code;
 }

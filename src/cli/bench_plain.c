@@ -214,7 +214,8 @@ int as_plain_read(const as_plain *p, as_bench_folder *f, as_world *w, const char
 
 /* ------------------------------------------------------------------- copying */
 
-int as_plain_target_open(as_plain_target *t, int64_t bytes, as_error *e)
+int as_plain_target_open(as_plain_target *t, const as_bench_memory *where, int64_t bytes,
+                         as_error *e)
 {
     enum { HUGE_PAGE = 2 << 20 };
     *t = (as_plain_target){.bytes = bytes};
@@ -227,23 +228,27 @@ int as_plain_target_open(as_plain_target *t, int64_t bytes, as_error *e)
         (void)madvise(memory, (size_t)bytes, MADV_HUGEPAGE);
         memset(memory, 1, (size_t)bytes);
     }
-    return AS_OK;
+    return as_bench_memory_pin(where, memory, bytes, e);
 }
 
-void as_plain_target_close(as_plain_target *t)
+void as_plain_target_close(as_plain_target *t, const as_bench_memory *where)
 {
+    as_bench_memory_unpin(where, t->memory);
     free(t->memory);
     *t = (as_plain_target){0};
 }
 
 /* Once through the pieces, or until the target is full. */
-static int64_t copy_pieces(const as_bench_state *s, const as_plain_target *t, int64_t at)
+static int64_t copy_pieces(const as_bench_state *s, const as_plain_target *t, int64_t at,
+                           as_error *e)
 {
     for (size_t i = 0; i < as_tensors_count(s->tensors) && at < t->bytes; i++) {
         as_layout_piece piece;
         if (s->memory[i] && as_layout_get(s->layout, s->tensors, i, s->rank, &piece)) {
             int64_t bytes = as_min_i64(piece.bytes, t->bytes - at);
-            memcpy(t->memory + at, s->memory[i], (size_t)bytes);
+            if (as_bench_memory_fetch(s->where, t->memory + at, s->memory[i], bytes, e) != AS_OK) {
+                return at;
+            }
             at += bytes;
         }
     }
@@ -261,8 +266,9 @@ int as_plain_copy(as_world *w, const as_bench_state *s, const as_plain_target *t
     int64_t before = -1;
     while (lap.bytes > before && lap.bytes < t->bytes) {
         before = lap.bytes;
-        lap.bytes = copy_pieces(s, t, lap.bytes);
+        lap.bytes = copy_pieces(s, t, lap.bytes, e);
     }
+    (void)as_bench_memory_wait(s->where, e);
     end_lap(&lap, 0, false);
     return settle_lap(&lap, w, "", out, e);
 }

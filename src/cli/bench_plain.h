@@ -48,12 +48,14 @@ typedef struct as_plain_target {
     int64_t bytes;
 } as_plain_target;
 
-/* On huge pages where the system has them. Local. AS_NOMEM. */
-int as_plain_target_open(as_plain_target *t, int64_t bytes, as_error *e);
-void as_plain_target_close(as_plain_target *t);
+/* On huge pages where the system has them, and within reach of the device that the pieces lie on.
+ * Local. AS_NOMEM, AS_CUDA. */
+int as_plain_target_open(as_plain_target *t, const as_bench_memory *where, int64_t bytes,
+                         as_error *e);
+void as_plain_target_close(as_plain_target *t, const as_bench_memory *where);
 
 /* Each rank copies as many bytes as its target has out of its pieces, from the first one on, each
- * with one memcpy; if that are more than it holds, it begins anew. A rank that holds nothing copies
+ * with one memcpy, or one copy of the device; if that are more than it holds, it begins anew. A rank that holds nothing copies
  * nothing. Collective. */
 int as_plain_copy(as_world *w, const as_bench_state *s, const as_plain_target *t,
                   as_plain_result *out, as_error *e);

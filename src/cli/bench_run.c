@@ -19,8 +19,11 @@
 static int make_state(as_bench *b, const as_layout *layout, const as_spread *with, bool here,
                       as_bench_state *s, as_error *e)
 {
-    *s = (as_bench_state){
-        .tensors = &b->tensors, .layout = layout, .casts = &b->casts, .rank = b->tool->world.rank};
+    *s = (as_bench_state){.tensors = &b->tensors,
+                          .layout = layout,
+                          .casts = &b->casts,
+                          .where = &b->memory_of,
+                          .rank = b->tool->world.rank};
     if (here) {
         (void)as_bench_state_make(s, with->context, b->save.align, e);
     }
@@ -127,6 +130,7 @@ static int open_all(as_bench *b, as_error *e)
     code = as_world_agree(w, e);
     code = code == AS_OK ? as_world_hosts(w, &b->hosts, &b->first_of_host, e) : code;
     code = code == AS_OK ? check_room(b, e) : code;
+    code = code == AS_OK ? as_bench_memory_open(&b->memory_of, b->device, w, e) : code;
     if (code == AS_OK && b->nonblocking) {
         code = as_bench_cpus_choose(&b->cpus, w, b->save.cpus, e);
     }
@@ -164,6 +168,7 @@ int as_bench_run(as_bench *b, as_error *e)
     as_bench_loaders_close(&b->loaders);
     as_spread_close(&b->spread);
     as_plain_close(&b->plain);
+    as_bench_memory_close(&b->memory_of);
     (void)as_bench_folder_end(&b->folder, &b->tool->world, b->keep && code == AS_OK, e);
     return e->code;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/hash.h"
 #include "base/quote.h"
 #include "cli/random.h"
@@ -56,22 +57,26 @@ static uint64_t sum_of(const void *bytes, int64_t count)
     return as_hash_bytes(bytes, (size_t)count).low;
 }
 
-static int make_piece(as_bench_state *s, size_t i, const as_layout_piece *piece, size_t align,
+static int make_piece(as_bench_state *s, size_t i, const as_layout_piece *piece, int64_t align,
                       as_error *e)
 {
     const as_tensor_row *row = as_tensors_row(s->tensors, i);
     int stored = s->casts->to[row->dtype];
     if (piece->bytes > 0) {
-        if (posix_memalign(&s->memory[i], align, (size_t)piece->bytes) != 0) {
-            s->memory[i] = NULL;
-            return as_fail_nomem(e);
+        s->memory[i] = as_bench_memory_take(s->where, align, piece->bytes, e);
+        if (!s->memory[i]) {
+            return e->code;
         }
-        as_random_bits(s->tensors, i, SEED, piece, s->memory[i]);
+        void *host = s->host ? s->host : s->memory[i];
+        as_random_bits(s->tensors, i, SEED, piece, host);
         if (stored) {
-            round_to(row->dtype, stored, s->memory[i],
-                     piece->bytes * 8 / as_dtype_bits(row->dtype));
+            round_to(row->dtype, stored, host, piece->bytes * 8 / as_dtype_bits(row->dtype));
         }
-        s->sums[i] = sum_of(s->memory[i], piece->bytes);
+        s->sums[i] = sum_of(host, piece->bytes);
+        if (s->host &&
+            as_bench_memory_put(s->where, s->memory[i], host, piece->bytes, e) != AS_OK) {
+            return e->code;
+        }
     }
     allshard_tensor tensor = {
         .size = sizeof tensor,
@@ -95,6 +100,20 @@ static int make_piece(as_bench_state *s, size_t i, const as_layout_piece *piece,
                          as_quote(tensor.name, row->name_length).text, as_code_text(code));
 }
 
+/* Room for the largest piece. */
+static int open_host(as_bench_state *s, as_error *e)
+{
+    int64_t most = 1;
+    for (size_t i = 0; i < as_tensors_count(s->tensors); i++) {
+        as_layout_piece piece;
+        if (as_layout_get(s->layout, s->tensors, i, s->rank, &piece)) {
+            most = as_max_i64(most, piece.bytes);
+        }
+    }
+    s->host = malloc((size_t)most);
+    return s->host ? AS_OK : as_fail_nomem(e);
+}
+
 int as_bench_state_make(as_bench_state *s, allshard *context, int64_t align, as_error *e)
 {
     size_t count = as_tensors_count(s->tensors);
@@ -103,6 +122,9 @@ int as_bench_state_make(as_bench_state *s, allshard *context, int64_t align, as_
     if (!s->memory || !s->sums) {
         return as_fail_nomem(e);
     }
+    if (s->where->cuda && open_host(s, e) != AS_OK) {
+        return e->code;
+    }
     int code = allshard_state_create(&s->state, context, "model");
     if (code != AS_OK) {
         return as_fail(e, code, 0, "%s", as_code_text(code));
@@ -110,28 +132,44 @@ int as_bench_state_make(as_bench_state *s, allshard *context, int64_t align, as_
     for (size_t i = 0; i < count && code == AS_OK; i++) {
         as_layout_piece piece;
         if (as_layout_get(s->layout, s->tensors, i, s->rank, &piece)) {
-            code = make_piece(s, i, &piece, align > LEAST_ALIGN ? (size_t)align : LEAST_ALIGN, e);
+            code = make_piece(s, i, &piece, align > LEAST_ALIGN ? align : LEAST_ALIGN, e);
         }
     }
     return code;
 }
 
-void as_bench_state_spoil(as_bench_state *s)
+int as_bench_state_spoil(as_bench_state *s, as_error *e)
 {
-    for (size_t i = 0; i < as_tensors_count(s->tensors); i++) {
+    int code = AS_OK;
+    for (size_t i = 0; i < as_tensors_count(s->tensors) && code == AS_OK; i++) {
         as_layout_piece piece;
         if (s->memory[i] && as_layout_get(s->layout, s->tensors, i, s->rank, &piece)) {
-            memset(s->memory[i], SPOIL, (size_t)piece.bytes);
+            memset(s->host ? s->host : s->memory[i], SPOIL, (size_t)piece.bytes);
+            code = s->host ? as_bench_memory_put(s->where, s->memory[i], s->host, piece.bytes, e)
+                           : AS_OK;
         }
     }
+    return code;
+}
+
+/* Is the piece what it was? */
+static int compare(const as_bench_state *s, size_t i, int64_t bytes, bool *same, as_error *e)
+{
+    int code = s->host ? as_bench_memory_get(s->where, s->host, s->memory[i], bytes, e) : AS_OK;
+    *same = code == AS_OK && sum_of(s->host ? s->host : s->memory[i], bytes) == s->sums[i];
+    return code;
 }
 
 int as_bench_state_check(const as_bench_state *s, as_error *e)
 {
     for (size_t i = 0; i < as_tensors_count(s->tensors); i++) {
         as_layout_piece piece;
+        bool same = true;
         if (s->memory[i] && as_layout_get(s->layout, s->tensors, i, s->rank, &piece) &&
-            sum_of(s->memory[i], piece.bytes) != s->sums[i]) {
+            compare(s, i, piece.bytes, &same, e) != AS_OK) {
+            return e->code;
+        }
+        if (!same) {
             return as_fail(
                 e, AS_MISMATCH, 0,
                 "tensor %s came back with other bytes than were saved; the figures of "
@@ -147,9 +185,10 @@ void as_bench_state_free(as_bench_state *s)
 {
     (void)allshard_state_free(s->state);
     for (size_t i = 0; s->memory && i < as_tensors_count(s->tensors); i++) {
-        free(s->memory[i]);
+        as_bench_memory_give(s->where, s->memory[i]);
     }
     free((void *)s->memory);
     free(s->sums);
+    free(s->host);
     *s = (as_bench_state){0};
 }

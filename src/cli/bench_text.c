@@ -56,6 +56,10 @@ static void print_head(const as_text *t)
         }
         as_print(t->out, "Saved by all ranks, loaded and plainly read by %s\n", loaders);
     }
+    if (b->memory_of.cuda) {
+        as_print(t->out, "The tensors lie in device memory, those of rank 0 on %s\n",
+                 b->memory_of.name);
+    }
     if (b->on.in_memory) {
         as_print(t->out, "Files lie in memory here: nothing is durable, and no read is cold\n");
     }

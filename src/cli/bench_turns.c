@@ -70,8 +70,8 @@ int as_turns_save(const as_turns *t, as_sample *out, as_error *e)
 int as_turns_load(const as_turns *t, as_sample *out, as_error *e)
 {
     if (t->bench->loaders.here) {
-        as_bench_state_spoil(t->state);
-        if (as_measure_load(t->bench, t->layout, t->state, t->name, out, e) == AS_OK) {
+        if (as_bench_state_spoil(t->state, e) == AS_OK &&
+            as_measure_load(t->bench, t->layout, t->state, t->name, out, e) == AS_OK) {
             rate(t->layout, out);
             (void)as_bench_state_check(t->state, e);
         }

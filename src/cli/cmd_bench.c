@@ -27,6 +27,7 @@ static struct {
     bool baseline;
     bool nonblocking;
     bool keep;
+    const char *device;
     bool markdown;
     bool json;
 } options = {.repeat = "7", .scale = "1"};
@@ -77,6 +78,11 @@ static const as_arg_option table[] = {
              "turns with a plain memcpy, the loop alone, and saves;\n"
              "loads compare, and are not measured",
      .flag = &options.nonblocking},
+    {.name = "device",
+     .value = "CUDA",
+     .help = "hold the tensors in the memory of CUDA devices: cuda, which\n"
+             "deals those of a host to its ranks, or cuda:0, cuda:1, …",
+     .text = &options.device},
     AS_ISAVE_ROWS(options.isave),
     AS_SAVE_ROWS(options.save),
     {.name = "trace",
@@ -322,6 +328,7 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
         .baseline = options.baseline,
         .keep = options.keep,
         .trace = options.trace,
+        .device = options.device,
         .folder = AS_BENCH_FOLDER_INIT,
         .cpus = AS_BENCH_CPUS_INIT,
     };
