@@ -6,7 +6,6 @@
 #define ALLSHARD_TESTS_FAULT_SCENE_H
 
 #include <errno.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -247,17 +246,6 @@ static struct {
     int tried, reached, absorbed, failed, pending, unknown;
 } matrix;
 
-static char doing[300]; /* for the watchdog */
-
-static inline void bark(int signal)
-{
-    (void)signal;
-    static const char text[] = ": hangs\n";
-    (void)!write(2, doing, strlen(doing));
-    (void)!write(2, text, sizeof text - 1);
-    abort();
-}
-
 static inline const char *scene_text(const scene *s)
 {
     static char text[64];
@@ -292,7 +280,7 @@ static inline bool is_chosen(const fault_case *c)
 
 static inline void begin_case(const fault_case *c, const char *what)
 {
-    (void)snprintf(doing, sizeof doing, "rank %d: %s, %s", world_rank(), what, case_text(c));
+    ranks_scene("%s, %s", what, case_text(c));
     (void)alarm(CASE_SECONDS);
     bool mine = c->victim == world_rank() || c->victim == world_size();
     fault_set(mine ? c->trouble->mode : FAULT_NONE, c->at, c->trouble->error);
@@ -426,7 +414,6 @@ static inline void begin_matrix(const scene *its_scenes, unsigned one_in)
     matrix.seed = seed && *seed ? strtoull(seed, NULL, 10) : 1;
     matrix.scenes = its_scenes;
     matrix.one_in = all && *all && strcmp(all, "0") != 0 ? 1 : one_in;
-    (void)signal(SIGALRM, bark);
     folder = strdup(scratch_path("folder"));
     allshard *context = open_context(0);
     side first;

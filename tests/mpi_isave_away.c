@@ -36,6 +36,7 @@ static void be_away(int who, int after)
     allshard_save_options o = {.size = sizeof o, .max_shard_size = "50KB", .block_bytes = 64};
     allshard_request *request = NULL;
     gate_round++;
+    ranks_scene("rank %d is away after %d tests", who, after);
     holding_fill(&h);
     GOOD(as, allshard_isave(s, folder, &o, &request));
     holding_clear(&h);

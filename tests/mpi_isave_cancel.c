@@ -174,7 +174,7 @@ static void one_case(const cancel_case *c)
     bool closes = c->deed == CLOSE_CANCEL || c->deed == CLOSE_WAIT;
     case_number++;
     set_folder();
-    (void)snprintf(doing, sizeof doing, "rank %d: %s", world_rank(), text_of(c));
+    ranks_scene("%s", text_of(c));
     (void)alarm(CASE_SECONDS);
     if (!as) {
         open_for(c);

@@ -234,6 +234,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < rounds; i++) {
         round r = choose_round(i);
         (void)alarm(HANG_SECONDS);
+        ranks_scene("round %d", i);
         tell(&r);
         ranks_first(r.ranks, &r.comm);
         if (world_rank() < r.ranks) {

@@ -24,8 +24,8 @@ int gate_slow_us;
 
 const char *gate_path(const char *what)
 {
-    static char texts[4][320];
-    static int next;
+    static _Thread_local char texts[4][320];
+    static _Thread_local int next;
     char *text = texts[next++ % 4];
     (void)snprintf(text, sizeof texts[0], "%s-%d", scratch_path(what), gate_round);
     return text;

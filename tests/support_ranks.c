@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support_ranks.h"
 
+#include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <execinfo.h>
+#endif
 
 #include "checkpoint_folder.h"
 
@@ -41,11 +46,63 @@ double seconds_now(void)
 
 const char *scratch_path(const char *name)
 {
-    static char texts[PATH_TEXTS][512];
-    static int next;
+    static _Thread_local char texts[PATH_TEXTS][512];
+    static _Thread_local int next;
     char *text = texts[next++ % PATH_TEXTS];
     (void)snprintf(text, sizeof texts[0], "%s/%s", root, name);
     return text;
+}
+
+/* ---- the alarm ---- */
+
+static char scenes[2][256]; /* one is told of while the other is written */
+static _Atomic(const char *) scene;
+static char who[64];
+
+void ranks_scene(const char *format, ...)
+{
+    static int next;
+    char *text = scenes[next++ % 2];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof scenes[0], format, arguments);
+    va_end(arguments);
+    atomic_store(&scene, text);
+}
+
+static void say(const char *text)
+{
+    if (write(STDERR_FILENO, text, strlen(text)) < 0) {
+        return; /* nobody listens */
+    }
+}
+
+/* Nothing here but what a handler may call. */
+static void out_of_time(int number)
+{
+    const char *text = atomic_load(&scene);
+    say(who);
+    say(text ? text : "no scene was named");
+    say("\n");
+#ifdef __GLIBC__
+    void *frames[32];
+    backtrace_symbols_fd(frames, backtrace(frames, 32), STDERR_FILENO);
+#endif
+    /* The launcher ends all when one has died: the others are to have their say. */
+    (void)nanosleep(&(struct timespec){.tv_sec = 2}, NULL);
+    (void)raise(number);
+}
+
+static void set_alarm(unsigned seconds)
+{
+    struct sigaction action = {.sa_handler = out_of_time, .sa_flags = (int)SA_RESETHAND};
+    (void)snprintf(who, sizeof who, "rank %d of %d is out of time: ", own_rank, all_ranks);
+#ifdef __GLIBC__
+    void *frame;
+    (void)backtrace(&frame, 1); /* the first call loads a library */
+#endif
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    (void)alarm(SHARING * seconds);
 }
 
 static void begin_scratch(void)
@@ -61,7 +118,7 @@ static void begin_scratch(void)
 void ranks_start(int *argc, char ***argv, unsigned seconds)
 {
     (void)argc, (void)argv;
-    (void)alarm(SHARING * seconds);
+    set_alarm(seconds);
     begin_scratch();
 }
 
@@ -117,9 +174,9 @@ static void end_ranks(void)
 void ranks_start(int *argc, char ***argv, unsigned seconds)
 {
     (void)MPI_Init(argc, argv);
-    (void)alarm(SHARING * seconds);
     (void)MPI_Comm_rank(MPI_COMM_WORLD, &own_rank);
     (void)MPI_Comm_size(MPI_COMM_WORLD, &all_ranks);
+    set_alarm(seconds);
     begin_scratch();
 }
 
@@ -225,6 +282,10 @@ void fail_test(const char *file, int line, const char *format, ...)
     va_start(arguments, format);
     (void)fprintf(stderr, "%s:%d: rank %d: ", file, line, own_rank);
     (void)vfprintf(stderr, format, arguments);
+    const char *text = atomic_load(&scene);
+    if (text) {
+        (void)fprintf(stderr, "\n(in the scene: %s)", text);
+    }
     (void)fprintf(stderr, "\n(scratch folder %s stays)\n", root);
     va_end(arguments);
     end_all();

@@ -12,8 +12,12 @@
 #include "allshard.h"
 
 /* MPI_Init, a scratch folder, and an alarm that ends a program that hangs after three times
- * `seconds`, which is what it needs alone on a slow machine. */
+ * `seconds`, which is what it needs alone on a slow machine: each rank says in which scene and
+ * where in the program it was, and dies by the signal. */
 void ranks_start(int *argc, char ***argv, unsigned seconds);
+
+/* What the test does now, for the alarm and for checks that fail. */
+void ranks_scene(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Takes the scratch folder away and ends MPI; for `return ranks_end();`. Rank 0 says good. */
 int ranks_end(void);
