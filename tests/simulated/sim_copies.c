@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Copies of the simulated driver: what is wrong with them is found when they are asked for and again
+ * when they run.
+ */
+#include "sim_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { SCRIBBLE = 0xe7 };
+
+static size_t reach_of(const sim_copy *c, const sim_side *side)
+{
+    return (c->height - 1) * side->pitch + c->width;
+}
+
+/* ---- memory of the host ---- */
+
+/* Page-locked for the device? Else *locked is false. A range that is so in part is refused. */
+static int look_at_host(const char *call, uint64_t address, size_t bytes, bool *locked)
+{
+    const sim_memory *m = sim_memory_at(address);
+    if (m && m->kind == SIM_DEVICE) {
+        return sim_note(AS_CU_INVALID_VALUE, "%s: %#llx, device memory, given as the host's", call,
+                        (unsigned long long)address);
+    }
+    if (!sim_is_mapped(address, bytes)) {
+        return sim_note(AS_CU_ILLEGAL_ADDRESS, "%s: %zu bytes of the host at %#llx are not mapped",
+                        call, bytes, (unsigned long long)address);
+    }
+    *locked = m && ((m->flags & AS_CU_REGISTER_PORTABLE) || m->context == sim_current());
+    if (m && bytes > m->base + m->bytes - address) {
+        return sim_note(AS_CU_INVALID_VALUE,
+                        "%s: %zu bytes of the host at %#llx lie in page-locked memory in part",
+                        call, bytes, (unsigned long long)address);
+    }
+    return 0;
+}
+
+/* FNV-1a of the rows. */
+static uint64_t sum_of(const sim_copy *c)
+{
+    uint64_t sum = UINT64_C(0xcbf29ce484222325);
+    for (size_t y = 0; y < c->height; y++) {
+        const unsigned char *row =
+            (const unsigned char *)(uintptr_t)(c->from.address + y * c->from.pitch);
+        for (size_t x = 0; x < c->width; x++) {
+            sum = (sum ^ row[x]) * UINT64_C(0x100000001b3);
+        }
+    }
+    return sum;
+}
+
+static char *row_to(const sim_copy *c, size_t y)
+{
+    return (char *)(uintptr_t)(c->to.address + y * c->to.pitch);
+}
+
+static bool is_scribbled(const sim_copy *c)
+{
+    for (size_t y = 0; y < c->height; y++) {
+        const char *row = row_to(c, y);
+        for (size_t x = 0; x < c->width; x++) {
+            if ((unsigned char)row[x] != SCRIBBLE) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static int stage(sim_copy *c)
+{
+    c->staged = malloc(c->width * c->height);
+    for (size_t y = 0; c->staged && y < c->height; y++) {
+        memcpy(c->staged + y * c->width,
+               (const void *)(uintptr_t)(c->from.address + y * c->from.pitch), c->width);
+    }
+    return c->staged ? 0 : AS_CU_OUT_OF_MEMORY;
+}
+
+/* What is read later must stay as it is, unless something under way writes it first; who reads too
+ * early what is written later finds nonsense, unless something under way needs what is there. */
+static int prepare(const char *call, sim_copy *c)
+{
+    sim_side *from = &c->from;
+    sim_side *to = &c->to;
+    int code = 0;
+    if (!from->device) {
+        code = look_at_host(call, from->address, reach_of(c, from), &from->locked);
+        if (!code && !from->locked) {
+            sim_count_pageable();
+            code = stage(c);
+        } else if (!code && !sim_under_way(false, from->address, reach_of(c, from), true)) {
+            c->summed = true;
+            c->sum = sum_of(c);
+        }
+    }
+    if (!code && !to->device) {
+        code = look_at_host(call, to->address, reach_of(c, to), &to->locked);
+        if (!code && !to->locked) {
+            sim_count_pageable();
+        }
+        if (!code && !sim_under_way(false, to->address, reach_of(c, to), false)) {
+            for (size_t y = 0; y < c->height; y++) {
+                memset(row_to(c, y), SCRIBBLE, c->width);
+            }
+            c->scribbled = true;
+        }
+    }
+    return code;
+}
+
+/* ---- the calls' common part ---- */
+
+static int check_device_side(const char *call, int device, const sim_copy *c, const sim_side *side,
+                             char **real)
+{
+    return sim_device_range(device, side->address, reach_of(c, side), call, real);
+}
+
+/* Puts the copy into the stream; `wait`: as functions without a stream do. */
+static int ask(const char *call, sim_copy *c, as_cu_stream stream, bool wait)
+{
+    sim_stream *s = NULL;
+    char *real = NULL;
+    int code = sim_use_stream(stream, call, &s);
+    if (code || c->width == 0 || c->height == 0) {
+        return code;
+    }
+    if (c->from.device) {
+        code = check_device_side(call, sim_current()->device, c, &c->from, &real);
+    }
+    if (!code && c->to.device) {
+        code = check_device_side(call, sim_current()->device, c, &c->to, &real);
+    }
+    code = code ? code : prepare(call, c);
+    if (code) {
+        return code;
+    }
+    uint64_t number = sim_ask(&(sim_op){.act = SIM_ACT_COPY, .call = call, .copy = *c}, s);
+    if (number == 0) {
+        free(c->staged);
+        return AS_CU_OUT_OF_MEMORY;
+    }
+    /* To memory that is not page-locked the driver copies before it returns. */
+    return wait || (!c->to.device && !c->to.locked) ? sim_wait(s, number) : 0;
+}
+
+static sim_side device_at(as_cu_pointer address, size_t pitch)
+{
+    return (sim_side){.device = true, .address = address, .pitch = pitch};
+}
+
+static sim_side host_at(const void *address, size_t pitch)
+{
+    return (sim_side){.address = (uintptr_t)address, .pitch = pitch};
+}
+
+as_cu_result cu_copy_to_host(void *to, as_cu_pointer from, size_t bytes, as_cu_stream stream)
+{
+    int code = sim_enter("cuMemcpyDtoHAsync", SIM_CURRENT);
+    sim_copy c = {device_at(from, bytes), host_at(to, bytes), .width = bytes, .height = 1};
+    return sim_leave(code ? code : ask("cuMemcpyDtoHAsync", &c, stream, false));
+}
+
+as_cu_result cu_copy_to_device(as_cu_pointer to, const void *from, size_t bytes,
+                               as_cu_stream stream)
+{
+    int code = sim_enter("cuMemcpyHtoDAsync", SIM_CURRENT);
+    sim_copy c = {host_at(from, bytes), device_at(to, bytes), .width = bytes, .height = 1};
+    return sim_leave(code ? code : ask("cuMemcpyHtoDAsync", &c, stream, false));
+}
+
+as_cu_result cu_copy_on_device(as_cu_pointer to, as_cu_pointer from, size_t bytes,
+                               as_cu_stream stream)
+{
+    int code = sim_enter("cuMemcpyDtoDAsync", SIM_CURRENT);
+    sim_copy c = {device_at(from, bytes), device_at(to, bytes), .width = bytes, .height = 1};
+    return sim_leave(code ? code : ask("cuMemcpyDtoDAsync", &c, stream, false));
+}
+
+as_cu_result cu_copy_to_host_now(void *to, as_cu_pointer from, size_t bytes)
+{
+    int code = sim_enter("cuMemcpyDtoH", SIM_CURRENT);
+    sim_copy c = {device_at(from, bytes), host_at(to, bytes), .width = bytes, .height = 1};
+    return sim_leave(code ? code : ask("cuMemcpyDtoH", &c, NULL, true));
+}
+
+as_cu_result cu_copy_to_device_now(as_cu_pointer to, const void *from, size_t bytes)
+{
+    int code = sim_enter("cuMemcpyHtoD", SIM_CURRENT);
+    sim_copy c = {host_at(from, bytes), device_at(to, bytes), .width = bytes, .height = 1};
+    return sim_leave(code ? code : ask("cuMemcpyHtoD", &c, NULL, true));
+}
+
+/* One side of a 2D copy. */
+static int side_of(unsigned type, const void *host, as_cu_pointer device, size_t x, size_t y,
+                   size_t pitch, size_t width, sim_side *out)
+{
+    if (type != AS_CU_MEMORY_HOST && type != AS_CU_MEMORY_DEVICE) {
+        return sim_note(AS_CU_INVALID_VALUE, "cuMemcpy2DAsync: memory of type %u", type);
+    }
+    if (pitch < x + width || pitch > SIM_MAX_PITCH) {
+        return sim_note(AS_CU_INVALID_VALUE,
+                        "cuMemcpy2DAsync: pitch %zu with %zu bytes at x %zu; the greatest is %d",
+                        pitch, width, x, (int)SIM_MAX_PITCH);
+    }
+    *out = type == AS_CU_MEMORY_HOST ? host_at(host, pitch) : device_at(device, pitch);
+    out->address += y * pitch + x;
+    return 0;
+}
+
+static int ask_2d(const as_cu_copy_2d *d, as_cu_stream stream)
+{
+    sim_copy c = {.width = d->width, .height = d->height};
+    int code = side_of(d->from_type, d->from_host, d->from_device, d->from_x, d->from_y,
+                       d->from_pitch, d->width, &c.from);
+    code = code ? code
+                : side_of(d->to_type, d->to_host, d->to_device, d->to_x, d->to_y, d->to_pitch,
+                          d->width, &c.to);
+    if (!code && !c.from.device && !c.to.device) {
+        code = sim_note(AS_CU_INVALID_VALUE, "cuMemcpy2DAsync: from the host to the host");
+    }
+    return code ? code : ask("cuMemcpy2DAsync", &c, stream, false);
+}
+
+as_cu_result cu_copy_2d(const as_cu_copy_2d *copy, as_cu_stream stream)
+{
+    int code = sim_enter("cuMemcpy2DAsync", SIM_CURRENT);
+    return sim_leave(code ? code : ask_2d(copy, stream));
+}
+
+/* ---- when its turn has come ---- */
+
+/* Is memory of the host that was page-locked still so, and still there? */
+static int check_host_side(const char *call, const sim_copy *c, const sim_side *side)
+{
+    const sim_memory *m = sim_memory_at(side->address);
+    size_t bytes = reach_of(c, side);
+    if (!sim_is_mapped(side->address, bytes)) {
+        return sim_note(AS_CU_ILLEGAL_ADDRESS,
+                        "%s: memory of the host at %#llx was unmapped while the copy was under way",
+                        call, (unsigned long long)side->address);
+    }
+    if (side->locked && (!m || bytes > m->base + m->bytes - side->address)) {
+        return sim_note(AS_CU_ILLEGAL_ADDRESS,
+                        "%s: memory of the host at %#llx was unlocked while the copy was under way",
+                        call, (unsigned long long)side->address);
+    }
+    return 0;
+}
+
+static int find_side(const sim_op *op, const sim_side *side, char **real)
+{
+    const sim_copy *c = &op->copy;
+    if (side->device) {
+        int device = op->stream->object.context->device;
+        return check_device_side(op->call, device, c, side, real) ? AS_CU_ILLEGAL_ADDRESS : 0;
+    }
+    *real = (char *)(uintptr_t)side->address;
+    return check_host_side(op->call, c, side);
+}
+
+int sim_run_copy(const sim_op *op)
+{
+    const sim_copy *c = &op->copy;
+    char *from = c->staged;
+    char *to = NULL;
+    int code = c->staged ? 0 : find_side(op, &c->from, &from);
+    code = code ? code : find_side(op, &c->to, &to);
+    if (code) {
+        return code;
+    }
+    if (c->summed && sum_of(c) != c->sum) {
+        (void)sim_note(0, "%s: memory of the host at %#llx changed before the copy from it ended",
+                       op->call, (unsigned long long)c->from.address);
+    }
+    if (c->scribbled && !is_scribbled(c)) {
+        (void)sim_note(0, "%s: memory of the host at %#llx was written before the copy to it ended",
+                       op->call, (unsigned long long)c->to.address);
+    }
+    sim_unlock();
+    size_t pitch = c->staged ? c->width : c->from.pitch;
+    for (size_t y = 0; y < c->height; y++) {
+        memmove(to + y * c->to.pitch, from + y * pitch, c->width);
+    }
+    sim_lock();
+    return 0;
+}
