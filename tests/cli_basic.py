@@ -16,7 +16,7 @@ import unittest.mock
 from tool_support import (COUNT_FLAG, DTYPES, MPIEXEC, TOOL, WITH_MPI, Case, Tensor, checkpoint,
                           model, put, safetensors)
 
-COMMANDS = ["copy", "ls", "verify", "diff", "recover", "plan", "demo"]
+COMMANDS = ["copy", "ls", "verify", "diff", "recover", "plan", "demo", "bench", "info"]
 
 
 class Usage(Case):
@@ -69,7 +69,8 @@ class Usage(Case):
         for ranks in (0, 2):
             for name, value, text in (("ALLSHARD_TIMEOUT", "soon", "a number of seconds"),
                                       ("ALLSHARD_TIMEOUT", "-1", "0, or 0.01"),
-                                      ("ALLSHARD_CHECK_CALLS", "yes", "0 or 1")):
+                                      ("ALLSHARD_CHECK_CALLS", "yes", "0 or 1"),
+                                      ("ALLSHARD_CUDA", "yes", "auto, off or on")):
                 with unittest.mock.patch.dict(os.environ, {name: value}):
                     self.refuse(2, text, "demo", self.dir / "out", ranks=ranks)
 

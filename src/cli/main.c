@@ -13,8 +13,8 @@
 #include "cli/command.h"
 
 static const as_command *const commands[] = {
-    &as_cmd_copy,    &as_cmd_ls,   &as_cmd_verify, &as_cmd_diff,
-    &as_cmd_recover, &as_cmd_plan, &as_cmd_demo,   &as_cmd_bench,
+    &as_cmd_copy, &as_cmd_ls,   &as_cmd_verify, &as_cmd_diff, &as_cmd_recover,
+    &as_cmd_plan, &as_cmd_demo, &as_cmd_bench,  &as_cmd_info,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -33,6 +33,7 @@ static const char general_help[] =
     "  plan      tell what a save would do, without doing it\n"
     "  demo      save a known model with seeded random weights\n"
     "  bench     measure saves and loads here, beside the plainest loops\n"
+    "  info      tell what this build and this machine can do, and why not\n"
     "\n"
     "`allshard COMMAND --help` explains a command, with examples. `allshard --version` tells the\n"
     "version. All commands work plain and under mpirun or srun.\n"

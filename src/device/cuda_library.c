@@ -85,7 +85,7 @@ static const char *find(bool load)
     if (!library) {
         char text[REASON_BYTES];
         const char *why = dlerror();
-        (void)snprintf(text, sizeof text, "libcuda.so.1 cannot be loaded: %s",
+        (void)snprintf(text, sizeof text, "the CUDA driver cannot be loaded: %s",
                        why ? why : "no reason is told");
         return keep(text);
     }
@@ -139,6 +139,14 @@ const as_cuda *as_cuda_library(enum as_cuda_wish wish, const char **reason)
     }
     *reason = why;
     return why ? NULL : &table;
+}
+
+const char *as_cuda_lacking(void)
+{
+    (void)pthread_mutex_lock(&guard);
+    const char *why = find(true);
+    (void)pthread_mutex_unlock(&guard);
+    return why;
 }
 
 int as_cuda_fail(as_error *e, const as_cuda *cuda, const char *call, as_cu_result result,

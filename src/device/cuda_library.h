@@ -81,6 +81,9 @@ typedef struct as_cuda {
  * calls cuInit. From any thread. Never unloaded. */
 const as_cuda *as_cuda_library(enum as_cuda_wish wish, const char **reason);
 
+/* Can it be had, as far as can be told without a call? Loads libcuda.so.1. NULL, or why not (static). */
+const char *as_cuda_lacking(void);
+
 /* Fails with a text that names call ("cuMemcpyDtoHAsync"), code and what it was for (printf):
  * "cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY (2, out of memory): 4194304 bytes on device 0".
  * AS_NOMEM for AS_CU_OUT_OF_MEMORY, else AS_CUDA. Returns the code. */

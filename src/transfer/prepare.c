@@ -11,15 +11,14 @@
 #include "transfer/arguments.h"
 #include "transfer/writers.h"
 
-/* With all that goes with a block in a message it stays below 1 GiB. */
-enum { LARGEST_BLOCK = 512 << 20, LARGEST_ALIGN = 1 << 20, STRIPE_UNIT = 64 << 10 };
+enum { LARGEST_ALIGN = 1 << 20, STRIPE_UNIT = 64 << 10 };
 
 /* huggingface_hub's default. */
 static const char default_size[] = "5GB";
 
 int as_check_block_bytes(int64_t block_bytes, as_error *e)
 {
-    if (block_bytes < AS_BLOCK_UNIT || block_bytes > LARGEST_BLOCK ||
+    if (block_bytes < AS_BLOCK_UNIT || block_bytes > AS_MOST_BLOCK_BYTES ||
         block_bytes % AS_BLOCK_UNIT != 0) {
         return as_fail(e, AS_INVALID, 0,
                        "a block of %lld bytes; it must be a multiple of %d up to 512 MiB",

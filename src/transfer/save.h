@@ -35,7 +35,8 @@ typedef struct as_save_call {
     void *cuda_stream; /* NULL: the legacy default stream */
 } as_save_call;
 
-enum { AS_BLOCK_BYTES = 4 << 20, AS_BLOCK_UNIT = 64 };
+/* The largest one stays below 1 GiB with all that goes with it in a message. */
+enum { AS_BLOCK_BYTES = 4 << 20, AS_BLOCK_UNIT = 64, AS_MOST_BLOCK_BYTES = 512 << 20 };
 
 /* AS_INVALID if a block cannot have so many bytes. */
 int as_check_block_bytes(int64_t block_bytes, as_error *e);
