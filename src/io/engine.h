@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/trace.h"
+#include "device/cuda_abi.h"
 
 /* A file that operations go to. */
 typedef struct as_io_file {
@@ -18,7 +19,16 @@ typedef struct as_io_file {
     bool write;       /* else read */
     const char *name; /* for errors; lives until detach */
     void *engine;     /* the engine's own: O_DIRECT descriptor, place in a table, … */
+    void *gds;        /* that of the engine `gds`, beside what another engine has */
 } as_io_file;
+
+/* Where the bytes of an operation lie if not in the host's memory: in what is registered with
+ * cuFile (io/gds_area.h). Stays put until the operation is done. */
+typedef struct as_io_device {
+    as_cu_context context;
+    as_cu_pointer base; /* of the registered memory */
+    int64_t at;         /* of the first byte in it: its place in the file, modulo 4096 */
+} as_io_device;
 
 enum as_io_kind { AS_IO_READ, AS_IO_WRITE, AS_IO_SYNC };
 
@@ -27,10 +37,13 @@ typedef struct as_io {
     int code; /* out: AS_OK or what went wrong; its text is in the error of `reap` */
     as_io_file *file;
     char *bytes;   /* not written to by a write; stays put until the operation is done */
+    const as_io_device *device; /* not NULL: the bytes are there. The engine `gds` alone takes that */
     int64_t count; /* ≤ 1 GiB */
     int64_t offset;
     int64_t nanoseconds; /* out: from submit to its end */
-    bool hash;           /* a read: takes the checksum of the bytes while they are in a cache */
+    /* A read, or anything from or to a device: takes the checksum of the bytes while they are in a
+     * cache. */
+    bool hash;
     uint64_t sum;        /* out: it (base/checksum.h) */
     int64_t hashing;     /* out: nanoseconds that it took */
     void *owner;         /* the caller's */
@@ -52,6 +65,7 @@ typedef struct as_engine_options {
     /* The kernel's own workers (io_uring) may run where the thread that opens the engine may. For
      * threads of the library: it stays with the thread, whose program may have another ring. */
     bool bind_workers;
+    const struct as_gds_options *gds; /* of the engine `gds` (io/gds_engine.h), which needs them */
 } as_engine_options;
 
 typedef struct as_engine as_engine;
