@@ -13,7 +13,10 @@
 
 #include <stdint.h>
 
+/* Code for devices (device/pack_kernel.cu), which is C++, has another. */
+#ifndef AS_CAST_INLINE
 #define AS_CAST_INLINE static inline __attribute__((always_inline))
+#endif
 
 /* Elements anywhere in memory. */
 typedef uint64_t as_bits64 __attribute__((aligned(1), may_alias));
@@ -31,7 +34,8 @@ AS_CAST_INLINE uint32_t as_float_bits(float value)
     union {
         float value;
         uint32_t bits;
-    } both = {.value = value};
+    } both;
+    both.value = value;
     return both.bits;
 }
 
@@ -40,7 +44,8 @@ AS_CAST_INLINE uint64_t as_double_bits(double value)
     union {
         double value;
         uint64_t bits;
-    } both = {.value = value};
+    } both;
+    both.value = value;
     return both.bits;
 }
 
@@ -121,7 +126,8 @@ typedef struct as_halves {
 
 AS_CAST_INLINE as_halves as_split_f64(uint64_t x)
 {
-    as_halves h = {.a = (int64_t)(x & (AS_F64_INFINITY | (AS_F64_ONE - 1)))};
+    as_halves h;
+    h.a = (int64_t)(x & (AS_F64_INFINITY | (AS_F64_ONE - 1)));
     int64_t low = 897 - (h.a >> 52);
     low = low > 0 ? low : 0;
     h.shift = low + 29;
