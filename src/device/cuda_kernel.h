@@ -16,22 +16,29 @@ typedef struct as_kernel {
     as_cu_module module; /* NULL: there is none */
     as_cu_function pack;
     as_cu_function unpack;
-    const char *reason; /* why there is none: static; NULL: there is one */
+    const char *reason; /* why there is none: static, or `text`; NULL: there is one */
+    char text[240];
 } as_kernel;
+
+/* The code for devices that was built in, PTX that ends with a 0; NULL: none was. Tests put a text of
+ * their own here, which the simulated driver takes for it. */
+extern const char *as_kernel_image;
 
 /* Was a kernel built in? *reason: how, or why not; static. */
 bool as_kernel_built(const char **reason);
 
-/* Loads it into the current context. Without it all works, more slowly: no error. */
+/* Loads it into the current context, the context of all calls that follow; the driver's translation
+ * takes some tenths of a second, the first time on a machine. Without it all works, more slowly: no
+ * error. *k stays where it is. */
 void as_kernel_load(as_kernel *k, const as_cuda *cuda);
 void as_kernel_unload(as_kernel *k, const as_cuda *cuda);
 
-/* Can it move the piece's bytes of the range? Not if the range cuts an element that is cast, or one
- * of its numbers has no room in the kernel's arguments. */
+/* Can it move the piece's bytes of the range? Not if the range cuts an element that is cast. */
 bool as_kernel_can(const as_kernel *k, const as_geometry *g, int64_t low, int64_t high);
 
 /* The piece's bytes of [low, high), one after the other, to or from `packed`, in device memory as
- * `memory`, the piece's pointer: put into the stream. AS_CUDA. */
+ * `memory`, the piece's pointer: put into the stream. Addresses of any alignment; where they and the
+ * range are multiples of 16 bytes it takes the fewest steps. AS_CUDA. */
 int as_kernel_pack(const as_kernel *k, const as_cuda *cuda, const as_geometry *g,
                    as_cu_pointer memory, int64_t low, int64_t high, as_cu_pointer packed,
                    as_cu_stream stream, as_error *e);
