@@ -8,7 +8,8 @@
  * Copies and kernels run in a thread of the simulation, one at a time, in the order of their streams
  * and at times that sim_delay makes random. The memory of the host that a copy writes is overwritten
  * when the copy is asked for, so that who reads too early reads nonsense; memory that a copy reads
- * must not change before it has run. Broken rules are refused, and noted in sim_faults.
+ * must not change before it has run, and what different streams do to the same memory must have an
+ * order. Broken rules are refused where the driver does so, and noted in sim_faults in any case.
  *
  * Environment: SIM_CUDA_LOG=file gets a line with the name of every call, SIM_CUDA_DEVICES=count and
  * SIM_CUDA_FAIL=call:nth:code are sim_devices and sim_fail for programs that are not our own.
@@ -93,8 +94,9 @@ SIM_API void sim_kernel(const char *name, sim_body body, const size_t *bytes, in
 /* What cuModuleLoadData takes in place of PTX. */
 #define SIM_MODULE_IMAGE "allshard simulated module"
 
-/* Where a body finds `bytes` (64 at most) of device memory. Outside of allocations of the device it
- * is a fault, the launch fails with AS_CU_ILLEGAL_ADDRESS, and the memory is waste. */
+/* Where a body finds `bytes` (64 at most) of device memory. Outside of allocations of the device, or
+ * where 2, 4, 8 or 16 bytes are not aligned, it is a fault, the launch fails as on a device (700,
+ * 716), and the memory is waste. */
 SIM_API void *sim_translate(uint64_t address, size_t bytes);
 
 /* clang-format off */

@@ -62,10 +62,11 @@ static int give_up(uint64_t address, bool host, const char *call)
         return sim_note(AS_CU_INVALID_VALUE, "%s: %#llx is not the beginning of an allocation",
                         call, (unsigned long long)address);
     }
-    if (sim_under_way(!host, m->base, m->bytes, false)) {
+    sim_area area = sim_range(!host, m->base, m->bytes);
+    if (sim_under_way(&area, false)) {
         (void)sim_note(0, "%s: %#llx while a copy to or from it is under way", call,
                        (unsigned long long)address);
-        sim_wait_range(!host, m->base, m->bytes);
+        sim_wait_area(&area);
     }
     sim_memory_drop(m);
     return 0;
@@ -122,10 +123,11 @@ static int unlock_memory(uint64_t address)
         return sim_note(AS_CU_NOT_REGISTERED, "cuMemHostUnregister: %#llx is not registered",
                         (unsigned long long)address);
     }
-    if (sim_under_way(false, m->base, m->bytes, false)) {
+    sim_area area = sim_range(false, m->base, m->bytes);
+    if (sim_under_way(&area, false)) {
         (void)sim_note(0, "cuMemHostUnregister: %#llx while a copy to or from it is under way",
                        (unsigned long long)address);
-        sim_wait_range(false, m->base, m->bytes);
+        sim_wait_area(&area);
     }
     if (!sim_is_mapped(m->base, m->bytes)) {
         (void)sim_note(0, "cuMemHostUnregister: %#llx was unmapped while it was registered",

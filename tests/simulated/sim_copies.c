@@ -9,11 +9,6 @@
 
 enum { SCRIBBLE = 0xe7 };
 
-static size_t reach_of(const sim_copy *c, const sim_side *side)
-{
-    return (c->height - 1) * side->pitch + c->width;
-}
-
 /* ---- memory of the host ---- */
 
 /* Page-locked for the device? Else *locked is false. A range that is so in part is refused. */
@@ -41,10 +36,10 @@ static int look_at_host(const char *call, uint64_t address, size_t bytes, bool *
 static uint64_t sum_of(const sim_copy *c)
 {
     uint64_t sum = UINT64_C(0xcbf29ce484222325);
-    for (size_t y = 0; y < c->height; y++) {
+    for (size_t y = 0; y < c->to.height; y++) {
         const unsigned char *row =
             (const unsigned char *)(uintptr_t)(c->from.address + y * c->from.pitch);
-        for (size_t x = 0; x < c->width; x++) {
+        for (size_t x = 0; x < c->to.width; x++) {
             sum = (sum ^ row[x]) * UINT64_C(0x100000001b3);
         }
     }
@@ -58,9 +53,9 @@ static char *row_to(const sim_copy *c, size_t y)
 
 static bool is_scribbled(const sim_copy *c)
 {
-    for (size_t y = 0; y < c->height; y++) {
+    for (size_t y = 0; y < c->to.height; y++) {
         const char *row = row_to(c, y);
-        for (size_t x = 0; x < c->width; x++) {
+        for (size_t x = 0; x < c->to.width; x++) {
             if ((unsigned char)row[x] != SCRIBBLE) {
                 return false;
             }
@@ -71,10 +66,10 @@ static bool is_scribbled(const sim_copy *c)
 
 static int stage(sim_copy *c)
 {
-    c->staged = malloc(c->width * c->height);
-    for (size_t y = 0; c->staged && y < c->height; y++) {
-        memcpy(c->staged + y * c->width,
-               (const void *)(uintptr_t)(c->from.address + y * c->from.pitch), c->width);
+    c->staged = malloc(c->to.width * c->to.height);
+    for (size_t y = 0; c->staged && y < c->to.height; y++) {
+        memcpy(c->staged + y * c->to.width,
+               (const void *)(uintptr_t)(c->from.address + y * c->from.pitch), c->to.width);
     }
     return c->staged ? 0 : AS_CU_OUT_OF_MEMORY;
 }
@@ -83,27 +78,27 @@ static int stage(sim_copy *c)
  * early what is written later finds nonsense, unless something under way needs what is there. */
 static int prepare(const char *call, sim_copy *c)
 {
-    sim_side *from = &c->from;
-    sim_side *to = &c->to;
+    sim_area *from = &c->from;
+    sim_area *to = &c->to;
     int code = 0;
     if (!from->device) {
-        code = look_at_host(call, from->address, reach_of(c, from), &from->locked);
+        code = look_at_host(call, from->address, sim_reach(from), &from->locked);
         if (!code && !from->locked) {
             sim_count_pageable();
             code = stage(c);
-        } else if (!code && !sim_under_way(false, from->address, reach_of(c, from), true)) {
+        } else if (!code && !sim_under_way(from, true)) {
             c->summed = true;
             c->sum = sum_of(c);
         }
     }
     if (!code && !to->device) {
-        code = look_at_host(call, to->address, reach_of(c, to), &to->locked);
+        code = look_at_host(call, to->address, sim_reach(to), &to->locked);
         if (!code && !to->locked) {
             sim_count_pageable();
         }
-        if (!code && !sim_under_way(false, to->address, reach_of(c, to), false)) {
-            for (size_t y = 0; y < c->height; y++) {
-                memset(row_to(c, y), SCRIBBLE, c->width);
+        if (!code && !sim_under_way(to, false)) {
+            for (size_t y = 0; y < c->to.height; y++) {
+                memset(row_to(c, y), SCRIBBLE, c->to.width);
             }
             c->scribbled = true;
         }
@@ -113,10 +108,9 @@ static int prepare(const char *call, sim_copy *c)
 
 /* ---- the calls' common part ---- */
 
-static int check_device_side(const char *call, int device, const sim_copy *c, const sim_side *side,
-                             char **real)
+static int look_at_device(const char *call, int device, const sim_area *area, char **real)
 {
-    return sim_device_range(device, side->address, reach_of(c, side), call, real);
+    return sim_device_range(device, area->address, sim_reach(area), call, real);
 }
 
 /* Puts the copy into the stream; `wait`: as functions without a stream do. */
@@ -125,14 +119,14 @@ static int ask(const char *call, sim_copy *c, as_cu_stream stream, bool wait)
     sim_stream *s = NULL;
     char *real = NULL;
     int code = sim_use_stream(stream, call, &s);
-    if (code || c->width == 0 || c->height == 0) {
+    if (code || c->to.width == 0 || c->to.height == 0) {
         return code;
     }
     if (c->from.device) {
-        code = check_device_side(call, sim_current()->device, c, &c->from, &real);
+        code = look_at_device(call, sim_current()->device, &c->from, &real);
     }
     if (!code && c->to.device) {
-        code = check_device_side(call, sim_current()->device, c, &c->to, &real);
+        code = look_at_device(call, sim_current()->device, &c->to, &real);
     }
     code = code ? code : prepare(call, c);
     if (code) {
@@ -147,20 +141,20 @@ static int ask(const char *call, sim_copy *c, as_cu_stream stream, bool wait)
     return wait || (!c->to.device && !c->to.locked) ? sim_wait(s, number) : 0;
 }
 
-static sim_side device_at(as_cu_pointer address, size_t pitch)
+static sim_area device_at(as_cu_pointer address, size_t bytes)
 {
-    return (sim_side){.device = true, .address = address, .pitch = pitch};
+    return sim_range(true, address, bytes);
 }
 
-static sim_side host_at(const void *address, size_t pitch)
+static sim_area host_at(const void *address, size_t bytes)
 {
-    return (sim_side){.address = (uintptr_t)address, .pitch = pitch};
+    return sim_range(false, (uintptr_t)address, bytes);
 }
 
 as_cu_result cu_copy_to_host(void *to, as_cu_pointer from, size_t bytes, as_cu_stream stream)
 {
     int code = sim_enter("cuMemcpyDtoHAsync", SIM_CURRENT);
-    sim_copy c = {device_at(from, bytes), host_at(to, bytes), .width = bytes, .height = 1};
+    sim_copy c = {.from = device_at(from, bytes), .to = host_at(to, bytes)};
     return sim_leave(code ? code : ask("cuMemcpyDtoHAsync", &c, stream, false));
 }
 
@@ -168,7 +162,7 @@ as_cu_result cu_copy_to_device(as_cu_pointer to, const void *from, size_t bytes,
                                as_cu_stream stream)
 {
     int code = sim_enter("cuMemcpyHtoDAsync", SIM_CURRENT);
-    sim_copy c = {host_at(from, bytes), device_at(to, bytes), .width = bytes, .height = 1};
+    sim_copy c = {.from = host_at(from, bytes), .to = device_at(to, bytes)};
     return sim_leave(code ? code : ask("cuMemcpyHtoDAsync", &c, stream, false));
 }
 
@@ -176,49 +170,51 @@ as_cu_result cu_copy_on_device(as_cu_pointer to, as_cu_pointer from, size_t byte
                                as_cu_stream stream)
 {
     int code = sim_enter("cuMemcpyDtoDAsync", SIM_CURRENT);
-    sim_copy c = {device_at(from, bytes), device_at(to, bytes), .width = bytes, .height = 1};
+    sim_copy c = {.from = device_at(from, bytes), .to = device_at(to, bytes)};
     return sim_leave(code ? code : ask("cuMemcpyDtoDAsync", &c, stream, false));
 }
 
 as_cu_result cu_copy_to_host_now(void *to, as_cu_pointer from, size_t bytes)
 {
     int code = sim_enter("cuMemcpyDtoH", SIM_CURRENT);
-    sim_copy c = {device_at(from, bytes), host_at(to, bytes), .width = bytes, .height = 1};
+    sim_copy c = {.from = device_at(from, bytes), .to = host_at(to, bytes)};
     return sim_leave(code ? code : ask("cuMemcpyDtoH", &c, NULL, true));
 }
 
 as_cu_result cu_copy_to_device_now(as_cu_pointer to, const void *from, size_t bytes)
 {
     int code = sim_enter("cuMemcpyHtoD", SIM_CURRENT);
-    sim_copy c = {host_at(from, bytes), device_at(to, bytes), .width = bytes, .height = 1};
+    sim_copy c = {.from = host_at(from, bytes), .to = device_at(to, bytes)};
     return sim_leave(code ? code : ask("cuMemcpyHtoD", &c, NULL, true));
 }
 
-/* One side of a 2D copy. */
-static int side_of(unsigned type, const void *host, as_cu_pointer device, size_t x, size_t y,
-                   size_t pitch, size_t width, sim_side *out)
+/* One side of a 2D copy: `address` is that of the memory of the type. */
+static int area_of(unsigned type, uint64_t address, size_t x, size_t y, size_t pitch,
+                   const as_cu_copy_2d *d, sim_area *out)
 {
     if (type != AS_CU_MEMORY_HOST && type != AS_CU_MEMORY_DEVICE) {
         return sim_note(AS_CU_INVALID_VALUE, "cuMemcpy2DAsync: memory of type %u", type);
     }
-    if (pitch < x + width || pitch > SIM_MAX_PITCH) {
+    if (pitch < x + d->width || pitch > SIM_MAX_PITCH) {
         return sim_note(AS_CU_INVALID_VALUE,
                         "cuMemcpy2DAsync: pitch %zu with %zu bytes at x %zu; the greatest is %d",
-                        pitch, width, x, (int)SIM_MAX_PITCH);
+                        pitch, d->width, x, (int)SIM_MAX_PITCH);
     }
-    *out = type == AS_CU_MEMORY_HOST ? host_at(host, pitch) : device_at(device, pitch);
-    out->address += y * pitch + x;
+    *out = (sim_area){.device = type == AS_CU_MEMORY_DEVICE,
+                      .address = address + y * pitch + x,
+                      .pitch = pitch,
+                      .width = d->width,
+                      .height = d->height};
     return 0;
 }
 
 static int ask_2d(const as_cu_copy_2d *d, as_cu_stream stream)
 {
-    sim_copy c = {.width = d->width, .height = d->height};
-    int code = side_of(d->from_type, d->from_host, d->from_device, d->from_x, d->from_y,
-                       d->from_pitch, d->width, &c.from);
-    code = code ? code
-                : side_of(d->to_type, d->to_host, d->to_device, d->to_x, d->to_y, d->to_pitch,
-                          d->width, &c.to);
+    uint64_t from = d->from_type == AS_CU_MEMORY_HOST ? (uintptr_t)d->from_host : d->from_device;
+    uint64_t to = d->to_type == AS_CU_MEMORY_HOST ? (uintptr_t)d->to_host : d->to_device;
+    sim_copy c = {.staged = NULL};
+    int code = area_of(d->from_type, from, d->from_x, d->from_y, d->from_pitch, d, &c.from);
+    code = code ? code : area_of(d->to_type, to, d->to_x, d->to_y, d->to_pitch, d, &c.to);
     if (!code && !c.from.device && !c.to.device) {
         code = sim_note(AS_CU_INVALID_VALUE, "cuMemcpy2DAsync: from the host to the host");
     }
@@ -234,32 +230,31 @@ as_cu_result cu_copy_2d(const as_cu_copy_2d *copy, as_cu_stream stream)
 /* ---- when its turn has come ---- */
 
 /* Is memory of the host that was page-locked still so, and still there? */
-static int check_host_side(const char *call, const sim_copy *c, const sim_side *side)
+static int look_again(const char *call, const sim_area *area)
 {
-    const sim_memory *m = sim_memory_at(side->address);
-    size_t bytes = reach_of(c, side);
-    if (!sim_is_mapped(side->address, bytes)) {
+    const sim_memory *m = sim_memory_at(area->address);
+    size_t bytes = sim_reach(area);
+    if (!sim_is_mapped(area->address, bytes)) {
         return sim_note(AS_CU_ILLEGAL_ADDRESS,
                         "%s: memory of the host at %#llx was unmapped while the copy was under way",
-                        call, (unsigned long long)side->address);
+                        call, (unsigned long long)area->address);
     }
-    if (side->locked && (!m || bytes > m->base + m->bytes - side->address)) {
+    if (area->locked && (!m || bytes > m->base + m->bytes - area->address)) {
         return sim_note(AS_CU_ILLEGAL_ADDRESS,
                         "%s: memory of the host at %#llx was unlocked while the copy was under way",
-                        call, (unsigned long long)side->address);
+                        call, (unsigned long long)area->address);
     }
     return 0;
 }
 
-static int find_side(const sim_op *op, const sim_side *side, char **real)
+static int find_area(const sim_op *op, const sim_area *area, char **real)
 {
-    const sim_copy *c = &op->copy;
-    if (side->device) {
+    if (area->device) {
         int device = op->stream->object.context->device;
-        return check_device_side(op->call, device, c, side, real) ? AS_CU_ILLEGAL_ADDRESS : 0;
+        return look_at_device(op->call, device, area, real) ? AS_CU_ILLEGAL_ADDRESS : 0;
     }
-    *real = (char *)(uintptr_t)side->address;
-    return check_host_side(op->call, c, side);
+    *real = (char *)(uintptr_t)area->address;
+    return look_again(op->call, area);
 }
 
 int sim_run_copy(const sim_op *op)
@@ -267,8 +262,8 @@ int sim_run_copy(const sim_op *op)
     const sim_copy *c = &op->copy;
     char *from = c->staged;
     char *to = NULL;
-    int code = c->staged ? 0 : find_side(op, &c->from, &from);
-    code = code ? code : find_side(op, &c->to, &to);
+    int code = c->staged ? 0 : find_area(op, &c->from, &from);
+    code = code ? code : find_area(op, &c->to, &to);
     if (code) {
         return code;
     }
@@ -281,9 +276,9 @@ int sim_run_copy(const sim_op *op)
                        op->call, (unsigned long long)c->to.address);
     }
     sim_unlock();
-    size_t pitch = c->staged ? c->width : c->from.pitch;
-    for (size_t y = 0; y < c->height; y++) {
-        memmove(to + y * c->to.pitch, from + y * pitch, c->width);
+    size_t pitch = c->staged ? c->to.width : c->from.pitch;
+    for (size_t y = 0; y < c->to.height; y++) {
+        memmove(to + y * c->to.pitch, from + y * pitch, c->to.width);
     }
     sim_lock();
     return 0;

@@ -215,7 +215,7 @@ int sim_device_range(int device, uint64_t address, size_t bytes, const char *cal
 
 static _Thread_local struct {
     int device;
-    bool failed;
+    int failed; /* the code */
     int next;
     uint64_t changes;
     struct {
@@ -231,14 +231,14 @@ void sim_translate_begin(int device)
     translation.device = device;
 }
 
-bool sim_translate_failed(void)
+int sim_translate_failed(void)
 {
     return translation.failed;
 }
 
-void *sim_translate(uint64_t address, size_t bytes)
+/* Of the allocation that a recent translation found. NULL: none. */
+static void *translate_known(uint64_t address, size_t bytes)
 {
-    static _Thread_local uint64_t waste[8];
     uint64_t now = atomic_load(&changes);
     if (translation.changes != now) {
         memset(translation.known, 0, sizeof translation.known);
@@ -250,21 +250,43 @@ void *sim_translate(uint64_t address, size_t bytes)
             return translation.known[i].real + (address - translation.known[i].base);
         }
     }
-    sim_lock();
+    return NULL;
+}
+
+static void *translate(uint64_t address, size_t bytes)
+{
     char *real = NULL;
     if (sim_device_range(translation.device, address, bytes, "kernel", &real) != 0) {
-        translation.failed = true;
-        sim_unlock();
-        memset(waste, 0, sizeof waste);
-        return waste;
+        translation.failed = AS_CU_ILLEGAL_ADDRESS;
+        return NULL;
     }
     const sim_memory *m = sim_memory_at(address);
     int i = translation.next++ % 2;
     translation.known[i].base = m->base;
     translation.known[i].end = end_of(m);
     translation.known[i].real = m->real;
-    sim_unlock();
     return real;
+}
+
+void *sim_translate(uint64_t address, size_t bytes)
+{
+    static _Thread_local uint64_t waste[8];
+    void *real = NULL;
+    if (bytes > 0 && bytes <= 16 && (bytes & (bytes - 1)) == 0 && address % bytes != 0) {
+        sim_lock();
+        translation.failed =
+            sim_note(SIM_MISALIGNED, "kernel: %zu bytes at %#llx, which is not aligned", bytes,
+                     (unsigned long long)address);
+        sim_unlock();
+    } else {
+        real = translate_known(address, bytes);
+    }
+    if (!real && translation.failed != SIM_MISALIGNED) {
+        sim_lock();
+        real = translate(address, bytes);
+        sim_unlock();
+    }
+    return real ? real : memset(waste, 0, sizeof waste);
 }
 
 /* ---- for tests ---- */

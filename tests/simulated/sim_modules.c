@@ -76,6 +76,19 @@ as_cu_result cu_module_load(as_cu_module *out, const void *image)
     return sim_leave(code ? code : load(out, image));
 }
 
+static bool is_running(const sim_module *m)
+{
+    for (size_t i = 0; i < sim_object_count(SIM_STREAM); i++) {
+        const sim_stream *s = sim_object_at(SIM_STREAM, i);
+        for (const sim_op *op = s->first; op; op = op->next) {
+            if (op->act == SIM_ACT_LAUNCH && op->launch.function->module == m) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 static int unload(as_cu_module module)
 {
     void *found = NULL;
@@ -84,6 +97,10 @@ static int unload(as_cu_module module)
         return code;
     }
     sim_module *m = found;
+    if (is_running(m)) {
+        (void)sim_note(0, "cuModuleUnload: while a kernel of it is under way");
+        sim_wait_context(m->object.context);
+    }
     m->object.dead = true;
     free(m->text);
     m->text = NULL;
@@ -213,5 +230,5 @@ int sim_run_launch(const sim_op *op)
         }
     }
     sim_lock();
-    return sim_translate_failed() ? AS_CU_ILLEGAL_ADDRESS : 0;
+    return sim_translate_failed();
 }

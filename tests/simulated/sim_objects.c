@@ -35,6 +35,7 @@ void *sim_new(enum sim_kind kind, size_t bytes, sim_context *context)
     if (o) {
         o->handle = (void *)(first_handle(kind) + 16 * (objects[kind].count + 1));
         o->context = context;
+        o->place = objects[kind].count;
         objects[kind].of[objects[kind].count++] = o;
     }
     return o;

@@ -22,7 +22,8 @@ enum {
     SIM_INVALID_IMAGE = 200,
     SIM_INVALID_HANDLE = 400,
     SIM_NOT_FOUND = 500,
-    SIM_CONTEXT_DESTROYED = 709
+    SIM_CONTEXT_DESTROYED = 709,
+    SIM_MISALIGNED = 716
 };
 
 enum { SIM_MAX_DEVICES = 16, SIM_MAX_PITCH = 2147483647 };
@@ -35,6 +36,7 @@ typedef struct sim_context sim_context;
 /* What a handle stands for. It is kept for ever, so that handles that were destroyed are known. */
 typedef struct sim_object {
     bool dead;
+    size_t place; /* among those of its kind */
     void *handle;
     sim_context *context; /* NULL: it is one */
 } sim_object;
@@ -48,6 +50,12 @@ struct sim_context {
 
 typedef struct sim_op sim_op;
 
+/* Of each stream, by its place among them, the number of an operation; 0: of none. */
+typedef struct sim_clock {
+    uint64_t *of;
+    size_t count;
+} sim_clock;
+
 typedef struct sim_stream {
     sim_object object;
     bool is_default; /* not made by a call */
@@ -60,12 +68,14 @@ typedef struct sim_stream {
     sim_op *last;
     uint64_t asked;    /* number of the last operation that was put into it */
     uint64_t finished; /* number of the last that has ended */
+    sim_clock after;   /* what its next operation comes after */
 } sim_stream;
 
 typedef struct sim_event {
     sim_object object;
     sim_stream *stream; /* of the last record; NULL: none yet */
     uint64_t number;    /* its */
+    sim_clock after;    /* what it came after */
 } sim_event;
 
 typedef struct sim_module {
@@ -157,27 +167,28 @@ int sim_device_range(int device, uint64_t address, size_t bytes, const char *cal
 /* Is all of it mapped? */
 bool sim_is_mapped(uint64_t address, size_t bytes);
 
-/* For the worker: the device that translations are for, and whether one failed since. */
+/* For the worker: the device that translations are for, and what one failed with since. */
 void sim_translate_begin(int device);
-bool sim_translate_failed(void);
+int sim_translate_failed(void);
 
 /* ---- streams and what is under way in them ---- */
 
 enum sim_act { SIM_ACT_NOTHING, SIM_ACT_RECORD, SIM_ACT_WAIT, SIM_ACT_COPY, SIM_ACT_LAUNCH };
 
-typedef struct sim_side {
+/* Bytes in rows. */
+typedef struct sim_area {
     bool device;
     bool locked; /* memory of the host: it was page-locked at the call */
     uint64_t address;
-    size_t pitch;
-} sim_side;
-
-typedef struct sim_copy {
-    sim_side from;
-    sim_side to;
+    size_t pitch; /* >= width */
     size_t width;
     size_t height;
-    char *staged; /* what `from` held at the call: height * width bytes; NULL: it is read later */
+} sim_area;
+
+typedef struct sim_copy {
+    sim_area from;
+    sim_area to;
+    char *staged; /* what `from` held at the call, without gaps; NULL: it is read later */
     bool summed;  /* `sum` is that of `from` at the call */
     uint64_t sum;
     bool scribbled; /* `to` was overwritten at the call */
@@ -228,11 +239,37 @@ int sim_wait(const sim_stream *stream, uint64_t number);
 void sim_wait_context(const sim_context *context);
 void sim_wake(void); /* the worker: something has changed */
 
-/* Is anything under way that reaches memory of the host, or device, in the range? `writes`: only
- * what writes there. */
-bool sim_under_way(bool device, uint64_t address, size_t bytes, bool writes);
+/* Is anything under way that reaches the area? `writes`: only what writes there. */
+bool sim_under_way(const sim_area *area, bool writes);
 /* Waits until nothing is. */
-void sim_wait_range(bool device, uint64_t address, size_t bytes);
+void sim_wait_area(const sim_area *area);
+
+static inline sim_area sim_range(bool device, uint64_t address, size_t bytes)
+{
+    return (sim_area){
+        .device = device, .address = address, .pitch = bytes, .width = bytes, .height = 1};
+}
+
+/* Bytes from the first to the last. */
+static inline size_t sim_reach(const sim_area *area)
+{
+    return (area->height - 1) * area->pitch + area->width;
+}
+
+/* Have they a byte in common? */
+bool sim_meet(const sim_area *a, const sim_area *b);
+/* Does a word of the kernel's parameters point there? */
+bool sim_points(const sim_launch *l, const sim_area *area);
+
+/* ---- what comes after what ---- */
+
+/* The stream's later operations come after that one of the other stream, and what that came after. */
+void sim_learn_event(sim_stream *s, const sim_event *e);
+/* What an event that is recorded in the stream now stands for. */
+int sim_remember(sim_event *e, const sim_stream *s);
+/* To be called before an operation is put into the stream: what default streams wait for; and notes
+ * what is under way in other streams, reaches the same memory and may run before or after it. */
+void sim_order(const sim_op *op, sim_stream *s);
 
 /* ---- what the worker runs: with the lock, which they let go while they move bytes ---- */
 

@@ -209,7 +209,7 @@ static int record(as_cu_event event, as_cu_stream stream)
     }
     sim_event *e = found;
     uint64_t number = sim_ask(&(sim_op){.act = SIM_ACT_RECORD, .call = "cuEventRecord"}, s);
-    if (number == 0) {
+    if (number == 0 || sim_remember(e, s) != 0) {
         return AS_CU_OUT_OF_MEMORY;
     }
     e->stream = s;
@@ -283,6 +283,7 @@ static int stream_wait(as_cu_stream stream, as_cu_event event, unsigned flags)
                  .call = "cuStreamWaitEvent",
                  .awaited = e->stream,
                  .awaited_number = e->number};
+    sim_learn_event(s, e);
     return sim_ask(&op, s) ? 0 : AS_CU_OUT_OF_MEMORY;
 }
 

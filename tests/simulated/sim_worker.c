@@ -6,7 +6,6 @@
 
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 static pthread_cond_t work; /* for the worker */
@@ -152,6 +151,7 @@ uint64_t sim_ask(const sim_op *op, sim_stream *stream)
     if (!kept) {
         return 0;
     }
+    sim_order(op, stream);
     *kept = *op;
     kept->next = NULL;
     kept->stream = stream;
@@ -201,47 +201,23 @@ bool sim_idle(void)
     return idle;
 }
 
-/* ---- what reaches a range ---- */
+/* ---- what reaches an area ---- */
 
-static bool side_reaches(const sim_op *op, const sim_side *side, bool device, uint64_t address,
-                         size_t bytes)
-{
-    size_t reach = (op->copy.height - 1) * side->pitch + op->copy.width;
-    return side->device == device && side->address < address + bytes &&
-           address < side->address + reach;
-}
-
-/* The words of its parameters that point there. */
-static bool launch_reaches(const sim_launch *l, uint64_t address, size_t bytes)
-{
-    for (int i = 0; i < l->function->parameters; i++) {
-        for (size_t at = 0; at + 8 <= l->function->bytes[i]; at += 8) {
-            uint64_t word = 0;
-            memcpy(&word, (const char *)l->parameters[i] + at, sizeof word);
-            if (word >= address && word < address + bytes) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-static bool reaches(const sim_op *op, bool device, uint64_t address, size_t bytes, bool writes)
+static bool reaches(const sim_op *op, const sim_area *area, bool writes)
 {
     if (op->act == SIM_ACT_COPY) {
-        return side_reaches(op, &op->copy.to, device, address, bytes) ||
-               (!writes && !op->copy.staged &&
-                side_reaches(op, &op->copy.from, device, address, bytes));
+        return sim_meet(&op->copy.to, area) ||
+               (!writes && !op->copy.staged && sim_meet(&op->copy.from, area));
     }
-    return op->act == SIM_ACT_LAUNCH && device && launch_reaches(&op->launch, address, bytes);
+    return op->act == SIM_ACT_LAUNCH && sim_points(&op->launch, area);
 }
 
-static const sim_op *find(bool device, uint64_t address, size_t bytes, bool writes)
+static const sim_op *find(const sim_area *area, bool writes)
 {
     for (size_t i = 0; i < sim_object_count(SIM_STREAM); i++) {
         const sim_stream *s = sim_object_at(SIM_STREAM, i);
         for (const sim_op *op = s->first; op; op = op->next) {
-            if (reaches(op, device, address, bytes, writes)) {
+            if (reaches(op, area, writes)) {
                 return op;
             }
         }
@@ -249,16 +225,16 @@ static const sim_op *find(bool device, uint64_t address, size_t bytes, bool writ
     return NULL;
 }
 
-bool sim_under_way(bool device, uint64_t address, size_t bytes, bool writes)
+bool sim_under_way(const sim_area *area, bool writes)
 {
-    return find(device, address, bytes, writes) != NULL;
+    return find(area, writes) != NULL;
 }
 
-void sim_wait_range(bool device, uint64_t address, size_t bytes)
+void sim_wait_area(const sim_area *area)
 {
-    const sim_op *op = find(device, address, bytes, false);
+    const sim_op *op = find(area, false);
     while (op) {
         (void)sim_wait(op->stream, op->number);
-        op = find(device, address, bytes, false);
+        op = find(area, false);
     }
 }
