@@ -36,7 +36,7 @@ const sim_library *simulated(void)
 #define LOOK_UP(member, symbol, parameters) look_up(&sim.member, symbol);
     SIM_MORE_FUNCTIONS(LOOK_UP)
 #undef LOOK_UP
-#define LOOK_UP(name) look_up(&sim.name, "sim_" #name);
+#define LOOK_UP(member, function) look_up(&sim.member, #function);
     SIM_CONTROLS(LOOK_UP)
 #undef LOOK_UP
     return &sim;

@@ -99,10 +99,15 @@ SIM_API void sim_kernel(const char *name, sim_body body, const size_t *bytes, in
  * 716), and the memory is waste. */
 SIM_API void *sim_translate(uint64_t address, size_t bytes);
 
+/* Members of sim_library and the functions; `fail` is a macro of cmocka's. */
 /* clang-format off */
 #define SIM_CONTROLS(X)                                                                            \
-    X(devices) X(attribute) X(fail) X(fail_late) X(failed) X(calls) X(pageable) X(delay) X(hold)   \
-    X(faults) X(reset) X(read) X(write) X(idle) X(live) X(alloc_unowned) X(kernel) X(translate)
+    X(devices, sim_devices) X(attribute, sim_attribute) X(inject, sim_fail)                        \
+    X(inject_late, sim_fail_late) X(failed, sim_failed) X(calls, sim_calls)                        \
+    X(pageable, sim_pageable) X(delay, sim_delay) X(hold, sim_hold) X(faults, sim_faults)          \
+    X(reset, sim_reset) X(read, sim_read) X(write, sim_write) X(idle, sim_idle)                    \
+    X(live, sim_live) X(alloc_unowned, sim_alloc_unowned) X(kernel, sim_kernel)                    \
+    X(translate, sim_translate)
 /* clang-format on */
 
 /* The driver's functions that only tests call, as programs do; like AS_CUDA_FUNCTIONS. */
@@ -129,7 +134,7 @@ typedef struct sim_library {
 #define SIM_MEMBER(member, symbol, parameters) as_cu_result(*member) parameters;
     SIM_MORE_FUNCTIONS(SIM_MEMBER)
 #undef SIM_MEMBER
-#define SIM_MEMBER(name) __typeof__(sim_##name) *name;
+#define SIM_MEMBER(member, function) __typeof__(function) *member;
     SIM_CONTROLS(SIM_MEMBER)
 #undef SIM_MEMBER
 } sim_library;
