@@ -58,7 +58,7 @@ SIM_API int64_t sim_pageable(void);
 /* Copies and launches take a random time up to that. */
 SIM_API void sim_delay(unsigned seed, int microseconds);
 
-/* Nothing that was asked for runs while it is on. Calls that wait never end then. */
+/* While it is on nothing that was asked for runs but while a call waits for something. */
 SIM_API void sim_hold(bool on);
 
 /* "", or the first broken rule since sim_reset, one line. */

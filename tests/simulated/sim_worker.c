@@ -12,6 +12,7 @@ static pthread_cond_t work; /* for the worker */
 static pthread_cond_t done; /* for those who wait */
 static uint64_t numbers;
 static bool started;
+static int waiting; /* calls */
 
 static int64_t now(void)
 {
@@ -91,7 +92,7 @@ static void *worker(void *unused)
     sim_lock();
     for (;;) {
         int64_t soonest = INT64_MAX;
-        sim_op *op = sim_is_held() ? NULL : choose(&soonest);
+        sim_op *op = sim_is_held() && !waiting ? NULL : choose(&soonest);
         if (op) {
             run(op);
             sim_stream *s = op->stream;
@@ -174,8 +175,13 @@ uint64_t sim_ask(const sim_op *op, sim_stream *stream)
 
 int sim_wait(const sim_stream *stream, uint64_t number)
 {
-    while (stream->finished < number) {
-        (void)pthread_cond_wait(&done, &sim_mutex);
+    if (stream->finished < number) {
+        waiting++;
+        sim_wake();
+        while (stream->finished < number) {
+            (void)pthread_cond_wait(&done, &sim_mutex);
+        }
+        waiting--;
     }
     return stream->object.context->lost;
 }
