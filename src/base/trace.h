@@ -13,7 +13,7 @@ typedef struct as_trace as_trace;
 
 typedef struct as_span {
     const char *name; /* a literal: "copy", "write" */
-    int32_t thread;   /* 0: the caller's; 1 and on: the engine's; AS_TRACE_BACKGROUND */
+    int32_t thread;   /* 0: the caller's; 1 and on: the engine's; AS_TRACE_… */
     int64_t begin;    /* as_clock */
     int64_t end;
     int64_t bytes; /* moved; 0: none */
@@ -22,7 +22,7 @@ typedef struct as_span {
 enum { AS_TRACE_SPANS = 1 << 18 };
 
 /* Numbers of threads lie below AS_TRACE_THREADS. */
-enum { AS_TRACE_BACKGROUND = 100, AS_TRACE_THREADS = 101 };
+enum { AS_TRACE_BACKGROUND = 100, AS_TRACE_DEVICE = 101, AS_TRACE_THREADS = 102 };
 
 /* Room for so many spans, had now; the last ones are dropped and counted when it is full. */
 int as_trace_open(as_trace **out, size_t spans, as_error *e);

@@ -38,8 +38,8 @@ int as_clips_each(const as_plan *plan, const as_block *block,
 /* ---- whose ---- */
 
 typedef struct ownership {
-    int rank;
-    bool own;
+    const as_transfer *transfer;
+    as_whose whose;
     int64_t bytes;
 } ownership;
 
@@ -47,7 +47,10 @@ static int look(void *user, const as_clip *c, as_error *e)
 {
     (void)e;
     ownership *o = user;
-    o->own = o->own && (int)c->box.holders[0] == o->rank;
+    bool own = (int)c->box.holders[0] == as_comm_rank(o->transfer->comm);
+    o->whose.own = o->whose.own && own;
+    o->whose.on_device =
+        o->whose.on_device || (own && as_place_on_device(o->transfer, c->box.holders[1]));
     o->bytes += as_clip_bytes(c);
     return AS_OK;
 }
@@ -60,11 +63,11 @@ int as_clips_check(const as_block *block, int64_t bytes, as_error *e)
                          (long long)block->low);
 }
 
-int as_clips_all_own(const as_transfer *t, const as_block *block, bool *own, as_error *e)
+int as_clips_whose(const as_transfer *t, const as_block *block, as_whose *out, as_error *e)
 {
-    ownership o = {.rank = as_comm_rank(t->comm), .own = true};
+    ownership o = {.transfer = t, .whose = {.own = true}};
     int code = as_clips_each(t->plan, block, look, &o, e);
-    *own = o.own;
+    *out = o.whose;
     return code == AS_OK ? as_clips_check(block, o.bytes, e) : code;
 }
 
@@ -76,6 +79,7 @@ typedef struct copying {
     const char *window; /* of others' bytes */
     char *to;
     bool keep; /* nobody looks at them soon */
+    as_copies *copies;
     as_checksum_stream *hash;
     int64_t *hashing;
 } copying;
@@ -102,7 +106,7 @@ static int copy_own(void *user, const as_clip *c, as_error *e)
     for (int64_t low = c->low; low < c->high && code == AS_OK; low += step, to += step) {
         int64_t high = as_min_i64(low + step, c->high);
         code = place.device->to_window(place.device, &place.geometry, place.memory, low, high, to,
-                                       NULL, e);
+                                       own->copies, e);
         if (own->hash) {
             int64_t begin = as_clock();
             as_checksum_add(own->hash, to, (size_t)(high - low));
@@ -112,18 +116,19 @@ static int copy_own(void *user, const as_clip *c, as_error *e)
     return code;
 }
 
-int as_clips_copy_own(const as_transfer *t, const as_block *block, char *to,
+int as_clips_copy_own(const as_transfer *t, const as_block *block, char *to, as_copies *copies,
                       as_checksum_stream *hash, int64_t *hashing, as_error *e)
 {
-    copying own = {.transfer = t, .block = block, .hash = hash};
+    copying own = {.transfer = t, .block = block, .copies = copies, .hash = hash};
     own.to = to;
     own.hashing = hashing;
     return as_clips_each(t->plan, block, copy_own, &own, e);
 }
 
-int as_clips_keep_own(const as_transfer *t, const as_block *block, char *to, as_error *e)
+int as_clips_keep_own(const as_transfer *t, const as_block *block, char *to, as_copies *copies,
+                      as_error *e)
 {
-    copying own = {.transfer = t, .block = block, .keep = true};
+    copying own = {.transfer = t, .block = block, .keep = true, .copies = copies};
     own.to = to;
     return as_clips_each(t->plan, block, copy_own, &own, e);
 }

@@ -32,17 +32,26 @@ int as_clips_each(const as_plan *plan, const as_block *block,
 /* AS_INTERNAL unless the clips' bytes together are the block's. */
 int as_clips_check(const as_block *block, int64_t bytes, as_error *e);
 
-/* Are all bytes of the block this rank's own? With that check. */
-int as_clips_all_own(const as_transfer *t, const as_block *block, bool *own, as_error *e);
+/* Where the bytes of a block are. */
+typedef struct as_whose {
+    bool own;       /* all are this rank's */
+    bool on_device; /* some of this rank's are on a device */
+} as_whose;
 
-/* Brings this rank's own bytes of the block to their places in `to`. If `hash` is not NULL they are
- * hashed in that order, and the time is added to *hashing. */
-int as_clips_copy_own(const as_transfer *t, const as_block *block, char *to,
+/* With that check. */
+int as_clips_whose(const as_transfer *t, const as_block *block, as_whose *out, as_error *e);
+
+/* Brings this rank's own bytes of the block to their places in `to`; copies of those on devices are
+ * begun, and counted in *copies. If `hash` is not NULL (it is, where
+ * some are on a device) they are hashed in that order, and the time is added to *hashing. */
+int as_clips_copy_own(const as_transfer *t, const as_block *block, char *to, as_copies *copies,
                       as_checksum_stream *hash, int64_t *hashing, as_error *e);
 
-/* The same to where they are not looked at for a while. From any thread: neither the meter nor the
- * communicator is used, but for the rank's number. */
-int as_clips_keep_own(const as_transfer *t, const as_block *block, char *to, as_error *e);
+/* The same to where they are not looked at for a while. From any thread if none are on a device
+ * (`copies` may be NULL then): neither the meter nor the communicator is used, but for the rank's
+ * number. */
+int as_clips_keep_own(const as_transfer *t, const as_block *block, char *to, as_copies *copies,
+                      as_error *e);
 
 /* Likewise those of others, which lie in a window of the block. */
 int as_clips_keep_others(const as_transfer *t, const as_block *block, const char *window, char *to,

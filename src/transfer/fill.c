@@ -10,6 +10,7 @@
 #include "tensor/tiles.h"
 #include "transfer/buffers.h"
 #include "transfer/clips.h"
+#include "transfer/copying.h"
 #include "transfer/place.h"
 #include "transfer/serve.h"
 
@@ -41,8 +42,9 @@ typedef struct make {
     size_t own_boxes;
     int64_t own_bytes;
     int64_t bytes;
-    bool in_order; /* own bytes come one after the other, as in the file */
-    bool in_runs;  /* what each rank gives of a part is one run */
+    bool in_order;  /* own bytes come one after the other, as in the file */
+    bool in_runs;   /* what each rank gives of a part is one run */
+    bool on_device; /* some own bytes are */
 } make;
 
 /* Finds out, box by box, what must be asked for. */
@@ -57,6 +59,7 @@ static int collect(void *user, const as_clip *c, as_error *e)
     if ((int)c->box.holders[0] == as_comm_rank(f->transfer->comm)) {
         found->own_boxes++;
         found->own_bytes += bytes;
+        found->on_device = found->on_device || as_place_on_device(f->transfer, c->box.holders[1]);
         return AS_OK;
     }
     wanted w = {
@@ -157,15 +160,16 @@ static int copy_all_own(as_slot *slot, const make *found, as_error *e)
     const as_transfer *t = f->transfer;
     int64_t begin = as_clock();
     int64_t hashing = 0;
-    bool hash = f->sum && found->in_order && asked_count(slot) == 0;
+    bool hash = f->sum && found->in_order && asked_count(slot) == 0 && !found->on_device;
     int code;
     if (slot->place && slot->in_runs) {
-        code = as_clips_keep_own(t, &slot->block, slot->place, e);
+        code = as_clips_keep_own(t, &slot->block, slot->place, &slot->copies, e);
     } else {
         if (hash) {
             as_checksum_begin(f->sum);
         }
-        code = as_clips_copy_own(t, &slot->block, slot->bytes, hash ? f->sum : NULL, &hashing, e);
+        code = as_clips_copy_own(t, &slot->block, slot->bytes, &slot->copies, hash ? f->sum : NULL,
+                                 &hashing, e);
         if (hash && code == AS_OK) {
             slot->sum = as_checksum_end(f->sum);
             slot->summed = true;
@@ -246,6 +250,7 @@ int as_slot_test(as_slot *slot, const as_transfer *t, bool *complete, as_error *
             code = as_comm_test(t->comm, &a->sent, complete, e);
         }
     }
+    *complete = *complete && slot->copies.under_way == 0;
     return code;
 }
 
@@ -290,12 +295,12 @@ int as_slot_finish(as_slot *slot, as_filler *f, as_error *e)
     as_meter *m = f->transfer->meter;
     int64_t size = slot->block.high - slot->block.low;
     int64_t begin = as_clock();
-    int code = AS_OK;
+    int code = as_copying_check(&slot->copies, e);
     /* What near ranks wrote into the window before their (empty) messages left is seen from here
      * on: this pairs with the release fence of the server. MPI passes data between processes, but
      * promises nothing about memory that it does not know of. */
     atomic_thread_fence(memory_order_acquire);
-    if (slot->packed) {
+    if (slot->packed && code == AS_OK) {
         code = as_clips_each(f->transfer->plan, &slot->block, unpack, slot, e);
         begin = as_meter_end(m, "copy", begin, size, &m->tally.copy);
     }

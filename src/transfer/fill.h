@@ -27,12 +27,13 @@ typedef struct as_slot {
     bool busy;
     bool taken; /* all came: the sink has it (gather.h) */
     as_block block;
-    char *place;     /* where the block is to be in the end; NULL: anywhere. Set before the start */
-    bool in_runs;    /* what each rank gives of a part is one run */
-    char *window;    /* NULL if the block is written from the caller's memory */
-    char *packed;    /* answers, until they are put in place; NULL if there are none */
-    char *bytes;     /* the block's first byte */
-    as_buffer asked; /* as_asked[], by ascending rank */
+    char *place;  /* where the block is to be in the end; NULL: anywhere. Set before the start */
+    bool in_runs; /* what each rank gives of a part is one run */
+    char *window; /* NULL if the block is written from the caller's memory */
+    char *packed; /* answers, until they are put in place; NULL if there are none */
+    char *bytes;  /* the block's first byte */
+    as_copies copies;   /* of this rank's own bytes that are on devices */
+    as_buffer asked;    /* as_asked[], by ascending rank */
     as_buffer requests; /* what was sent to them */
     bool summed;
     uint64_t sum;
@@ -47,18 +48,19 @@ typedef struct as_filler {
     as_checksum_stream *sum; /* NULL: no checksums */
 } as_filler;
 
-/* Takes the block: finds who has its bytes, asks others for theirs, copies this rank's own. After
- * an error too the slot must be tested until it is complete: what was asked for comes. */
+/* Takes the block: finds who has its bytes, asks others for theirs, copies this rank's own, or begins
+ * to, where they are on a device. After an error too the slot must be tested until it is complete:
+ * what was asked for comes. */
 int as_slot_start(as_slot *slot, as_filler *f, const as_block *block, as_error *e);
 
-/* Have all answers come? Never blocks. */
+/* Have all answers come, and all copies ended? Never blocks. */
 int as_slot_test(as_slot *slot, const as_transfer *t, bool *complete, as_error *e);
 
 /* Puts the answers in place and takes the checksum; slot->bytes are then the block. */
 int as_slot_finish(as_slot *slot, as_filler *f, as_error *e);
 
 /* Gives the buffers back; those of messages that MPI has not ended (after AS_MPI or AS_TIMEOUT) are left
- * to it for good. */
+ * to it for good. No copies are under way. */
 void as_slot_clear(as_slot *slot, as_filler *f);
 
 #endif

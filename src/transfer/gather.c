@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "transfer/buffers.h"
+#include "transfer/copying.h"
 #include "transfer/serve.h"
 
 enum {
@@ -26,7 +27,8 @@ struct as_gather {
     as_slot *slots;
     int slot_count;
     int busy;
-    int asking; /* slots that wait for other ranks */
+    int asking; /* slots that wait for other ranks, or devices */
+    as_copying copying;
     as_message barrier;
     bool at_barrier;
 };
@@ -192,7 +194,8 @@ static void tell_storage(const as_gather *g, bool all)
     if (as_comm_watches(g->transfer->comm)) {
         int64_t ended = 0;
         bool storing = g->sink->storing(g->sink->self, &ended);
-        as_comm_storage(g->transfer->comm, !all && storing, ended);
+        bool copying = as_copying_busy(g->transfer, &ended);
+        as_comm_storage(g->transfer->comm, !all && (storing || copying), ended);
     }
 }
 
@@ -205,6 +208,7 @@ static int run(as_gather *g, as_error *e)
     while (!all) {
         bool moved = false;
         int code = begin_block(g, &moved, e);
+        as_copying_step(&g->copying, t, &moved, e);
         if (code == AS_OK) {
             code = finish_blocks(g, &moved, e);
         }
@@ -225,7 +229,7 @@ static int run(as_gather *g, as_error *e)
             as_wait_end(&wait, t->meter);
         } else {
             bool asked = g->asking > 0 || !as_server_idle(g->server);
-            as_wait_rest(&wait, asked ? REST_ASKED : g->sink->rest);
+            as_wait_rest(&wait, as_copying_rest(t, asked ? REST_ASKED : g->sink->rest));
         }
     }
     return AS_OK;
@@ -240,6 +244,7 @@ int as_gather_blocks(const as_transfer *t, const as_sink *sink, as_error *e)
         code = run(&g, e);
         if (as_comm_is_lost(code)) {
             as_arena_abandon(t->arena);
+            as_copying_drain(&g.copying, t, e); /* first: the sink may wait for some */
             sink->drain(sink->self, &g, e);
         }
     }

@@ -28,3 +28,9 @@ int as_place_find(const as_transfer *t, int64_t piece, as_place *out, as_error *
                ? as_geometry_memory(&box, &out->geometry, e)
                : as_geometry_cast(&box, own->dtype, s->seams, &out->geometry, e);
 }
+
+bool as_place_on_device(const as_transfer *t, int64_t piece)
+{
+    const as_homes *h = t->homes;
+    return h && h->of && piece >= 0 && (size_t)piece < h->count && !h->of[piece]->is_host;
+}

@@ -16,4 +16,8 @@ typedef struct as_place {
 /* Piece ≥ 0 of the state, or literal −1 − piece of the plan. AS_INTERNAL for another number. */
 int as_place_find(const as_transfer *t, int64_t piece, as_place *out, as_error *e);
 
+/* Does it lie on a device, so that copies of it go on when the function that begins them has
+ * returned? */
+bool as_place_on_device(const as_transfer *t, int64_t piece);
+
 #endif

@@ -11,8 +11,13 @@
 /* An answer on its way. */
 typedef struct answer {
     bool under_way;
+    bool sent; /* else it waits for the copies */
+    as_copies copies;
     as_message message;
+    int to;
+    int tag;
     char *buffer; /* NULL: the answer is empty */
+    size_t size;
 } answer;
 
 enum {
@@ -58,7 +63,7 @@ int as_server_open(as_server **out, const as_transfer *t, char *memory, size_t b
 /* Puts the ranges into `packed`, one after the other, or (NULL) each at its place in `window`, of
  * which `room` bytes are there. */
 static int give_ranges(const as_server *s, const as_ask *ask, const as_range *ranges, size_t count,
-                       char *packed, char *window, int64_t room, as_error *e)
+                       char *packed, char *window, int64_t room, as_copies *copies, as_error *e)
 {
     int64_t at = 0;
     for (size_t i = 0; i < count; i++) {
@@ -74,9 +79,9 @@ static int give_ranges(const as_server *s, const as_ask *ask, const as_range *ra
             return as_fail(e, AS_INTERNAL, 0, "a request asks for more than it has room for");
         }
         code = packed ? place.device->pack(place.device, &place.geometry, place.memory, r->low,
-                                           r->high, packed + at, NULL, e)
+                                           r->high, packed + at, copies, e)
                       : place.device->to_window(place.device, &place.geometry, place.memory, r->low,
-                                                r->high, window + r->at, NULL, e);
+                                                r->high, window + r->at, copies, e);
         if (code != AS_OK) {
             return code;
         }
@@ -87,7 +92,7 @@ static int give_ranges(const as_server *s, const as_ask *ask, const as_range *ra
 
 /* Into the asker's window. */
 static int scatter(const as_server *s, int to, const as_ask *ask, const as_range *ranges,
-                   size_t count, as_error *e)
+                   size_t count, as_copies *copies, as_error *e)
 {
     as_arena *arena = s->transfer->arena;
     char *theirs = as_arena_of(arena, to);
@@ -102,14 +107,20 @@ static int scatter(const as_server *s, int to, const as_ask *ask, const as_range
             as_arena_touch(arena, to, (size_t)(ask->window + low), (size_t)(high - low), true);
         }
     }
-    int code = give_ranges(s, ask, ranges, count, NULL, theirs + ask->window, room, e);
-    /* The bytes are there before the message that says so. */
-    atomic_thread_fence(memory_order_release);
-    return code;
+    return give_ranges(s, ask, ranges, count, NULL, theirs + ask->window, room, copies, e);
 }
 
-static int send_answer(as_server *s, int to, const as_ask *ask, const as_range *ranges,
-                       size_t count, char *buffer, as_error *e)
+/* All copies have ended. */
+static int send_answer(const as_server *s, answer *a, as_error *e)
+{
+    /* The bytes are there before the message that says so. */
+    atomic_thread_fence(memory_order_release);
+    a->sent = true;
+    return as_comm_send(s->transfer->comm, a->to, a->tag, a->buffer, a->size, &a->message, e);
+}
+
+static int begin_answer(as_server *s, int to, const as_ask *ask, const as_range *ranges,
+                        size_t count, char *buffer, as_error *e)
 {
     as_meter *m = s->transfer->meter;
     answer *a = s->answers;
@@ -123,15 +134,18 @@ static int send_answer(as_server *s, int to, const as_ask *ask, const as_range *
         buffer = NULL;
     }
     /* A failure is answered too: the asker waits, and the agreement at the end tells it. */
-    int given = near ? scatter(s, to, ask, ranges, count, e)
-                     : give_ranges(s, ask, ranges, count, buffer, NULL, 0, e);
+    *a = (answer){.under_way = true,
+                  .to = to,
+                  .tag = (int)ask->tag,
+                  .buffer = buffer,
+                  .size = near ? 0 : (size_t)ask->bytes};
+    int given = near ? scatter(s, to, ask, ranges, count, &a->copies, e)
+                     : give_ranges(s, ask, ranges, count, buffer, NULL, 0, &a->copies, e);
     (void)as_meter_end(m, "serve", begin, ask->bytes, &m->tally.copy);
     *(near ? &m->tally.bytes_shared : &m->tally.bytes_sent) += ask->bytes;
     m->tally.messages++;
-    *a = (answer){.under_way = true, .buffer = buffer};
-    int code = as_comm_send(s->transfer->comm, to, (int)ask->tag, buffer,
-                            near ? 0 : (size_t)ask->bytes, &a->message, e);
     s->under_way++;
+    int code = a->copies.under_way ? AS_OK : send_answer(s, a, e);
     return code == AS_OK ? given : code;
 }
 
@@ -160,8 +174,8 @@ static int take_request(as_server *s, int from, size_t size, as_error *e)
     as_ask ask;
     if (code == AS_OK) {
         memcpy(&ask, request, sizeof ask);
-        code = send_answer(s, from, &ask, (const as_range *)(const void *)(request + sizeof ask),
-                           (size - sizeof ask) / sizeof(as_range), buffer, e);
+        code = begin_answer(s, from, &ask, (const as_range *)(const void *)(request + sizeof ask),
+                            (size - sizeof ask) / sizeof(as_range), buffer, e);
     } else {
         as_comm_leave(s->transfer->comm, s->request.data); /* MPI may still write to it */
         s->request = AS_BUFFER_INIT;
@@ -175,8 +189,11 @@ static int finish_answers(as_server *s, bool *moved, as_error *e)
     for (int i = 0; i < s->limit && s->under_way > 0 && code == AS_OK; i++) {
         answer *a = &s->answers[i];
         bool done = false;
-        if (a->under_way) {
+        if (a->under_way && a->sent) {
             code = as_comm_test(s->transfer->comm, &a->message, &done, e);
+        } else if (a->under_way && a->copies.under_way == 0) {
+            code = send_answer(s, a, e);
+            *moved = true;
         }
         if (done) {
             as_pool_give(&s->pool, a->buffer);

@@ -28,7 +28,8 @@ int as_server_open(as_server **out, const as_transfer *t, char *memory, size_t b
                    as_error *e);
 
 /* Takes requests and moves answers on, without blocking; *moved is set if anything
- * happened. A piece that cannot be read is told in e, and something is sent all the same. */
+ * happened. A piece that cannot be read is told in e, and something is sent all the same; bytes that
+ * are on a device are sent when their copies have ended (copying.h). */
 int as_server_step(as_server *s, bool *moved, as_error *e);
 
 /* Are all answers taken? */

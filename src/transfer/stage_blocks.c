@@ -9,14 +9,22 @@
 #include "io/workers.h"
 #include "transfer/buffers.h"
 #include "transfer/clips.h"
+#include "transfer/copying.h"
 #include "transfer/gather.h"
 #include "transfer/outbox.h"
 
 enum {
-    REST = 100000,     /* longest sleeps between two looks, nanoseconds */
-    UNIT = 512 << 10,  /* bytes of a block that come together at a time: they stay in caches */
-    JOBS_OF_HELPER = 2 /* blocks that one has: that which it copies, and the next */
+    REST = 100000,      /* longest sleeps between two looks, nanoseconds */
+    UNIT = 512 << 10,   /* bytes of a block that come together at a time: they stay in caches */
+    JOBS_OF_HELPER = 2, /* blocks that one has: that which it copies, and the next */
+    FLIGHTS = 32        /* blocks that devices copy at a time: they are far from the caches */
 };
+
+/* A block that has its bytes from a device. */
+typedef struct flight {
+    as_outbox_block *block; /* NULL: none */
+    as_copies copies;
+} flight;
 
 typedef struct stager {
     const as_transfer *transfer;
@@ -25,15 +33,17 @@ typedef struct stager {
     int64_t unit;
     as_outbox_block *held; /* placed, but not begun, or not all of it: a slot is lacking */
     int64_t begun;         /* of its file: up to there */
-    bool held_own;         /* all its bytes are this rank's */
-    bool no_room;          /* in the outbox */
-    bool left_out;         /* blocks, since the writer drops them */
-    as_outbox_block **of;  /* by the slots' numbers */
+    as_whose held_whose;
+    bool no_room;         /* in the outbox */
+    bool left_out;        /* blocks, since the writer drops them */
+    as_outbox_block **of; /* by the slots' numbers */
     as_workers *helpers;
     as_io *jobs;
     int *idle; /* of them: numbers */
     int idle_count;
     int job_count;
+    flight flights[FLIGHTS];
+    int flying;
 } stager;
 
 /* ---- own blocks ---- */
@@ -43,7 +53,7 @@ static int copy(void *user, as_io *job, as_error *e)
 {
     const stager *s = user;
     as_outbox_block *b = job->owner;
-    int code = as_clips_keep_own(s->transfer, &b->block, b->bytes, e);
+    int code = as_clips_keep_own(s->transfer, &b->block, b->bytes, NULL, e);
     if (code == AS_OK) {
         as_outbox_put(s->box, b);
     }
@@ -66,6 +76,35 @@ static int copy_or_give(stager *s, as_outbox_block *b, as_error *e)
     return code;
 }
 
+/* Some of its bytes are on a device, for which the calling thread alone may ask. */
+static int let_fly(stager *s, as_outbox_block *b, as_error *e)
+{
+    flight *f = s->flights;
+    while (f->block) {
+        f++; /* there is room */
+    }
+    *f = (flight){.block = b};
+    s->flying++;
+    return as_clips_keep_own(s->transfer, &b->block, b->bytes, &f->copies, e);
+}
+
+static void land(stager *s, bool *moved, as_error *e)
+{
+    for (int i = 0; i < FLIGHTS && s->flying > 0; i++) {
+        flight *f = &s->flights[i];
+        if (!f->block || f->copies.under_way > 0) {
+            continue;
+        }
+        (void)as_copying_check(&f->copies, e);
+        if (e->code == AS_OK) {
+            as_outbox_put(s->box, f->block);
+        }
+        *f = (flight){0};
+        s->flying--;
+        *moved = true;
+    }
+}
+
 /* ---- the sink ---- */
 
 static int begin(void *self, const as_block *block, as_slot *slot, as_block *part,
@@ -81,20 +120,21 @@ static int begin(void *self, const as_block *block, as_slot *slot, as_block *par
         s->held = as_outbox_place(s->box, block);
         s->no_room = !s->held;
         s->begun = block->low;
-        int code = s->held ? as_clips_all_own(s->transfer, block, &s->held_own, e) : AS_OK;
+        int code = s->held ? as_clips_whose(s->transfer, block, &s->held_whose, e) : AS_OK;
         if (code != AS_OK) {
             return code;
         }
     }
     as_outbox_block *b = s->held;
-    if (!b || (!s->held_own && !slot)) {
+    bool flies = s->held_whose.own && s->held_whose.on_device;
+    if (!b || (flies ? s->flying == FLIGHTS : !s->held_whose.own && !slot)) {
         *what = AS_BEGIN_LATER;
         return AS_OK;
     }
-    if (s->held_own) {
+    if (s->held_whose.own) {
         s->held = NULL;
         *what = AS_BEGIN_TAKEN;
-        return copy_or_give(s, b, e);
+        return flies ? let_fly(s, b, e) : copy_or_give(s, b, e);
     }
     part->low = s->begun;
     part->high = as_min_i64(block->high, (s->begun / s->unit + 1) * s->unit);
@@ -126,13 +166,14 @@ static void step(void *self, as_gather *g, bool *moved, as_error *e)
         s->idle[s->idle_count++] = (int)(job - s->jobs);
         *moved = true;
     }
+    land(s, moved, e);
 }
 
 static bool end(void *self, as_error *e)
 {
     (void)e;
     const stager *s = self;
-    return s->idle_count == s->job_count;
+    return s->idle_count == s->job_count && s->flying == 0;
 }
 
 /* Who waits for room waits for the writer's storage, unless the writer itself waits for its pace. */

@@ -56,6 +56,21 @@ static int put_span(as_buffer *out, int rank, const as_span *s, int64_t shift, a
         (long long)(time / 1000), (int)(time % 1000), (long long)s->bytes);
 }
 
+static const char *thread_name(int thread, char *text, size_t size)
+{
+    if (thread == 0) {
+        return "main";
+    }
+    if (thread == AS_TRACE_BACKGROUND) {
+        return "background";
+    }
+    if (thread == AS_TRACE_DEVICE) {
+        return "devices";
+    }
+    (void)snprintf(text, size, "io %d", thread);
+    return text;
+}
+
 /* This rank's events, each after a comma and a line end; `shift` makes times of its clock times of
  * the trace. */
 static int put_events(const as_session *s, int64_t shift, as_buffer *out, as_error *e)
@@ -80,9 +95,7 @@ static int put_events(const as_session *s, int64_t shift, as_buffer *out, as_err
     }
     for (int t = 0; t < AS_TRACE_THREADS && code == AS_OK; t++) {
         if (seen[t]) {
-            (void)snprintf(text, sizeof text, "io %d", t);
-            const char *name = t == 0 ? "main" : t == AS_TRACE_BACKGROUND ? "background" : text;
-            code = put_name(out, "thread_name", rank, t, name, e);
+            code = put_name(out, "thread_name", rank, t, thread_name(t, text, sizeof text), e);
         }
     }
     return code;
