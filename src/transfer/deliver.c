@@ -23,6 +23,7 @@ struct as_delivery {
     const as_transfer *transfer;
     as_block block;
     const char *window;
+    as_copies *copies;
     as_buffer list; /* wanted[], sorted by receiver */
     size_t next;
     int64_t own_bytes;
@@ -60,7 +61,7 @@ static int own(as_delivery *d, const as_range *range, int64_t bytes, as_error *e
     d->own_bytes += bytes;
     d->transfer->filled[range->piece] += bytes;
     return place.device->from_window(place.device, &place.geometry, place.memory, range->low,
-                                     range->high, window, NULL, e);
+                                     range->high, window, d->copies, e);
 }
 
 /* One box: into own memory, or onto the list. */
@@ -101,13 +102,13 @@ static int compare_wanted(const void *a, const void *b)
 }
 
 int as_delivery_open(as_delivery **out, const as_transfer *t, const as_block *block,
-                     const char *window, as_error *e)
+                     const char *window, as_copies *copies, as_error *e)
 {
     as_delivery *d = calloc(1, sizeof *d);
     if (!d) {
         return as_fail_nomem(e);
     }
-    *d = (as_delivery){.transfer = t, .block = *block, .window = window};
+    *d = (as_delivery){.transfer = t, .block = *block, .window = window, .copies = copies};
     int64_t begin = as_clock();
     int code = AS_OK;
     for (size_t i = block->first_part; i < block->last_part && code == AS_OK; i++) {
@@ -240,7 +241,8 @@ static int find_window(const as_transfer *t, int from, const as_parcel *head,
 
 /* Puts the ranges into the pieces: from `packed`, or (NULL) from `window`. */
 static int take_ranges(const as_transfer *t, const as_parcel *head, const as_range *ranges,
-                       const char *packed, const char *window, int64_t room, as_error *e)
+                       const char *packed, const char *window, int64_t room, as_copies *copies,
+                       as_error *e)
 {
     int64_t left = head->bytes;
     for (int64_t i = 0; i < head->ranges; i++) {
@@ -256,9 +258,9 @@ static int take_ranges(const as_transfer *t, const as_parcel *head, const as_ran
             return as_fail(e, AS_INTERNAL, 0, "a message of the load holds too little");
         }
         code = packed ? place.device->unpack(place.device, &place.geometry, place.memory, r->low,
-                                             r->high, packed, NULL, e)
+                                             r->high, packed, copies, e)
                       : place.device->from_window(place.device, &place.geometry, place.memory,
-                                                  r->low, r->high, window + r->at, NULL, e);
+                                                  r->low, r->high, window + r->at, copies, e);
         if (code != AS_OK) {
             return code;
         }
@@ -270,7 +272,7 @@ static int take_ranges(const as_transfer *t, const as_parcel *head, const as_ran
 }
 
 int as_parcel_take(const as_transfer *t, int from, const char *parcel, size_t size, int *tag,
-                   as_error *e)
+                   as_copies *copies, as_error *e)
 {
     as_parcel head;
     memcpy(&head, parcel, sizeof head);
@@ -289,10 +291,8 @@ int as_parcel_take(const as_transfer *t, int from, const char *parcel, size_t si
     atomic_thread_fence(memory_order_acquire);
     int code = near ? find_window(t, from, &head, ranges, &window, &room, e) : AS_OK;
     if (code == AS_OK) {
-        code = take_ranges(t, &head, ranges, near ? NULL : packed, window, room, e);
+        code = take_ranges(t, &head, ranges, near ? NULL : packed, window, room, copies, e);
     }
-    /* They have been read before the message that gives the window back. */
-    atomic_thread_fence(memory_order_release);
     (void)as_meter_end(t->meter, "copy", begin, head.bytes, &t->meter->tally.copy);
     return code;
 }

@@ -35,9 +35,10 @@ typedef struct as_delivery as_delivery;
 void as_delivery_direct(const as_transfer *t, const as_block *block, char **bytes, int64_t *piece);
 
 /* Goes through the block; `window` holds its bytes, in the arena. This rank's own pieces have
- * theirs on return. */
+ * theirs on return; those on devices when *copies, which counts them, has none under way: the window
+ * stays as it is until then, after an error, too. */
 int as_delivery_open(as_delivery **out, const as_transfer *t, const as_block *block,
-                     const char *window, as_error *e);
+                     const char *window, as_copies *copies, as_error *e);
 
 /* Fills `buffer` (AS_PARCEL_HEAD, and a block's bytes unless every rank is near) with the next
  * parcel: *to is its receiver, *size its bytes; *to < 0 when there is none left. *near: the
@@ -48,8 +49,9 @@ int as_delivery_next(as_delivery *d, char *buffer, int tag, int *to, size_t *siz
 void as_delivery_close(as_delivery *d); /* NULL is allowed */
 
 /* The receiver's side: puts the bytes of a parcel of that rank into the pieces. *tag is what the
- * sender waits for, −1 for nothing; it is set after an error too. */
+ * sender waits for, −1 for nothing; it is set after an error too. While *copies has any under way
+ * parcel and window stay as they are, after an error, too. */
 int as_parcel_take(const as_transfer *t, int from, const char *parcel, size_t size, int *tag,
-                   as_error *e);
+                   as_copies *copies, as_error *e);
 
 #endif

@@ -74,12 +74,20 @@ static int open_loader(as_loader *l, const as_transfer *t, as_error *e)
     return code;
 }
 
-void as_loader_release(as_loader *l, as_reading *r)
+static void release(as_loader *l, as_reading *r)
 {
     as_delivery_close(r->delivery);
     as_pool_give(&l->windows, r->window);
     *r = (as_reading){0};
     l->busy--;
+}
+
+void as_loader_settle(as_loader *l, as_reading *r, as_error *e)
+{
+    if (r->read && !r->delivery && r->lent == 0 && r->copies.under_way == 0) {
+        (void)as_copying_check(&r->copies, e);
+        release(l, r);
+    }
 }
 
 static void close_loader(as_loader *l)
@@ -110,7 +118,7 @@ static int begin_reading(as_loader *l, as_reading *r, const as_block *block, as_
     }
     int code = as_open_files_get(&l->files, block->file, &r->file, e);
     if (code != AS_OK) {
-        as_loader_release(l, r);
+        release(l, r);
         return code;
     }
     r->io = (as_io){.kind = AS_IO_READ,
@@ -176,12 +184,10 @@ static void deliver(as_loader *l, as_reading *r, as_error *e)
             t->filled[r->direct] += r->io.count;
             t->meter->tally.bytes_direct += r->io.count;
         } else {
-            (void)as_delivery_open(&r->delivery, t, &r->block, r->bytes, e);
+            (void)as_delivery_open(&r->delivery, t, &r->block, r->bytes, &r->copies, e);
         }
     }
-    if (!r->delivery) {
-        as_loader_release(l, r);
-    }
+    as_loader_settle(l, r, e);
 }
 
 static void reap(as_loader *l, bool *moved, as_error *e)
@@ -204,12 +210,24 @@ static void reap(as_loader *l, bool *moved, as_error *e)
     }
 }
 
+/* Copies into devices go on; windows that they were from are free. */
+static void copy(as_loader *l, bool *moved, as_error *e)
+{
+    bool ended = false;
+    as_copying_step(&l->copying, l->transfer, &ended, e);
+    for (int i = 0; ended && i < l->reading_count; i++) {
+        as_loader_settle(l, &l->readings[i], e);
+    }
+    *moved = *moved || ended;
+}
+
 static int step(as_loader *l, bool *all, bool *moved, as_error *e)
 {
     bool sending = false;
     bool receiving = false;
     begin_next(l, moved, e);
     reap(l, moved, e);
+    copy(l, moved, e);
     int code = as_loader_send(l, moved, e);
     if (code == AS_OK) {
         code = as_loader_finish_sends(l, &sending, moved, e);
@@ -254,13 +272,14 @@ static int run(as_loader *l, as_error *e)
             return as_comm_is_lost(code) ? code : e->code;
         }
         if (as_comm_watches(l->transfer->comm)) {
-            as_comm_storage(l->transfer->comm, !all && is_reading(l),
-                            l->transfer->meter->tally.operations);
+            int64_t ended = l->transfer->meter->tally.operations;
+            bool copying = as_copying_busy(l->transfer, &ended);
+            as_comm_storage(l->transfer->comm, !all && (is_reading(l) || copying), ended);
         }
         if (moved || all) {
             as_wait_end(&wait, l->transfer->meter);
         } else {
-            as_wait_rest(&wait, REST);
+            as_wait_rest(&wait, as_copying_rest(l->transfer, REST));
         }
     }
     return AS_OK;
@@ -279,6 +298,7 @@ static void drain(as_loader *l, as_error *e)
             as_comm_rest(&idle, REST);
         }
     }
+    as_copying_drain(&l->copying, l->transfer, e);
 }
 
 static int load(const as_transfer *t, void *user, as_error *e)

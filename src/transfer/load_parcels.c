@@ -48,9 +48,7 @@ int as_loader_send(as_loader *l, bool *moved, as_error *e)
                 p->buffer = NULL;
                 as_delivery_close(r->delivery);
                 r->delivery = NULL;
-                if (r->lent == 0) {
-                    as_loader_release(l, r);
-                }
+                as_loader_settle(l, r, e);
                 break;
             }
             int code = send_parcel(l, r, p, to, near, e);
@@ -62,7 +60,7 @@ int as_loader_send(as_loader *l, bool *moved, as_error *e)
     return AS_OK;
 }
 
-static void take_back(as_loader *l, as_parcel_slot *p)
+static void take_back(as_loader *l, as_parcel_slot *p, as_error *e)
 {
     as_reading *r = p->from;
     as_pool_give(&l->parcels, p->buffer);
@@ -72,9 +70,7 @@ static void take_back(as_loader *l, as_parcel_slot *p)
          * release fence of the receiver. */
         atomic_thread_fence(memory_order_acquire);
         r->lent--;
-        if (r->lent == 0 && !r->delivery) {
-            as_loader_release(l, r);
-        }
+        as_loader_settle(l, r, e);
     }
 }
 
@@ -95,7 +91,7 @@ int as_loader_finish_sends(as_loader *l, bool *left, bool *moved, as_error *e)
             return code;
         }
         if (done) {
-            take_back(l, p);
+            take_back(l, p, e);
             *moved = true;
         }
         *left = *left || !done;
@@ -115,22 +111,27 @@ static int look_for_parcel(as_loader *l, as_parcel_slot *p, bool *there, as_erro
     return code;
 }
 
-/* A message of an incoming parcel is through: the parcel itself, or the answer to it. */
+/* An incoming parcel takes its next step: it has come, its copies have ended, or the answer to it is
+ * through. */
 static int move_on(as_loader *l, as_parcel_slot *p, as_error *e)
 {
-    int tag = -1;
-    int code = AS_OK;
-    if (!p->answering) {
-        (void)as_parcel_take(l->transfer, p->peer, p->buffer, p->size, &tag, e);
+    if (!p->answering && !p->copying) {
+        (void)as_parcel_take(l->transfer, p->peer, p->buffer, p->size, &p->tag, &p->copies, e);
     }
-    if (tag >= 0) {
+    p->copying = p->copies.under_way > 0;
+    if (p->copying) {
+        return AS_OK;
+    }
+    (void)as_copying_check(&p->copies, e);
+    if (!p->answering && p->tag >= 0) {
         p->answering = true;
-        code = as_comm_send(l->transfer->comm, p->peer, tag, NULL, 0, &p->message, e);
-    } else {
-        as_pool_give(&l->parcels, p->buffer);
-        *p = (as_parcel_slot){0};
+        /* All has been read before the message that gives the window back. */
+        atomic_thread_fence(memory_order_release);
+        return as_comm_send(l->transfer->comm, p->peer, p->tag, NULL, 0, &p->message, e);
     }
-    return code;
+    as_pool_give(&l->parcels, p->buffer);
+    *p = (as_parcel_slot){0};
+    return AS_OK;
 }
 
 int as_loader_receive(as_loader *l, bool *left, bool *moved, as_error *e)
@@ -144,7 +145,9 @@ int as_loader_receive(as_loader *l, bool *left, bool *moved, as_error *e)
         if (!p->buffer && there) {
             code = look_for_parcel(l, p, &there, e);
         }
-        if (code == AS_OK && p->buffer) {
+        if (code == AS_OK && p->buffer && p->copying) {
+            done = p->copies.under_way == 0;
+        } else if (code == AS_OK && p->buffer) {
             code = as_comm_test(l->transfer->comm, &p->message, &done, e);
         }
         if (code == AS_OK && done) {

@@ -6,6 +6,7 @@
 #define ALLSHARD_TRANSFER_LOADER_H
 
 #include "io/pool.h"
+#include "transfer/copying.h"
 #include "transfer/deliver.h"
 #include "transfer/files.h"
 
@@ -22,6 +23,7 @@ typedef struct as_reading {
     as_open_file *file;
     as_delivery *delivery; /* NULL when all parcels are out */
     int lent;              /* parcels whose receivers still use the window */
+    as_copies copies;      /* from the window into devices */
 } as_reading;
 
 /* Place of a parcel on its way out or in; free without a buffer. */
@@ -33,6 +35,9 @@ typedef struct as_parcel_slot {
     as_message taken; /* out: the receiver's word that it is through with the window */
     as_reading *from; /* out: the window's; NULL: the bytes are in the as_parcel_slot */
     bool answering;   /* in: `message` is that word */
+    bool copying;     /* in: from it, or the window, into devices */
+    as_copies copies;
+    int tag; /* in: of that word; -1: the sender waits for none */
 } as_parcel_slot;
 
 typedef struct as_loader {
@@ -53,12 +58,14 @@ typedef struct as_loader {
     as_parcel_slot *in;
     int parcel_count; /* of each direction */
     int64_t done;     /* bytes read */
+    as_copying copying;
     as_message barrier;
     bool at_barrier;
 } as_loader;
 
-/* The reading is through: its window is free, and so is its place. */
-void as_loader_release(as_loader *l, as_reading *r);
+/* If the reading is through, its window is free, and so is its place. To be called whenever
+ * something that it waited for has ended. */
+void as_loader_settle(as_loader *l, as_reading *r, as_error *e);
 
 /* The three steps of the loop that concern parcels. None waits; *moved becomes true where something
  * went on. An error of this rank's own goes to `e` and the loop goes on, since others wait; what
