@@ -166,7 +166,7 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
                                    .progress = o.progress,
                                    .progress_user = o.progress_user,
                                    .memory = o.memory ? o.memory : AS_POOL_BYTES,
-                                   .lanes = {.limit = o.snapshot_memory},
+                                   .lanes = {.limit = o.snapshot_memory, .devices = devices},
                                    .check_calls = settings.check_calls,
                                    .devices = devices,
                                    .meter = {.trace = trace}};

@@ -144,7 +144,7 @@ static int take_memory(as_isave *s, as_error *e)
     s->copiers =
         s->call.copy_threads ? s->call.copy_threads : (int)as_min_i64(processors, MOST_COPIERS);
     size_t touched = 0;
-    if (as_reserve_fit(&s->lane->reserve, (size_t)bytes, s->copiers, &touched, e) == AS_OK) {
+    if (as_lane_fit(&session->lanes, s->lane, (size_t)bytes, s->copiers, &touched, e) == AS_OK) {
         (void)as_outbox_open(&s->outbox, plan, s->lane->reserve.base, (size_t)bytes, e);
     }
     s->memory = bytes;
@@ -165,9 +165,16 @@ static int take_memory(as_isave *s, as_error *e)
 static int stage_bytes(as_isave *s, as_error *e)
 {
     int64_t from = as_clock();
+    as_homes homes = {0};
+    if (as_session_find(s->session, s->call.save.state, s->call.save.cuda_stream, &homes, e) ==
+        AS_OK) {
+        as_lane_pin(&s->session->lanes, s->lane, &homes);
+    }
     as_transfer t = {
         .comm = s->session->comm,
         .state = s->call.save.state,
+        .devices = homes.of ? s->session->devices : NULL,
+        .homes = &homes,
         .plan = &s->stage.prepared->plan,
         .engine = &as_engine_posix,
         .arena = s->session->arena,
@@ -175,6 +182,7 @@ static int stage_bytes(as_isave *s, as_error *e)
         .meter = &s->meter,
     };
     int code = as_stage_blocks(&t, s->outbox, s->copiers, e);
+    as_session_found(s->session, &homes, &s->meter);
     (void)as_meter_end(&s->meter, "stage", from, t.plan->own_bytes, &s->meter.tally.transfer);
     return code;
 }

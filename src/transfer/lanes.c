@@ -8,11 +8,17 @@
 
 enum { AT_ONCE = 16 /* lanes that are looked at in one reduction */, PAGE = 4096 };
 
-static void free_lane(as_lane *lane, bool lost)
+static void free_reserve(const as_lanes *l, as_lane *lane)
+{
+    as_devices_unpin(l->devices, &lane->pin);
+    as_reserve_free(&lane->reserve);
+}
+
+static void free_lane(const as_lanes *l, as_lane *lane, bool lost)
 {
     as_background_close(lane->background);
     free(lane->cpus);
-    as_reserve_free(&lane->reserve);
+    free_reserve(l, lane);
     if (lost && lane->comm) {
         as_comm_give_up(lane->comm);
     } else {
@@ -45,7 +51,7 @@ static int make_lane(as_lanes *l, as_comm *c, as_error *e)
     }
     if (code != AS_OK) {
         if (lane) {
-            free_lane(lane, as_comm_is_lost(code));
+            free_lane(l, lane, as_comm_is_lost(code));
         }
         return code;
     }
@@ -122,8 +128,24 @@ void as_lanes_give(as_lanes *l, as_lane *lane, bool lost)
     while (l->list[i] != lane) {
         i++;
     }
-    free_lane(lane, true);
+    free_lane(l, lane, true);
     l->list[i] = l->list[--l->count];
+}
+
+int as_lane_fit(const as_lanes *l, as_lane *lane, size_t bytes, int threads, size_t *touched,
+                as_error *e)
+{
+    if (bytes > lane->reserve.bytes) {
+        as_devices_unpin(l->devices, &lane->pin); /* it will be other memory */
+    }
+    return as_reserve_fit(&lane->reserve, bytes, threads, touched, e);
+}
+
+void as_lane_pin(const as_lanes *l, as_lane *lane, const as_homes *h)
+{
+    if (h->of && lane->reserve.bytes > 0) {
+        as_devices_pin(l->devices, h, &lane->pin, lane->reserve.base, lane->reserve.bytes);
+    }
 }
 
 int64_t as_lanes_room(const as_lanes *l, const as_lane *lane)
@@ -139,7 +161,7 @@ void as_lanes_trim(as_lanes *l, const as_lane *keep)
 {
     for (size_t i = 0; i < l->count; i++) {
         if (!l->list[i]->taken && l->list[i] != keep) {
-            as_reserve_free(&l->list[i]->reserve);
+            free_reserve(l, l->list[i]);
         }
     }
 }
@@ -147,7 +169,7 @@ void as_lanes_trim(as_lanes *l, const as_lane *keep)
 void as_lanes_close(as_lanes *l, bool lost)
 {
     for (size_t i = 0; i < l->count; i++) {
-        free_lane(l->list[i], lost);
+        free_lane(l, l->list[i], lost);
     }
     free(l->list);
     *l = (as_lanes){0};

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "comm/comm.h"
+#include "device/devices.h"
 #include "io/reserve.h"
 #include "transfer/background.h"
 
@@ -18,13 +19,15 @@ typedef struct as_lane {
     as_background *background;
     char *cpus; /* heap: where the background was told to run; NULL: where its caller may */
     as_reserve reserve;
+    as_pin pin; /* of it, for devices */
 } as_lane;
 
 /* Zero at first. */
 typedef struct as_lanes {
     as_lane **list; /* [count]; the same number on all ranks */
     size_t count;
-    int64_t limit; /* bytes of all reserves together; 0: not known yet */
+    int64_t limit;       /* bytes of all reserves together; 0: not known yet */
+    as_devices *devices; /* borrowed; NULL: all pieces lie on the host */
 } as_lanes;
 
 /* A lane that is not taken on any rank, made if there is none. Collective: all ranks get the same
@@ -38,6 +41,13 @@ int as_lane_settle(as_lane *lane, const char *cpus, as_error *e);
 /* `lost`: MPI may still use its communicator, on all ranks. Local: each rank gives a lane back when
  * it has done with it. */
 void as_lanes_give(as_lanes *l, as_lane *lane, bool lost);
+
+/* Makes the lane's reserve large enough (as_reserve_fit). */
+int as_lane_fit(const as_lanes *l, as_lane *lane, size_t bytes, int threads, size_t *touched,
+                as_error *e);
+
+/* Pins it if any piece lies on a device. */
+void as_lane_pin(const as_lanes *l, as_lane *lane, const as_homes *h);
 
 /* Bytes that the lane's reserve may have, while others have theirs: whole pages, which is how it
  * has them. */

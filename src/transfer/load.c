@@ -157,9 +157,13 @@ static int transfer_bytes(as_loading *l, const as_buffer *missing, as_error *e)
     if (code != AS_OK) {
         return code;
     }
+    as_homes homes = {0};
+    (void)as_session_find(session, l->call->state, l->call->cuda_stream, &homes, e);
     as_transfer t = {
         .comm = l->call->session->comm,
         .state = l->call->state,
+        .devices = homes.of ? session->devices : NULL,
+        .homes = &homes,
         .plan = &l->plan,
         .engine = as_engine_by_name(storage.engine),
         .arena = session->arena,
@@ -179,6 +183,7 @@ static int transfer_bytes(as_loading *l, const as_buffer *missing, as_error *e)
     t.state->seams->size = 0; /* what an earlier load broke off with */
     as_probe_options(&storage, &t.engine_options);
     code = as_transfer_load(&t, e);
+    as_session_found(session, &homes, t.meter);
     as_storage_explain(t.meter, &storage);
     if (code == AS_CORRUPT) {
         name_tensors(l, &bad, e);

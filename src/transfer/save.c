@@ -65,9 +65,14 @@ static as_buffer *sums_wanted(saving *s)
 
 static int transfer_bytes(saving *s, as_error *e)
 {
+    int64_t from = as_clock();
+    as_homes homes = {0};
+    (void)as_session_find(s->session, s->call->state, s->call->cuda_stream, &homes, e);
     as_transfer t = {
         .comm = s->session->comm,
         .state = s->call->state,
+        .devices = homes.of ? s->session->devices : NULL,
+        .homes = &homes,
         .plan = &s->stage.prepared->plan,
         .engine = as_engine_by_name(s->storage.engine),
         .arena = s->session->arena,
@@ -81,9 +86,9 @@ static int transfer_bytes(saving *s, as_error *e)
         .progress = s->session->progress,
         .progress_user = s->session->progress_user,
     };
-    int64_t from = as_clock();
     as_probe_options(&s->storage, &t.engine_options);
     int code = as_transfer_save(&t, e);
+    as_session_found(s->session, &homes, t.meter);
     as_storage_explain(&s->session->meter, &s->storage);
     if (code == AS_OK) {
         code = as_stage_settle(&s->stage, e);

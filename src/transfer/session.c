@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transfer/session.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,8 +10,8 @@
 
 void as_session_close(as_session *s)
 {
-    as_devices_close(s->devices); /* the memory that it has page-locked is unmapped below */
     as_lanes_close(&s->lanes, as_comm_verdict(s->comm) != NULL);
+    as_devices_close(s->devices); /* the arena, which it may have page-locked, is unmapped below */
     free(s->meters);
     free(s->nodes);
     as_arena_close(s->arena);
@@ -29,9 +30,41 @@ void as_session_begin(as_session *s, enum as_operation operation)
 
 int as_session_buffers(as_session *s, int64_t block_bytes, as_error *e)
 {
+    if (s->arena_block < block_bytes) {
+        as_devices_unpin(s->devices, &s->arena_pin); /* it will be another one */
+    }
     int code = as_transfer_arena(&s->arena, &s->arena_block, s->comm, s->memory, block_bytes, e);
     s->meter.tally.memory = s->arena ? (int64_t)as_arena_bytes(s->arena) : 0;
     return code;
+}
+
+int as_session_find(as_session *s, const as_state *state, void *stream, as_homes *out, as_error *e)
+{
+    if (!s->devices || e->code != AS_OK) {
+        return e->code;
+    }
+    s->moved = as_devices_bytes(s->devices);
+    int code = as_devices_find(s->devices, state, out, e);
+    if (code == AS_OK && out->of) {
+        code = as_devices_begin(s->devices, out, stream, e);
+    }
+    if (code == AS_OK && out->of) {
+        as_devices_pin(s->devices, out, &s->arena_pin, as_arena_base(s->arena),
+                       as_arena_bytes(s->arena));
+    }
+    return code;
+}
+
+void as_session_found(as_session *s, as_homes *homes, as_meter *m)
+{
+    if (s->devices) {
+        const char *reason = NULL;
+        (void)snprintf(m->device, sizeof m->device, "%s", as_devices_note(s->devices, &reason));
+        (void)snprintf(m->device_reason, sizeof m->device_reason, "%s", reason ? reason : "");
+        m->tally.bytes_device += as_devices_bytes(s->devices) - s->moved;
+        s->moved = as_devices_bytes(s->devices);
+    }
+    as_homes_free(homes);
 }
 
 int as_session_nodes(as_session *s, const int32_t **nodes, as_error *e)

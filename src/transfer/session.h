@@ -35,6 +35,8 @@ typedef struct as_session {
 
     as_devices *devices; /* owned; NULL: all pieces lie on the host */
     as_arena *arena;     /* the transfer buffers; NULL until they are needed */
+    as_pin arena_pin;    /* of them, for devices */
+    int64_t moved;       /* as_devices_bytes when the pieces were found */
     int64_t arena_block; /* largest block that they were made for */
     int32_t *nodes;      /* [ranks]: the node of each; NULL until it is asked for */
     as_lanes lanes;      /* of nonblocking saves */
@@ -57,6 +59,13 @@ void as_session_begin(as_session *s, enum as_operation operation);
 
 /* Makes the transfer buffers fit for blocks of that size. Collective. */
 int as_session_buffers(as_session *s, int64_t block_bytes, as_error *e);
+
+/* Finds out where the pieces lie; copies of those on devices then come after what is in the caller's
+ * stream, and find the transfer buffers pinned. An error is for the next agreement. Local. */
+int as_session_find(as_session *s, const as_state *state, void *stream, as_homes *out, as_error *e);
+
+/* The transfer is over: the meter tells what devices had to do with it. Frees *homes. */
+void as_session_found(as_session *s, as_homes *homes, as_meter *m);
 
 /* The node of every rank, kept after the first time. Collective. */
 int as_session_nodes(as_session *s, const int32_t **nodes, as_error *e);
