@@ -31,7 +31,7 @@ const sim_cufile_controls *simulated_cufile(void)
         (void)fprintf(stderr, "%s\n", dlerror());
         exit(1);
     }
-#define LOOK_UP(name) look_up(library, &controls.name, #name);
+#define LOOK_UP(name) look_up(library, &controls.name, "sim_file_" #name);
     SIM_FILE_FUNCTIONS(LOOK_UP)
 #undef LOOK_UP
     return &controls;

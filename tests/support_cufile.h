@@ -7,7 +7,7 @@
 #include "simulated/sim_cufile.h"
 
 typedef struct sim_cufile_controls {
-#define SIM_FILE_MEMBER(name) __typeof__(name) *name;
+#define SIM_FILE_MEMBER(name) __typeof__(sim_file_##name) *name;
     SIM_FILE_FUNCTIONS(SIM_FILE_MEMBER)
 #undef SIM_FILE_MEMBER
 } sim_cufile_controls;

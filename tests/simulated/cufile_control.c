@@ -161,7 +161,7 @@ void sim_cufile_wait(int microseconds)
 
 #pragma GCC visibility push(default)
 
-void sim_file_fail(const char *call, int nth, int code)
+void sim_file_refuse(const char *call, int nth, int code)
 {
     lock();
     counter *c = counter_of(call);
@@ -182,7 +182,7 @@ int64_t sim_file_calls(const char *call)
     return calls;
 }
 
-void sim_file_short(int64_t most)
+void sim_file_shorten(int64_t most)
 {
     lock();
     state.most = most;

@@ -20,13 +20,13 @@
 /* The nth call (1..) of that name, "cuFileWrite", from now on fails, without having done anything;
  * negative: the -nth and all that follow; 0: none. `code`: of CUfileOpError (5001 and on), for reads
  * and writes also an errno. A second one for the same name takes the first one's place. */
-void sim_file_fail(const char *call, int nth, int code);
+void sim_file_refuse(const char *call, int nth, int code);
 
 /* Calls of that name so far; NULL: of all. */
 int64_t sim_file_calls(const char *call);
 
 /* Reads and writes move so many bytes at the most; 0: all. */
-void sim_file_short(int64_t most);
+void sim_file_shorten(int64_t most);
 
 /* Each read and write takes a random time up to that. */
 void sim_file_delay(unsigned seed, int microseconds);
@@ -47,16 +47,9 @@ void sim_file_reset(void);
  * such thing. */
 int64_t sim_file_live(const char *what);
 
-/* Name and type of each, for dlsym: X(name) */
+/* clang-format off */
 #define SIM_FILE_FUNCTIONS(X)                                                                      \
-    X(sim_file_fail)                                                                               \
-    X(sim_file_calls)                                                                              \
-    X(sim_file_short)                                                                              \
-    X(sim_file_delay)                                                                              \
-    X(sim_file_nvfs)                                                                               \
-    X(sim_file_played)                                                                             \
-    X(sim_file_faults)                                                                             \
-    X(sim_file_reset)                                                                              \
-    X(sim_file_live)
+    X(refuse) X(calls) X(shorten) X(delay) X(nvfs) X(played) X(faults) X(reset) X(live)
+/* clang-format on */
 
 #endif
