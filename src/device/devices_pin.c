@@ -24,8 +24,10 @@ static void unregister_last(as_devices *d)
 {
     as_cu_context popped;
     const as_registered *r = registered_at(d, registered_count(d) - 1);
-    bool pushed = d->cuda->context_push(r->context) == AS_CU_SUCCESS;
-    (void)d->cuda->host_unregister(r->base); /* its memory may go away: tried in any case */
+    /* Its memory may go away: what fails is tried once more, or without. */
+    bool pushed = d->cuda->context_push(r->context) == AS_CU_SUCCESS ||
+                  d->cuda->context_push(r->context) == AS_CU_SUCCESS;
+    (void)d->cuda->host_unregister(r->base);
     if (pushed) {
         (void)d->cuda->context_pop(&popped);
     }
@@ -80,9 +82,7 @@ static int register_pages(const as_devices *d, as_cu_context context, char *base
     if (result == AS_CU_ALREADY_REGISTERED && is_covered(d, base, bytes)) {
         result = AS_CU_SUCCESS;
     }
-    if (d->cuda->context_pop(&popped) != AS_CU_SUCCESS) { /* the caller's is to be current again */
-        (void)d->cuda->context_pop(&popped);
-    }
+    (void)d->cuda->context_pop(&popped); /* what fails here fails in the copies, too */
     return result == AS_CU_SUCCESS
                ? AS_OK
                : as_cuda_fail(e, d->cuda, "cuMemHostRegister", result,
