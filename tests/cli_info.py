@@ -19,6 +19,12 @@ def environment(**variables):
 
 
 class Info(Case):
+    def setUp(self):
+        super().setUp()
+        patch = environment(NO_COLOR="1")
+        patch.start()
+        self.addCleanup(patch.stop)
+
     def info(self, *arguments, ranks=0):
         """The object of --json; the text has the same rows with the same words."""
         told = self.run_json("info", self.dir, *arguments, ranks=ranks)

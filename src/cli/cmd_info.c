@@ -52,20 +52,28 @@ static void tell_build(const as_info *i)
 
 static int run(as_tool *tool, const as_arg_result *args, as_error *e)
 {
-    const as_info info = {.tool = tool,
-                          .folder = args->operand_count ? args->operands[0] : ".",
-                          .cuda = options.cuda};
+    as_info info = {.tool = tool,
+                    .folder = args->operand_count ? args->operands[0] : ".",
+                    .cuda = options.cuda};
     bool first = tool->world.rank == 0;
+    if (first) {
+        (void)as_info_try_folder(&info, e);
+    }
+    if (as_world_agree(&tool->world, e) != AS_OK) {
+        return e->code;
+    }
     if (first) {
         tool->result = json_object();
         tell_build(&info);
     }
-    if (as_info_mpi(&info, e) == AS_OK && first && as_info_storage(&info, e) == AS_OK) {
+    int code = as_info_mpi(&info, e);
+    if (code == AS_OK && first) {
+        as_info_storage(&info);
         as_info_cuda(&info);
         as_info_formats(&info);
         as_info_limits(&info);
     }
-    return as_world_agree(&tool->world, e);
+    return code;
 }
 
 const as_command as_cmd_info = {.args = &arguments, .json = &options.json, .run = run};

@@ -9,11 +9,14 @@
 #include <stdbool.h>
 
 #include "cli/command.h"
+#include "io/probe.h"
 
 typedef struct as_info {
     as_tool *tool;
-    const char *folder; /* whose storage is asked about */
-    bool cuda;          /* CUDA may be initialised */
+    const char *folder;      /* whose storage is asked about */
+    bool cuda;               /* CUDA may be initialised */
+    as_engine_choice chosen; /* by `auto` there */
+    as_engine_choice direct; /* O_DIRECT there */
 } as_info;
 
 enum as_info_state {
@@ -34,9 +37,11 @@ void as_info_line(const as_info *i, const char *format, ...) __attribute__((form
  * several ranks try. Collective. */
 int as_info_mpi(const as_info *i, as_error *e);
 
-/* "storage", "posix", "direct", "uring": how bytes get to the folder. The error is that of a folder
- * that cannot be opened. */
-int as_info_storage(const as_info *i, as_error *e);
+/* Tries the folder, before any row. AS_NOT_FOUND, AS_SYSTEM. */
+int as_info_try_folder(as_info *i, as_error *e);
+
+/* "storage", "posix", "direct", "uring": how bytes get to the folder. */
+void as_info_storage(const as_info *i);
 
 /* "cuda", "kernel": devices, and the kernel for them. */
 void as_info_cuda(const as_info *i);

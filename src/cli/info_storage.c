@@ -8,7 +8,6 @@
 #include <allshard.h>
 
 #include "cli/info.h"
-#include "io/probe.h"
 #include "io/room.h"
 #include "io/uring.h"
 #include "transfer/save.h"
@@ -33,28 +32,26 @@ static void tell_direct(const as_info *i, const as_engine_choice *c)
                 c->file_system, (long long)c->offset_align, (long long)c->memory_align);
 }
 
-int as_info_storage(const as_info *i, as_error *e)
+int as_info_try_folder(as_info *i, as_error *e)
 {
-    as_engine_choice chosen;
-    as_engine_choice direct;
-    int code = as_probe_folder(i->folder, "auto", true, &chosen, e);
-    code = code == AS_OK ? as_probe_folder(i->folder, "direct", true, &direct, e) : code;
-    if (code != AS_OK) {
-        return code;
-    }
+    int code = as_probe_folder(i->folder, "auto", true, &i->chosen, e);
+    return code == AS_OK ? as_probe_folder(i->folder, "direct", true, &i->direct, e) : code;
+}
+
+void as_info_storage(const as_info *i)
+{
     char why[AS_URING_WHY] = "";
     bool ring = as_uring_works(why);
     json_t *more =
         json_pack("{s:o, s:s, s:s}", "folder", as_json_text(i->folder, strlen(i->folder)),
-                  "file_system", chosen.file_system, "auto", chosen.engine);
-    const char *refused = strstr(direct.reason, "no trial file");
+                  "file_system", i->chosen.file_system, "auto", i->chosen.engine);
+    const char *refused = strstr(i->direct.reason, "no trial file");
     as_info_row(i, "storage", refused ? AS_INFO_NO : AS_INFO_YES, more, "in %s auto is %s: %s",
-                i->folder, chosen.engine, refused ? direct.reason : chosen.reason);
+                i->folder, i->chosen.engine, refused ? i->direct.reason : i->chosen.reason);
     as_info_row(i, "posix", AS_INFO_YES, json_object(), "through the page cache, everywhere");
-    tell_direct(i, &direct);
+    tell_direct(i, &i->direct);
     as_info_row(i, "uring", ring ? AS_INFO_YES : AS_INFO_NO, json_object(), "%s",
                 ring ? "io_uring works" : why);
-    return AS_OK;
 }
 
 void as_info_formats(const as_info *i)
