@@ -135,8 +135,8 @@ as_geometry as_span_uncast(const as_geometry *g)
 {
     as_geometry m = *g;
     if (g->memory_dtype && g->ndim > 0) {
-        int64_t file = as_dtype_bits(g->file_dtype);
-        int64_t memory = as_dtype_bits(g->memory_dtype);
+        int64_t file = as_dtype_bits(g->file_dtype) / 8;
+        int64_t memory = as_dtype_bits(g->memory_dtype) / 8;
         int last = g->ndim - 1;
         m.global[last] = g->global[last] / file * memory;
         m.offset[last] = g->offset[last] / file * memory;
