@@ -54,6 +54,7 @@ static void finish_oldest(as_channel *c, as_error *e)
         if (code == AS_OK && job->again) {
             job->again = false;
             c->changing = c->changing && !job->changes;
+            job->changes = false; /* another one may be changing when this one ends */
             return;
         }
         if (code != AS_OK) {
