@@ -93,7 +93,7 @@ if(NOT asked STREQUAL "${ALLSHARD_KERNEL_ASKED}" OR NOT DEFINED ALLSHARD_KERNEL_
             endif()
         endif()
     endforeach()
-    list(JOIN reasons "\; " reasons)
+    list(JOIN reasons ", " reasons)
     if(by STREQUAL "off" AND ALLSHARD_KERNEL MATCHES "^(nvcc|clang)$")
         message(FATAL_ERROR "The pack kernel cannot be built with ALLSHARD_KERNEL=${ALLSHARD_KERNEL}: "
                             "${reasons}. Name the compiler with "
@@ -107,12 +107,12 @@ endif()
 
 set(allshard_kernel_sources)
 if(ALLSHARD_KERNEL_BY STREQUAL "off")
-    set(why "the build was told to do without (ALLSHARD_KERNEL=off)")
+    set(why "the build was told to leave it out (ALLSHARD_KERNEL=off)")
     if(ALLSHARD_KERNEL STREQUAL "auto")
-        set(why "no compiler for devices was there when it was built")
+        set(why "no compiler for devices was there when this was built")
     endif()
     set(allshard_kernel_definition "ALLSHARD_NO_KERNEL=\"${why}\"")
-    message(STATUS "pack kernel for CUDA devices: none (${why}) ${ALLSHARD_KERNEL_WHY}")
+    message(STATUS "pack kernel for CUDA devices: none, ${why} ${ALLSHARD_KERNEL_WHY}")
 else()
     allshard_kernel_command(${ALLSHARD_KERNEL_BY} command how)
     # The assembler that came with nvcc says which older versions of PTX would do.

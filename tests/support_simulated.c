@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/cuda_kernel.h"
+
 static void *library;
 
 /* A function's address, into a pointer to such a function. */
@@ -29,6 +31,9 @@ const sim_library *simulated(void)
     if (!library) {
         (void)fprintf(stderr, "%s\n", dlerror());
         exit(1);
+    }
+    if (!as_kernel_image) { /* the simulation has the kernel in any case */
+        as_kernel_image = SIM_MODULE_IMAGE;
     }
 #define LOOK_UP(member, symbol, parameters) look_up(&sim.cuda.member, symbol);
     AS_CUDA_FUNCTIONS(LOOK_UP)
