@@ -4,6 +4,7 @@
 #ifndef ALLSHARD_TESTS_STALL_SCENE_H
 #define ALLSHARD_TESTS_STALL_SCENE_H
 
+#include "checkpoint_folder.h"
 #include "support_model.h"
 #include "support_ranks.h"
 
@@ -58,4 +59,35 @@ static inline int load(side *x)
     return allshard_load(x->s, folder, &o);
 }
 
+#ifndef ALLSHARD_NO_MPI
+
+/* ---- checkpoints that can be told apart ---- */
+
+static const model_tensor old_tensors[] = {{"old.weight", ALLSHARD_F32, 2, {20, 30}},
+                                           {"old.bias", ALLSHARD_BF16, 1, {64}}};
+static const model_tensor next_tensors[] = {{"next.weight", ALLSHARD_F32, 2, {40, 30}},
+                                            {"next.bias", ALLSHARD_F64, 1, {99}}};
+static const model model_old = {old_tensors, 2};
+static const model model_next = {next_tensors, 2};
+
+/* Is that what the folder holds, whole? By one process, without the others. */
+static inline bool holds(const model *m)
+{
+    side x;
+    open_side(&x, ALLSHARD_COMM_SELF, m, LAYOUT_REPLICATED, 0, 1, 0);
+    bool good = load(&x) == ALLSHARD_OK && !holding_wrong(&x.h);
+    CHECK(close_side(&x) == ALLSHARD_OK);
+    return good;
+}
+
+static inline void make_old(void)
+{
+    side x;
+    remove_tree(folder);
+    open_side(&x, ALLSHARD_COMM_SELF, &model_old, LAYOUT_REPLICATED, 0, 1, 0);
+    GOOD(x.as, save(&x));
+    CHECK(close_side(&x) == ALLSHARD_OK);
+}
+
+#endif
 #endif

@@ -3,22 +3,27 @@
 
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/sys.h"
 #include "support_ranks.h"
 
 static struct {
-    enum call call; /* CALL_NONE: none */
-    int at;         /* 1 is the first of the kind */
-    bool relay;     /* wakes the stalled rank and waits until it is through */
+    atomic_int call;   /* CALL_NONE: none */
+    atomic_int at;     /* 1 is the first of the kind */
+    atomic_bool relay; /* wakes the stalled rank and waits until it is through */
     atomic_int calls;
     atomic_int renames;
 } gate;
 
 static as_sys real;
+static pthread_t caller;
+void (*gate_idle)(void);
 int gate_round;
 int gate_slow_us;
 
@@ -43,19 +48,35 @@ void gate_wait(const char *what)
     char path[320];
     (void)snprintf(path, sizeof path, "%s", gate_path(what));
     while (access(path, F_OK) != 0) {
+        if (gate_idle && pthread_equal(pthread_self(), caller)) {
+            gate_idle();
+        }
         (void)usleep(1000);
     }
 }
 
+double gate_age(const char *what)
+{
+    struct stat status;
+    struct timespec now;
+    if (stat(gate_path(what), &status) != 0) {
+        return -1;
+    }
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (double)(now.tv_sec - status.st_mtim.tv_sec) +
+           (double)(now.tv_nsec - status.st_mtim.tv_nsec) / 1e9;
+}
+
 void gate_pass(enum call call)
 {
-    if (call != gate.call || atomic_fetch_add(&gate.calls, 1) + 1 != gate.at) {
+    if ((int)call != gate.call || atomic_fetch_add(&gate.calls, 1) + 1 != gate.at) {
         return;
     }
     if (gate.relay) {
         gate_mark("wake");
         gate_wait("back");
     } else {
+        gate_mark("there");
         gate_wait("wake");
     }
 }
@@ -116,6 +137,7 @@ static int gate_unlinkat(int folder, const char *path, int flags)
 void gate_install(void)
 {
     real = as_sys_table;
+    caller = pthread_self();
     as_sys_table.openat = gate_openat;
     as_sys_table.pread = gate_pread;
     as_sys_table.pwrite = gate_pwrite;

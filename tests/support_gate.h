@@ -25,8 +25,8 @@ enum call {
 /* Puts the wrappers in place; once per process. */
 void gate_install(void);
 
-/* On this rank the at-th call of the kind waits for the mark "wake"; with `relay` it makes that mark
- * itself and waits for "back". CALL_NONE: none does. */
+/* On this rank the at-th call of the kind makes the mark "there" and waits for "wake"; with `relay`
+ * it makes that mark itself and waits for "back". CALL_NONE: none does. */
 void gate_set(enum call call, int at, bool relay);
 
 /* For calls that are not the table's: comes here before them, and stands still if it is to. */
@@ -38,5 +38,11 @@ extern int gate_slow_us; /* each write, fsync and renaming takes so long */
 const char *gate_path(const char *what); /* static, one of a few texts in turn */
 void gate_mark(const char *what);
 void gate_wait(const char *what);
+
+/* Called between two looks by gate_wait in the thread that called gate_install. NULL: nothing. */
+extern void (*gate_idle)(void);
+
+/* Seconds since the mark was made; below 0: it was not. */
+double gate_age(const char *what);
 
 #endif
