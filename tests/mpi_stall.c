@@ -126,11 +126,10 @@ static void save_next(int victim)
 
 /* The same error on all that did not stall: who, where, and what to do. False: somebody was slow. A
  * rank was named that did not stall, alone or too; or the victim was when it had not stood still for
- * so long, or where it did not. */
-static bool check_verdict(const side *x, int code, int victim, const char *text)
+ * so long, or where it did not. `stood`: seconds, when the call returned. */
+static bool check_verdict(const side *x, int code, int victim, double stood, const char *text)
 {
     allshard_error e = {.size = sizeof e};
-    double stood = gate_age("there");
     CHECK_TEXT(code == ALLSHARD_TIMEOUT, "%s, while rank %d stands still",
                allshard_error_name(code), victim);
     CHECK(allshard_last_error(x->as, &e) == ALLSHARD_TIMEOUT);
@@ -211,16 +210,18 @@ static bool be_other(side *x, const struct place *p, int victim)
 {
     begin_waker(0);
     int code = act(x, p);
+    double stood = gate_age("there");
     bool right = true;
+    ranks_wait(others);
+    end_waker(victim);
     if (p->act == ACT_CLOSE) {
         CHECK_TEXT(code == ALLSHARD_TIMEOUT, "%s", allshard_error_name(code));
     } else {
-        right = check_verdict(x, code, victim, p->text);
+        right = check_verdict(x, code, victim, stood, p->text);
         check_broken(x);
         CHECK(close_side(x) == ALLSHARD_OK);
     }
     ranks_wait(others);
-    end_waker(victim);
     if (right && saves(p) && victim != 0) {
         save_next(victim);
     } else if (world_rank() == lowest) {
@@ -400,9 +401,11 @@ static bool try_clean(void)
         int code = save(&x);
         right = ranks_max(others, code != ALLSHARD_OK) == 0;
         code = load(&x);
-        right = right && check_verdict(&x, code, 0, "did not come to allshard_load");
+        double stood = gate_age("there");
         ranks_wait(others);
         end_waker(0);
+        right = right && check_verdict(&x, code, 0, stood, "did not come to allshard_load");
+        ranks_wait(others);
         if (world_rank() == lowest) {
             CHECK(!right || holds(&model_mixed));
             gate_mark("wake");
