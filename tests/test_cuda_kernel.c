@@ -104,7 +104,7 @@ static void refused_by_the_driver(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char number[16];
         as_kernel k;
-        (sim->fail)(cases[i].call, cases[i].nth, cases[i].code);
+        sim->inject(cases[i].call, cases[i].nth, cases[i].code);
         as_kernel_load(&k, cu);
         sim->reset();
         assert_non_null(k.reason);
@@ -127,7 +127,7 @@ static void a_launch_that_is_refused(void **state)
     static const int codes[] = {1, AS_CU_OUT_OF_MEMORY, 701, 98, 400};
     for (int i = 0; i < 10; i++) {
         as_error e = AS_ERROR_INIT;
-        (sim->fail)("cuLaunchKernel", 1, codes[i / 2]);
+        sim->inject("cuLaunchKernel", 1, codes[i / 2]);
         int code = (i % 2 ? as_kernel_unpack : as_kernel_pack)(
             &k, cu, &g, memory, 0, BYTES / 2, memory + BYTES, AS_CU_STREAM_LEGACY, &e);
         sim->reset();

@@ -165,7 +165,7 @@ static void test_driver(void **state)
 static void test_memory(void **state)
 {
     (void)state;
-    (sim->fail)("cuMemAlloc", 1, AS_CU_OUT_OF_MEMORY);
+    sim->inject("cuMemAlloc", 1, AS_CU_OUT_OF_MEMORY);
     check_no(AS_GDS_ASKED, "cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY (2");
     file->refuse("cuFileBufRegister", 1, AS_CUFILE_GPU_MEMORY_PINNING_FAILED);
     check_no(AS_GDS_ASKED, "cuFileBufRegister: CU_FILE_GPU_MEMORY_PINNING_FAILED (5036)");
@@ -187,7 +187,7 @@ static void test_cuda(void **state)
                                  "cuStreamSynchronize",        "cuMemAlloc"};
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         char said[100];
-        (sim->fail)(calls[i], 1, AS_CU_NOT_SUPPORTED);
+        sim->inject(calls[i], 1, AS_CU_NOT_SUPPORTED);
         (void)snprintf(said, sizeof said, "%s: CUDA_ERROR_NOT_SUPPORTED (801", calls[i]);
         check_no(AS_GDS_ASKED, said);
     }
