@@ -151,7 +151,7 @@ static void too_early(void **state)
 {
     const cuda_scene *c = *state;
     as_cu_pointer m = c->memory[0];
-    strcpy(c->host, "old");
+    memcpy(c->host, "old", 4);
     c->s->write(m, "new", 4);
     c->s->hold(true);
     OK(c->cu->copy_to_host(c->host, m, 4, c->stream[0]));
@@ -176,7 +176,7 @@ static void too_early(void **state)
     assert_noted(c, "changed before the copy from it ended");
 
     /* What the stream itself does to it in between is in order. */
-    strcpy(c->host, "old");
+    memcpy(c->host, "old", 4);
     c->s->write(m, "new", 4);
     c->s->hold(true);
     OK(c->cu->copy_to_device(m + 8, c->host, 4, c->stream[0]));

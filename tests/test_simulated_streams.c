@@ -61,8 +61,8 @@ static void streams_keep_their_order(void **state)
     const cuda_scene *c = *state;
     for (unsigned seed = 1; seed <= 20; seed++) {
         c->s->delay(seed, DELAY);
-        for (char x = 'a'; x < 'f'; x++) {
-            put(c, c->stream[0], x);
+        for (int i = 0; i < 5; i++) {
+            put(c, c->stream[0], "abcde"[i]);
         }
         assert_string_equal(wait_for_letters(c), "abcde");
     }

@@ -131,12 +131,14 @@ SIM_API void *sim_translate(uint64_t address, size_t bytes);
 /* All of it, as dlsym finds it. */
 typedef struct sim_library {
     as_cuda cuda;
+/* NOLINTBEGIN(bugprone-macro-parentheses): declarations */
 #define SIM_MEMBER(member, symbol, parameters) as_cu_result(*member) parameters;
     SIM_MORE_FUNCTIONS(SIM_MEMBER)
 #undef SIM_MEMBER
 #define SIM_MEMBER(member, function) __typeof__(function) *member;
     SIM_CONTROLS(SIM_MEMBER)
 #undef SIM_MEMBER
+    /* NOLINTEND(bugprone-macro-parentheses) */
 } sim_library;
 
 #endif

@@ -59,13 +59,13 @@ static int give_up(uint64_t address, bool host, const char *call)
     sim_memory *m = sim_memory_at(address);
     bool right = m && m->base == address && (host ? m->kind == SIM_HOST : m->kind <= SIM_MANAGED);
     if (!right) {
-        return sim_note(AS_CU_INVALID_VALUE, "%s: %#llx is not the beginning of an allocation",
+        return SIM_NOTE(AS_CU_INVALID_VALUE, "%s: %#llx is not the beginning of an allocation",
                         call, (unsigned long long)address);
     }
     sim_area area = sim_range(!host, m->base, m->bytes);
     if (sim_under_way(&area, false)) {
-        (void)sim_note(0, "%s: %#llx while a copy to or from it is under way", call,
-                       (unsigned long long)address);
+        sim_note_rule("%s: %#llx while a copy to or from it is under way", call,
+                      (unsigned long long)address);
         sim_wait_area(&area);
     }
     sim_memory_drop(m);
@@ -95,7 +95,7 @@ static int lock_memory(uint64_t address, size_t bytes, unsigned flags)
         return AS_CU_INVALID_VALUE;
     }
     if (!sim_is_mapped(address, bytes)) {
-        return sim_note(AS_CU_INVALID_VALUE, "cuMemHostRegister: %zu bytes at %#llx are not mapped",
+        return SIM_NOTE(AS_CU_INVALID_VALUE, "cuMemHostRegister: %zu bytes at %#llx are not mapped",
                         bytes, (unsigned long long)address);
     }
     if (sim_memory_overlaps(address, bytes)) {
@@ -120,18 +120,18 @@ static int unlock_memory(uint64_t address)
 {
     sim_memory *m = sim_memory_at(address);
     if (!m || m->kind != SIM_REGISTERED || m->base != address) {
-        return sim_note(AS_CU_NOT_REGISTERED, "cuMemHostUnregister: %#llx is not registered",
+        return SIM_NOTE(AS_CU_NOT_REGISTERED, "cuMemHostUnregister: %#llx is not registered",
                         (unsigned long long)address);
     }
     sim_area area = sim_range(false, m->base, m->bytes);
     if (sim_under_way(&area, false)) {
-        (void)sim_note(0, "cuMemHostUnregister: %#llx while a copy to or from it is under way",
-                       (unsigned long long)address);
+        sim_note_rule("cuMemHostUnregister: %#llx while a copy to or from it is under way",
+                      (unsigned long long)address);
         sim_wait_area(&area);
     }
     if (!sim_is_mapped(m->base, m->bytes)) {
-        (void)sim_note(0, "cuMemHostUnregister: %#llx was unmapped while it was registered",
-                       (unsigned long long)address);
+        sim_note_rule("cuMemHostUnregister: %#llx was unmapped while it was registered",
+                      (unsigned long long)address);
     }
     sim_memory_drop(m);
     return 0;
@@ -181,7 +181,7 @@ static int tell(const sim_memory *m, int attribute, void *value)
         return 0;
     }
     default:
-        return sim_note(AS_CU_INVALID_VALUE, "cuPointerGetAttributes: attribute %d is not known",
+        return SIM_NOTE(AS_CU_INVALID_VALUE, "cuPointerGetAttributes: attribute %d is not known",
                         attribute);
     }
 }

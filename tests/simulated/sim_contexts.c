@@ -104,7 +104,7 @@ static int release(as_cu_device device)
     }
     sim_context *c = primary[device];
     if (!c) {
-        return sim_note(AS_CU_INVALID_CONTEXT,
+        return SIM_NOTE(AS_CU_INVALID_CONTEXT,
                         "cuDevicePrimaryCtxRelease: device %d's context is not retained", device);
     }
     if (--c->retains == 0) {
@@ -139,7 +139,7 @@ as_cu_result cu_context_create(as_cu_context *context, unsigned flags, as_cu_dev
 static int find(as_cu_context context, const char *call, sim_context **out)
 {
     void *found = NULL;
-    if (sim_use(SIM_CONTEXT, context, call, &found) != 0) {
+    if (sim_use(SIM_CONTEXT, context, call, &found) != 0 || !found) {
         return AS_CU_INVALID_CONTEXT;
     }
     *out = found;
@@ -151,10 +151,9 @@ as_cu_result cu_context_destroy(as_cu_context context)
     int told = sim_enter("cuCtxDestroy", SIM_INIT);
     sim_context *c = NULL;
     int code = sim_is_initialised() ? find(context, "cuCtxDestroy", &c) : told;
-    if (!code && c == primary[c->device]) {
-        code = sim_note(AS_CU_INVALID_CONTEXT, "cuCtxDestroy: of a primary context");
-    }
-    if (!code) {
+    if (c && c == primary[c->device]) {
+        code = SIM_NOTE(AS_CU_INVALID_CONTEXT, "cuCtxDestroy: of a primary context");
+    } else if (c) {
         destroy(c);
         depth -= sim_current() == c;
     }
@@ -177,7 +176,7 @@ as_cu_result cu_context_push(as_cu_context context)
     sim_context *c = NULL;
     code = code ? code : find(context, "cuCtxPushCurrent", &c);
     if (!code && depth == DEEPEST) {
-        code = sim_note(AS_CU_INVALID_VALUE, "cuCtxPushCurrent: %d contexts deep", depth);
+        code = SIM_NOTE(AS_CU_INVALID_VALUE, "cuCtxPushCurrent: %d contexts deep", depth);
     }
     if (!code) {
         stack[depth++] = c;
@@ -194,7 +193,7 @@ as_cu_result cu_context_pop(as_cu_context *context)
             *context = c->object.handle;
         }
     } else {
-        code = code ? code : sim_note(AS_CU_INVALID_CONTEXT, "cuCtxPopCurrent: there is none");
+        code = code ? code : SIM_NOTE(AS_CU_INVALID_CONTEXT, "cuCtxPopCurrent: there is none");
     }
     return sim_leave(code);
 }

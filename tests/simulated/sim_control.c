@@ -66,15 +66,18 @@ static void begin(void)
     }
     const char *devices = getenv("SIM_CUDA_DEVICES");
     if (devices) {
-        int count = atoi(devices);
-        state.devices = count < 0 || count > SIM_MAX_DEVICES ? 0 : count;
+        long count = strtol(devices, NULL, 10);
+        state.devices = count < 0 || count > SIM_MAX_DEVICES ? 0 : (int)count;
     }
-    char call[48];
-    int nth = 0;
-    int code = 0;
     const char *fail = getenv("SIM_CUDA_FAIL");
-    if (fail && sscanf(fail, "%47[^:]:%d:%d", call, &nth, &code) == 3) {
-        sim_inject_ask(call, nth, code, false);
+    size_t name = fail ? strcspn(fail, ":") : 0;
+    char call[48];
+    if (fail && fail[name] && name < sizeof call) {
+        char *end = NULL;
+        (void)snprintf(call, sizeof call, "%.*s", (int)name, fail);
+        long nth = strtol(fail + name + 1, &end, 10);
+        long code = *end == ':' ? strtol(end + 1, NULL, 10) : AS_CU_INVALID_VALUE;
+        sim_inject_ask(call, (int)nth, (int)code, false);
     }
     (void)pthread_atfork(sim_lock, sim_unlock, after_fork);
 }
@@ -103,7 +106,7 @@ static void count(const char *call)
 static int refused(const char *call, enum sim_need need)
 {
     if (state.forked) {
-        return sim_note(AS_CU_NOT_INITIALIZED, "%s: called in a child of fork()", call);
+        return SIM_NOTE(AS_CU_NOT_INITIALIZED, "%s: called in a child of fork()", call);
     }
     if (need >= SIM_INIT && !state.initialised) {
         return AS_CU_NOT_INITIALIZED;
@@ -116,7 +119,7 @@ static int refused(const char *call, enum sim_need need)
         return AS_CU_INVALID_CONTEXT;
     }
     if (context->object.dead) {
-        return sim_note(SIM_CONTEXT_DESTROYED, "%s: the current context was destroyed", call);
+        return SIM_NOTE(SIM_CONTEXT_DESTROYED, "%s: the current context was destroyed", call);
     }
     return context->lost;
 }
@@ -150,7 +153,7 @@ int sim_leave(int code)
     return code;
 }
 
-int sim_note(int code, const char *format, ...)
+void sim_note_rule(const char *format, ...)
 {
     if (!state.fault[0]) {
         va_list list;
@@ -158,7 +161,6 @@ int sim_note(int code, const char *format, ...)
         (void)vsnprintf(state.fault, sizeof state.fault, format, list);
         va_end(list);
     }
-    return code;
 }
 
 int sim_device_count(void)

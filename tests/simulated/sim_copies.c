@@ -16,16 +16,16 @@ static int look_at_host(const char *call, uint64_t address, size_t bytes, bool *
 {
     const sim_memory *m = sim_memory_at(address);
     if (m && m->kind == SIM_DEVICE) {
-        return sim_note(AS_CU_INVALID_VALUE, "%s: %#llx, device memory, given as the host's", call,
+        return SIM_NOTE(AS_CU_INVALID_VALUE, "%s: %#llx, device memory, given as the host's", call,
                         (unsigned long long)address);
     }
     if (!sim_is_mapped(address, bytes)) {
-        return sim_note(AS_CU_ILLEGAL_ADDRESS, "%s: %zu bytes of the host at %#llx are not mapped",
+        return SIM_NOTE(AS_CU_ILLEGAL_ADDRESS, "%s: %zu bytes of the host at %#llx are not mapped",
                         call, bytes, (unsigned long long)address);
     }
     *locked = m && ((m->flags & AS_CU_REGISTER_PORTABLE) || m->context == sim_current());
     if (m && bytes > m->base + m->bytes - address) {
-        return sim_note(AS_CU_INVALID_VALUE,
+        return SIM_NOTE(AS_CU_INVALID_VALUE,
                         "%s: %zu bytes of the host at %#llx lie in page-locked memory in part",
                         call, bytes, (unsigned long long)address);
     }
@@ -193,10 +193,10 @@ static int area_of(unsigned type, uint64_t address, size_t x, size_t y, size_t p
                    const as_cu_copy_2d *d, sim_area *out)
 {
     if (type != AS_CU_MEMORY_HOST && type != AS_CU_MEMORY_DEVICE) {
-        return sim_note(AS_CU_INVALID_VALUE, "cuMemcpy2DAsync: memory of type %u", type);
+        return SIM_NOTE(AS_CU_INVALID_VALUE, "cuMemcpy2DAsync: memory of type %u", type);
     }
     if (pitch < x + d->width || pitch > SIM_MAX_PITCH) {
-        return sim_note(AS_CU_INVALID_VALUE,
+        return SIM_NOTE(AS_CU_INVALID_VALUE,
                         "cuMemcpy2DAsync: pitch %zu with %zu bytes at x %zu; the greatest is %d",
                         pitch, d->width, x, (int)SIM_MAX_PITCH);
     }
@@ -216,7 +216,7 @@ static int ask_2d(const as_cu_copy_2d *d, as_cu_stream stream)
     int code = area_of(d->from_type, from, d->from_x, d->from_y, d->from_pitch, d, &c.from);
     code = code ? code : area_of(d->to_type, to, d->to_x, d->to_y, d->to_pitch, d, &c.to);
     if (!code && !c.from.device && !c.to.device) {
-        code = sim_note(AS_CU_INVALID_VALUE, "cuMemcpy2DAsync: from the host to the host");
+        code = SIM_NOTE(AS_CU_INVALID_VALUE, "cuMemcpy2DAsync: from the host to the host");
     }
     return code ? code : ask("cuMemcpy2DAsync", &c, stream, false);
 }
@@ -235,12 +235,12 @@ static int look_again(const char *call, const sim_area *area)
     const sim_memory *m = sim_memory_at(area->address);
     size_t bytes = sim_reach(area);
     if (!sim_is_mapped(area->address, bytes)) {
-        return sim_note(AS_CU_ILLEGAL_ADDRESS,
+        return SIM_NOTE(AS_CU_ILLEGAL_ADDRESS,
                         "%s: memory of the host at %#llx was unmapped while the copy was under way",
                         call, (unsigned long long)area->address);
     }
     if (area->locked && (!m || bytes > m->base + m->bytes - area->address)) {
-        return sim_note(AS_CU_ILLEGAL_ADDRESS,
+        return SIM_NOTE(AS_CU_ILLEGAL_ADDRESS,
                         "%s: memory of the host at %#llx was unlocked while the copy was under way",
                         call, (unsigned long long)area->address);
     }
@@ -268,12 +268,12 @@ int sim_run_copy(const sim_op *op)
         return code;
     }
     if (c->summed && sum_of(c) != c->sum) {
-        (void)sim_note(0, "%s: memory of the host at %#llx changed before the copy from it ended",
-                       op->call, (unsigned long long)c->from.address);
+        sim_note_rule("%s: memory of the host at %#llx changed before the copy from it ended",
+                      op->call, (unsigned long long)c->from.address);
     }
     if (c->scribbled && !is_scribbled(c)) {
-        (void)sim_note(0, "%s: memory of the host at %#llx was written before the copy to it ended",
-                       op->call, (unsigned long long)c->to.address);
+        sim_note_rule("%s: memory of the host at %#llx was written before the copy to it ended",
+                      op->call, (unsigned long long)c->to.address);
     }
     sim_unlock();
     size_t pitch = c->staged ? c->to.width : c->from.pitch;

@@ -194,16 +194,16 @@ int sim_device_range(int device, uint64_t address, size_t bytes, const char *cal
 {
     const sim_memory *m = sim_memory_at(address);
     if (!m || (m->kind != SIM_DEVICE && m->kind != SIM_MANAGED)) {
-        return sim_note(AS_CU_INVALID_VALUE, "%s: %#llx is %s", call, (unsigned long long)address,
+        return SIM_NOTE(AS_CU_INVALID_VALUE, "%s: %#llx is %s", call, (unsigned long long)address,
                         was_freed(address) ? "freed memory" : "no device memory");
     }
     if (bytes > end_of(m) - address) {
-        return sim_note(AS_CU_INVALID_VALUE,
+        return SIM_NOTE(AS_CU_INVALID_VALUE,
                         "%s: %zu bytes at %#llx reach beyond the allocation of %zu at %#llx", call,
                         bytes, (unsigned long long)address, m->bytes, (unsigned long long)m->base);
     }
     if (device >= 0 && m->kind == SIM_DEVICE && m->device != device) {
-        return sim_note(AS_CU_INVALID_VALUE,
+        return SIM_NOTE(AS_CU_INVALID_VALUE,
                         "%s: %#llx is memory of device %d, the current context is of device %d",
                         call, (unsigned long long)address, m->device, device);
     }
@@ -275,7 +275,7 @@ void *sim_translate(uint64_t address, size_t bytes)
     if (bytes > 0 && bytes <= 16 && (bytes & (bytes - 1)) == 0 && address % bytes != 0) {
         sim_lock();
         translation.failed =
-            sim_note(SIM_MISALIGNED, "kernel: %zu bytes at %#llx, which is not aligned", bytes,
+            SIM_NOTE(SIM_MISALIGNED, "kernel: %zu bytes at %#llx, which is not aligned", bytes,
                      (unsigned long long)address);
         sim_unlock();
     } else {

@@ -57,7 +57,7 @@ static int load(as_cu_module *out, const char *image)
 {
     const char *text = skip(image);
     if (!is_ptx(text) && strcmp(text, SIM_MODULE_IMAGE) != 0) {
-        return sim_note(SIM_INVALID_IMAGE, "cuModuleLoadData: neither PTX nor the marker");
+        return SIM_NOTE(SIM_INVALID_IMAGE, "cuModuleLoadData: neither PTX nor the marker");
     }
     sim_module *m = sim_new(SIM_MODULE, sizeof *m, sim_current());
     if (!m || !(m->text = strdup(text))) {
@@ -98,7 +98,7 @@ static int unload(as_cu_module module)
     }
     sim_module *m = found;
     if (is_running(m)) {
-        (void)sim_note(0, "cuModuleUnload: while a kernel of it is under way");
+        sim_note_rule("cuModuleUnload: while a kernel of it is under way");
         sim_wait_context(m->object.context);
     }
     m->object.dead = true;
@@ -187,11 +187,11 @@ static int launch(as_cu_function function, sim_launch *l, as_cu_stream stream, v
     }
     l->function = found;
     if (l->function->module->object.dead) {
-        return sim_note(SIM_INVALID_HANDLE, "%s: the module of %s was unloaded", call,
+        return SIM_NOTE(SIM_INVALID_HANDLE, "%s: the module of %s was unloaded", call,
                         l->function->name);
     }
     if (!parameters && l->function->parameters > 0) {
-        return sim_note(AS_CU_INVALID_VALUE, "%s: %s without parameters", call, l->function->name);
+        return SIM_NOTE(AS_CU_INVALID_VALUE, "%s: %s without parameters", call, l->function->name);
     }
     l->parameters = copy_parameters(l->function, parameters);
     if (!l->parameters) {
@@ -212,7 +212,7 @@ as_cu_result cu_launch(as_cu_function function, unsigned grid_x, unsigned grid_y
     bool fits = grid_x > 0 && grid_x <= 2147483647 && block_x > 0 && block_x <= 1024;
     bool flat = grid_y == 1 && grid_z == 1 && block_y == 1 && block_z == 1;
     if (!code && (!fits || !flat || shared_bytes > 49152 || extra)) {
-        code = sim_note(AS_CU_INVALID_VALUE, "cuLaunchKernel: grid %u %u %u, block %u %u %u",
+        code = SIM_NOTE(AS_CU_INVALID_VALUE, "cuLaunchKernel: grid %u %u %u, block %u %u %u",
                         grid_x, grid_y, grid_z, block_x, block_y, block_z);
     }
     sim_launch l = {.grid_x = grid_x, .block_x = block_x};

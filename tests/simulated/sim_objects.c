@@ -72,13 +72,13 @@ int sim_use(enum sim_kind kind, const void *handle, const char *call, void **out
 {
     sim_object *o = sim_object_of(kind, handle);
     if (!o) {
-        return sim_note(SIM_INVALID_HANDLE, "%s: %p is no %s", call, handle, kinds[kind]);
+        return SIM_NOTE(SIM_INVALID_HANDLE, "%s: %p is no %s", call, handle, kinds[kind]);
     }
     if (o->dead) {
-        return sim_note(SIM_INVALID_HANDLE, "%s: the %s was destroyed", call, kinds[kind]);
+        return SIM_NOTE(SIM_INVALID_HANDLE, "%s: the %s was destroyed", call, kinds[kind]);
     }
     if (kind != SIM_CONTEXT && o->context != sim_current()) {
-        return sim_note(SIM_INVALID_HANDLE, "%s: the %s belongs to another context", call,
+        return SIM_NOTE(SIM_INVALID_HANDLE, "%s: the %s belongs to another context", call,
                         kinds[kind]);
     }
     *out = o;

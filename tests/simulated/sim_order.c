@@ -123,8 +123,8 @@ static void look_for_races(const sim_op *op, const sim_stream *s)
         uint64_t after = i < s->after.count ? s->after.of[i] : 0;
         for (const sim_op *o = other->first; o && other != s; o = o->next) {
             if (o->number > after && race(op, o)) {
-                (void)sim_note(0, "%s: a %s of another stream, under way, reaches the same memory",
-                               op->call, o->call);
+                sim_note_rule("%s: a %s of another stream, under way, reaches the same memory",
+                              op->call, o->call);
                 return;
             }
         }

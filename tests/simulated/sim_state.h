@@ -99,8 +99,10 @@ void sim_lock(void);
 void sim_unlock(void);
 extern pthread_mutex_t sim_mutex; /* what sim_lock locks, for conditions */
 
-/* Notes a broken rule; the first one stays. Returns the code. */
-int sim_note(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Notes a broken rule; the first one stays. */
+void sim_note_rule(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The same, and the code is the value. */
+#define SIM_NOTE(code, ...) (sim_note_rule(__VA_ARGS__), (code))
 
 int sim_device_count(void);
 int sim_device_attribute(int attribute, int *value); /* 0: a test has set it */

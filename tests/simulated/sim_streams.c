@@ -105,7 +105,7 @@ static int context_of(as_cu_stream stream, as_cu_context *context)
     if (stream && stream != AS_CU_STREAM_LEGACY && stream != AS_CU_STREAM_PER_THREAD) {
         const sim_stream *s = sim_object_of(SIM_STREAM, stream);
         if (!s || s->object.dead) {
-            return sim_note(SIM_INVALID_HANDLE, "cuStreamGetCtx: %p is no stream", (void *)stream);
+            return SIM_NOTE(SIM_INVALID_HANDLE, "cuStreamGetCtx: %p is no stream", (void *)stream);
         }
         c = s->object.context;
     }
@@ -228,7 +228,7 @@ static int find_event(as_cu_event event, const char *call, sim_event **out)
 {
     sim_event *e = sim_object_of(SIM_EVENT, event);
     if (!e || e->object.dead) {
-        return sim_note(SIM_INVALID_HANDLE, "%s: %p is no event", call, (void *)event);
+        return SIM_NOTE(SIM_INVALID_HANDLE, "%s: %p is no event", call, (void *)event);
     }
     *out = e;
     return 0;
