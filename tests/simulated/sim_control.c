@@ -66,8 +66,8 @@ static void begin(void)
     }
     const char *devices = getenv("SIM_CUDA_DEVICES");
     if (devices) {
-        long count = strtol(devices, NULL, 10);
-        state.devices = count < 0 || count > SIM_MAX_DEVICES ? 0 : (int)count;
+        long wanted = strtol(devices, NULL, 10);
+        state.devices = wanted < 0 || wanted > SIM_MAX_DEVICES ? 0 : (int)wanted;
     }
     const char *fail = getenv("SIM_CUDA_FAIL");
     size_t name = fail ? strcspn(fail, ":") : 0;

@@ -122,7 +122,8 @@ void sim_memory_drop(sim_memory *m)
     memories[i] = memories[--count];
     (void)atomic_fetch_add(&changes, 1);
     if (m->map[0]) {
-        freed[freed_count++ % REMEMBERED] = (range){m->base, end_of(m)};
+        freed[freed_count % REMEMBERED] = (range){m->base, end_of(m)};
+        freed_count += 1;
         /* A new mapping in its place: what it held is given back, and it can't be touched. */
         (void)mmap(m->map[0], m->mapped, PROT_NONE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -181,8 +182,7 @@ bool sim_is_mapped(uint64_t address, size_t bytes)
 
 static bool was_freed(uint64_t address)
 {
-    size_t n = freed_count < REMEMBERED ? freed_count : REMEMBERED;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < REMEMBERED; i++) { /* those that are empty hold no address */
         if (address >= freed[i].base && address < freed[i].end) {
             return true;
         }
@@ -213,22 +213,20 @@ int sim_device_range(int device, uint64_t address, size_t bytes, const char *cal
 
 /* ---- for kernels ---- */
 
-static _Thread_local struct {
+/* Of the thread that runs the kernel. */
+typedef struct translator {
     int device;
     int failed; /* the code */
     int next;
     uint64_t changes;
-    struct {
-        uint64_t base;
-        uint64_t end;
-        char *real;
-    } known[2];
-} translation = {.device = -1};
+    sim_memory known[2]; /* copies of what was found */
+} translator;
+
+static _Thread_local translator translation = {.device = -1};
 
 void sim_translate_begin(int device)
 {
-    memset(&translation, 0, sizeof translation);
-    translation.device = device;
+    translation = (translator){.device = device};
 }
 
 int sim_translate_failed(void)
@@ -245,9 +243,9 @@ static void *translate_known(uint64_t address, size_t bytes)
         translation.changes = now;
     }
     for (int i = 0; i < 2; i++) {
-        if (address >= translation.known[i].base && address < translation.known[i].end &&
-            bytes <= translation.known[i].end - address) {
-            return translation.known[i].real + (address - translation.known[i].base);
+        const sim_memory *m = &translation.known[i];
+        if (address >= m->base && address < end_of(m) && bytes <= end_of(m) - address) {
+            return m->real + (address - m->base);
         }
     }
     return NULL;
@@ -260,11 +258,7 @@ static void *translate(uint64_t address, size_t bytes)
         translation.failed = AS_CU_ILLEGAL_ADDRESS;
         return NULL;
     }
-    const sim_memory *m = sim_memory_at(address);
-    int i = translation.next++ % 2;
-    translation.known[i].base = m->base;
-    translation.known[i].end = end_of(m);
-    translation.known[i].real = m->real;
+    translation.known[translation.next++ % 2] = *sim_memory_at(address);
     return real;
 }
 

@@ -175,14 +175,12 @@ uint64_t sim_ask(const sim_op *op, sim_stream *stream)
 
 int sim_wait(const sim_stream *stream, uint64_t number)
 {
-    if (stream->finished < number) {
-        waiting++;
-        sim_wake();
-        while (stream->finished < number) {
-            (void)pthread_cond_wait(&done, &sim_mutex);
-        }
-        waiting--;
+    waiting++;
+    sim_wake();
+    while (stream->finished < number) {
+        (void)pthread_cond_wait(&done, &sim_mutex);
     }
+    waiting--;
     return stream->object.context->lost;
 }
 
