@@ -21,11 +21,7 @@ int as_channel_pop(const as_channel *c, as_error *e)
 {
     as_cu_context old;
     as_cu_result r = c->cuda->context_pop(&old);
-    if (r) {
-        (void)c->cuda->context_pop(&old);
-        return as_cuda_fail(e, c->cuda, "cuCtxPopCurrent", r, "the context of %s", c->name);
-    }
-    return AS_OK;
+    return r ? as_cuda_fail(e, c->cuda, "cuCtxPopCurrent", r, "the context of %s", c->name) : AS_OK;
 }
 
 void as_channel_wait(const as_channel *c)
@@ -137,9 +133,6 @@ static int follow_other(const as_channel *c, as_cu_stream stream, as_cu_context 
     }
     if (pushed) {
         as_cu_result popped = cuda->context_pop(&old);
-        if (popped) {
-            (void)cuda->context_pop(&old);
-        }
         if (popped && r == AS_CU_SUCCESS) {
             call = "cuCtxPopCurrent";
             r = popped;

@@ -102,8 +102,8 @@ static inline as_channel *as_channel_of(const as_device *d)
  * AS_CUDA. */
 int as_channel_follow(as_channel *c, as_cu_stream stream, as_error *e);
 
-/* The channel's context becomes the current one, and the caller's again, whatever else went wrong:
- * that is tried twice. AS_CUDA. */
+/* The channel's context becomes the current one, and the caller's again: also where the driver tells
+ * an error then, which may be that of something begun earlier. AS_CUDA. */
 int as_channel_push(const as_channel *c, as_error *e);
 int as_channel_pop(const as_channel *c, as_error *e);
 
