@@ -281,7 +281,7 @@ static inline bool is_chosen(const fault_case *c)
 static inline void begin_case(const fault_case *c, const char *what)
 {
     ranks_scene("%s, %s", what, case_text(c));
-    (void)alarm(CASE_SECONDS);
+    ranks_again();
     bool mine = c->victim == world_rank() || c->victim == world_size();
     fault_set(mine ? c->trouble->mode : FAULT_NONE, c->at, c->trouble->error);
 }

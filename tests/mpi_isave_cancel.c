@@ -175,7 +175,7 @@ static void one_case(const cancel_case *c)
     case_number++;
     set_folder();
     ranks_scene("%s", text_of(c));
-    (void)alarm(CASE_SECONDS);
+    ranks_again();
     if (!as) {
         open_for(c);
     }

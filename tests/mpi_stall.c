@@ -250,11 +250,11 @@ static void check_after(const struct place *p, int victim)
 static bool try_place(const struct place *p, int victim)
 {
     side x;
+    begin_scene();
+    ranks_scene("%s, rank %d, %g s", p->name, victim, limit);
     if (world_rank() == 0) {
         make_old();
     }
-    begin_scene();
-    ranks_scene("%s, rank %d, %g s", p->name, victim, limit);
     const model *m = p->act == ACT_LOAD ? &model_old : &model_mixed;
     open_side(&x, world_comm(), m, LAYOUT_COLUMNS, world_rank(), world_size(), limit);
     ranks_wait(world_comm());
@@ -299,12 +299,12 @@ static bool try_stop(int victim, unsigned microseconds, int (*how)(side *x), boo
     side x;
     int64_t pid = ranks_max(world_comm(), world_rank() == victim ? getpid() : 0);
     int code;
-    if (world_rank() == 0) {
-        make_old();
-    }
     begin_scene();
     ranks_scene("%s stopped after %u us, rank %d, %g s", how == save ? "a save" : "an isave",
                 microseconds, victim, limit);
+    if (world_rank() == 0) {
+        make_old();
+    }
     open_side(&x, world_comm(), &model_mixed, LAYOUT_COLUMNS, world_rank(), world_size(), limit);
     ranks_wait(world_comm());
     if (world_rank() == victim) {
@@ -353,11 +353,11 @@ static bool stop_at_random(int victim, unsigned microseconds, int (*how)(side *x
 static bool try_slow(void)
 {
     side x;
+    begin_scene();
+    ranks_scene("slow, but at work, %g s", limit);
     if (world_rank() == 0) {
         make_old();
     }
-    begin_scene();
-    ranks_scene("slow, but at work, %g s", limit);
     open_side(&x, world_comm(), &model_mixed, LAYOUT_COLUMNS, world_rank(), world_size(), limit);
     gate_slow_us = (int)(limit * 1e6 / 4);
     double begin = seconds_now();
@@ -387,11 +387,11 @@ static void check_slow(void)
 static bool try_clean(void)
 {
     side x;
+    begin_scene();
+    ranks_scene("cleaning, rank 0, %g s", limit);
     if (world_rank() == 0) {
         make_old();
     }
-    begin_scene();
-    ranks_scene("cleaning, rank 0, %g s", limit);
     open_side(&x, world_comm(), &model_mixed, LAYOUT_COLUMNS, world_rank(), world_size(), limit);
     ranks_wait(world_comm());
     bool right;
@@ -477,7 +477,7 @@ static void check_ranks(void)
 
 int main(int argc, char **argv)
 {
-    ranks_start(&argc, &argv, 80);
+    ranks_start(&argc, &argv, 280);
     gate_install();
     folder = strdup(scratch_path("folder"));
     if (world_size() == 1) {

@@ -58,6 +58,7 @@ const char *scratch_path(const char *name)
 static char scenes[2][256]; /* one is told of while the other is written */
 static _Atomic(const char *) scene;
 static char who[64];
+static unsigned time_limit; /* seconds */
 
 void ranks_scene(const char *format, ...)
 {
@@ -93,6 +94,11 @@ static void out_of_time(int number)
     (void)raise(number);
 }
 
+void ranks_again(void)
+{
+    (void)alarm(time_limit);
+}
+
 static void set_alarm(unsigned seconds)
 {
     struct sigaction action = {.sa_handler = out_of_time, .sa_flags = (int)SA_RESETHAND};
@@ -102,7 +108,8 @@ static void set_alarm(unsigned seconds)
     (void)backtrace(&frame, 1); /* the first call loads a library */
 #endif
     CHECK(sigaction(SIGALRM, &action, NULL) == 0);
-    (void)alarm(SHARING * seconds);
+    time_limit = SHARING * seconds;
+    ranks_again();
 }
 
 static void begin_scratch(void)

@@ -16,6 +16,9 @@
  * where in the program it was, and dies by the signal. */
 void ranks_start(int *argc, char ***argv, unsigned seconds);
 
+/* The alarm begins anew: for programs of many cases, each of which has the time alone. */
+void ranks_again(void);
+
 /* What the test does now, for the alarm and for checks that fail. */
 void ranks_scene(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
