@@ -106,13 +106,39 @@ bool as_channel_has_kernel(as_channel *c)
 
 /* ---- the caller's stream ---- */
 
+/* Whatever went wrong: *r and *call tell what did first. */
+static void pop(const as_cuda *cuda, as_cu_result *r, const char **call)
+{
+    as_cu_context old;
+    as_cu_result popped = cuda->context_pop(&old);
+    if (popped) {
+        (void)cuda->context_pop(&old);
+    }
+    if (popped && *r == AS_CU_SUCCESS) {
+        *call = "cuCtxPopCurrent";
+        *r = popped;
+    }
+}
+
+/* The event, of another context, which is the current one. */
+static as_cu_result wait_for(const as_channel *c, as_cu_event event, const char **call)
+{
+    as_cu_result r = c->cuda->context_push(c->context);
+    *call = "cuCtxPushCurrent";
+    if (r == AS_CU_SUCCESS) {
+        *call = "cuStreamWaitEvent";
+        r = c->cuda->stream_wait(c->stream, event, 0);
+        pop(c->cuda, &r, call);
+    }
+    return r;
+}
+
 /* Records an event in the stream, which is of another context than the channel's. */
 static int follow_other(const as_channel *c, as_cu_stream stream, as_cu_context other, as_error *e)
 {
     const as_cuda *cuda = c->cuda;
     const char *call = "cuCtxPushCurrent";
     as_cu_event event = NULL;
-    as_cu_context old;
     as_cu_result r = cuda->context_push(other);
     bool pushed = r == AS_CU_SUCCESS;
     if (r == AS_CU_SUCCESS) {
@@ -125,18 +151,13 @@ static int follow_other(const as_channel *c, as_cu_stream stream, as_cu_context 
         r = cuda->event_record(event, stream);
     }
     if (r == AS_CU_SUCCESS) {
-        call = "cuStreamWaitEvent";
-        r = cuda->stream_wait(c->stream, event, 0);
+        r = wait_for(c, event, &call);
     }
     if (created) {
         (void)cuda->event_destroy(event); /* what waits for it goes on to do so */
     }
     if (pushed) {
-        as_cu_result popped = cuda->context_pop(&old);
-        if (popped && r == AS_CU_SUCCESS) {
-            call = "cuCtxPopCurrent";
-            r = popped;
-        }
+        pop(cuda, &r, &call);
     }
     return r ? as_cuda_fail(e, cuda, call, r, "%s, to come after the caller's stream", c->name)
              : AS_OK;
