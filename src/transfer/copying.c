@@ -32,9 +32,11 @@ void as_copying_step(as_copying *c, const as_transfer *t, bool *moved, as_error 
     *moved = *moved || ended;
 }
 
-int as_copying_check(const as_copies *copies, as_error *e)
+int as_copying_check(const as_transfer *t, const as_copies *copies, as_error *e)
 {
-    if (copies->code != AS_OK) { /* as_devices_step has told why, here or to who asked before */
+    if (copies->code != AS_OK) {
+        bool moved = false;
+        as_devices_step(t->devices, &moved, e); /* it tells why, if it has not yet */
         (void)as_fail(e, copies->code, 0, "a copy between device and host memory failed");
     }
     return copies->code;

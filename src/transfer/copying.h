@@ -17,8 +17,8 @@ typedef struct as_copying {
 /* Moves them on: sets *moved if any ended. Never blocks. */
 void as_copying_step(as_copying *c, const as_transfer *t, bool *moved, as_error *e);
 
-/* AS_OK, or the code of the first that failed, with a text in `e`. None are under way. */
-int as_copying_check(const as_copies *copies, as_error *e);
+/* AS_OK, or the code of the first that failed, with its text in `e`. None of them are under way. */
+int as_copying_check(const as_transfer *t, const as_copies *copies, as_error *e);
 
 /* Are any under way? To *ended is added what grows when one ends. */
 bool as_copying_busy(const as_transfer *t, int64_t *ended);

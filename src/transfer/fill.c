@@ -295,7 +295,7 @@ int as_slot_finish(as_slot *slot, as_filler *f, as_error *e)
     as_meter *m = f->transfer->meter;
     int64_t size = slot->block.high - slot->block.low;
     int64_t begin = as_clock();
-    int code = as_copying_check(&slot->copies, e);
+    int code = as_copying_check(f->transfer, &slot->copies, e);
     /* What near ranks wrote into the window before their (empty) messages left is seen from here
      * on: this pairs with the release fence of the server. MPI passes data between processes, but
      * promises nothing about memory that it does not know of. */

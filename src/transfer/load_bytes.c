@@ -85,7 +85,7 @@ static void release(as_loader *l, as_reading *r)
 void as_loader_settle(as_loader *l, as_reading *r, as_error *e)
 {
     if (r->read && !r->delivery && r->lent == 0 && r->copies.under_way == 0) {
-        (void)as_copying_check(&r->copies, e);
+        (void)as_copying_check(l->transfer, &r->copies, e);
         release(l, r);
     }
 }
@@ -213,12 +213,10 @@ static void reap(as_loader *l, bool *moved, as_error *e)
 /* Copies into devices go on; windows that they were from are free. */
 static void copy(as_loader *l, bool *moved, as_error *e)
 {
-    bool ended = false;
-    as_copying_step(&l->copying, l->transfer, &ended, e);
-    for (int i = 0; ended && i < l->reading_count; i++) {
+    as_copying_step(&l->copying, l->transfer, moved, e);
+    for (int i = 0; l->transfer->devices && i < l->reading_count; i++) {
         as_loader_settle(l, &l->readings[i], e);
     }
-    *moved = *moved || ended;
 }
 
 static int step(as_loader *l, bool *all, bool *moved, as_error *e)

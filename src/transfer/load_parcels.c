@@ -122,7 +122,7 @@ static int move_on(as_loader *l, as_parcel_slot *p, as_error *e)
     if (p->copying) {
         return AS_OK;
     }
-    (void)as_copying_check(&p->copies, e);
+    (void)as_copying_check(l->transfer, &p->copies, e);
     if (!p->answering && p->tag >= 0) {
         p->answering = true;
         /* All has been read before the message that gives the window back. */

@@ -95,7 +95,7 @@ static void land(stager *s, bool *moved, as_error *e)
         if (!f->block || f->copies.under_way > 0) {
             continue;
         }
-        (void)as_copying_check(&f->copies, e);
+        (void)as_copying_check(s->transfer, &f->copies, e);
         if (e->code == AS_OK) {
             as_outbox_put(s->box, f->block);
         }
