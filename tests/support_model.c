@@ -390,7 +390,24 @@ const char *holding_wrong(const holding *h)
     return wrong;
 }
 
+int64_t piece_bytes(const piece *p)
+{
+    return groups_of(p) * dtype_group_bytes(p->tensor->dtype);
+}
+
+static int32_t as_it_is(int32_t dtype)
+{
+    (void)dtype;
+    return 0;
+}
+
 void holding_declare(const holding *h, const allshard *as, allshard_state *s)
+{
+    holding_declare_stored(h, as, s, as_it_is);
+}
+
+void holding_declare_stored(const holding *h, const allshard *as, allshard_state *s,
+                            int32_t (*stored)(int32_t dtype))
 {
     for (size_t i = 0; i < h->count; i++) {
         const piece *p = &h->pieces[i];
@@ -409,6 +426,7 @@ void holding_declare(const holding *h, const allshard *as, allshard_state *s)
             .strides = p->strided ? p->strides : NULL,
             .data = groups_of(p) ? p->first : NULL,
             .order = p->number + 1,
+            .stored_dtype = stored(p->tensor->dtype),
         };
         GOOD(as, allshard_state_tensor(s, &t));
     }

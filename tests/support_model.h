@@ -69,6 +69,13 @@ void holding_free(holding *h);
 /* Declares all pieces; order keys are 1 + the tensor's number. */
 void holding_declare(const holding *h, const allshard *as, allshard_state *s);
 
+/* The same, with elements that are stored as another dtype: 0 for the one they have. */
+void holding_declare_stored(const holding *h, const allshard *as, allshard_state *s,
+                            int32_t (*stored)(int32_t dtype));
+
+/* Bytes of its elements. */
+int64_t piece_bytes(const piece *p);
+
 void holding_fill(holding *h);  /* with the tensors' bytes */
 void holding_clear(holding *h); /* as if nothing had been loaded yet */
 
