@@ -21,7 +21,7 @@
 #include "support_snapshot.h"
 #include "support_twin.h"
 
-enum { ONE_IN = 60, ONE_IN_SANITIZED = 400, MOST = 400, TEXT = 200 };
+enum { ONE_IN = 60, ONE_IN_SANITIZED = 400, MOST = 400, TEXT = 200, WASTE = 0x3c };
 
 /* ---- calls ---- */
 
@@ -77,6 +77,7 @@ static const model small = {tensors, (int)(sizeof tensors / sizeof *tensors)};
 
 static twin_devices devices;
 static holding h;
+static holding loaded; /* what the host's memory holds after a load */
 static twin t;
 static unsigned char *waste;
 static const char *folder;
@@ -166,7 +167,9 @@ static void begin(enum way way)
 static void check_result(const char *text, enum way way, int code)
 {
     if (way == LOAD && code == ALLSHARD_OK) {
-        const char *wrong = twin_wrong(&t);
+        twin same = t;
+        same.host = &loaded;
+        const char *wrong = twin_wrong(&same);
         CHECK_TEXT(!wrong, "%s: tensor %s", text, wrong ? wrong : "");
     }
     check_folder(text, way == LOAD || code == ALLSHARD_OK ? NEW : OLD);
@@ -357,6 +360,14 @@ static void make_folders(void)
         }
         ranks_wait(world_comm());
     }
+    (void)allshard_state_free(state);
+    holding_make(&loaded, &small, LAYOUT_COLUMNS, world_rank(), world_size(), true);
+    for (size_t i = 0; i < loaded.count; i++) {
+        memset(loaded.pieces[i].memory, WASTE, loaded.pieces[i].bytes);
+    }
+    GOOD(as, allshard_state_create(&state, as, "model"));
+    holding_declare_stored(&loaded, as, state, stored);
+    GOOD(as, act(LOAD));
     close_context();
     twin_free(&host);
 }
@@ -374,7 +385,7 @@ int main(int argc, char **argv)
               &own);
     waste = malloc(twin_bytes(&t) + 1);
     CHECK(waste != NULL);
-    memset(waste, 0x3c, twin_bytes(&t));
+    memset(waste, WASTE, twin_bytes(&t));
     char *kept = strdup(folder); /* scratch_path has a few texts in turn */
     CHECK(kept != NULL);
     folder = kept;
@@ -387,10 +398,11 @@ int main(int argc, char **argv)
         }
     }
     ranks_scene("the end");
-    CHECK(failed > 0 && absorbed > 0);
+    CHECK(failed > 0);
     twin_free(&t);
     twin_close(&devices);
     holding_free(&h);
+    holding_free(&loaded);
     free(waste);
     for (int i = 0; i < 2; i++) {
         snapshot_free(&files[i]);
