@@ -123,6 +123,28 @@ char *cuda_pinned(cuda_world *w, int64_t bytes)
 
 /* ---- pieces ---- */
 
+/* Few bytes together everywhere: without a kernel the block around them is changed and put back. */
+static void scattered_box(uint64_t *seed, test_box *t)
+{
+    t->box = (as_box){.dtype = between(seed, 0, 1) ? AS_BF16 : AS_F32, .ndim = 3};
+    t->box.shape = t->shape;
+    t->shape[0] = between(seed, 20, 400);
+    t->shape[1] = between(seed, 2, 3);
+    t->shape[2] = between(seed, 1, 8);
+    t->box.offset = t->offset;
+    t->box.local = t->local;
+    for (int d = 0; d < 3; d++) {
+        t->offset[d] = between(seed, 0, 1) ? 0 : between(seed, 0, t->shape[d] - 1);
+        t->local[d] = t->shape[d] - t->offset[d];
+    }
+    t->strides[2] = between(seed, 1, 2);
+    t->strides[1] = t->strides[2] * t->local[2] + between(seed, 0, 3);
+    t->strides[0] = t->strides[1] * t->local[1] + between(seed, 1, 5);
+    t->strides[between(seed, 0, 1)] *= between(seed, 0, 3) ? 1 : -1;
+    t->repeats = false;
+    t->box.strides = t->strides;
+}
+
 /* One to three dimensions, rows of up to 40 KB, with gaps between them of up to as much. */
 static void large_box(uint64_t *seed, test_box *t)
 {
@@ -162,7 +184,9 @@ static int cast_of(uint64_t *seed, int dtype)
 bool cuda_make_piece(uint64_t *seed, cuda_world *w, cuda_piece *p, bool large)
 {
     *p = (cuda_piece){.seams = AS_BUFFER_INIT};
-    if (large) {
+    if (large && between(seed, 0, 3) == 0) {
+        scattered_box(seed, &p->t);
+    } else if (large) {
         large_box(seed, &p->t);
     } else {
         random_shape(seed, &p->t);

@@ -259,7 +259,6 @@ static void release(as_channel *c)
     if (c->bounces) {
         (void)munmap(c->bounces, BOUNCES);
     }
-    as_error_clear(&c->error);
     free(c->jobs);
     free(c);
 }
@@ -283,7 +282,6 @@ int as_channel_open(as_channel **out, const as_cuda *cuda, as_cu_context context
     c->ordinal = ordinal;
     c->pins = pins;
     c->part = AS_BOUNCE_BYTES;
-    c->error = AS_ERROR_INIT;
     (void)snprintf(c->name, sizeof c->name, "cuda:%d", ordinal);
     c->device = (as_device){.name = c->name,
                             .pack = as_cuda_pack,

@@ -73,10 +73,9 @@ struct as_channel {
     as_job *jobs; /* [AS_JOBS]: a ring */
     int first;    /* the oldest under way */
     int under_way;
-    bool changing;  /* a job that changes a block has copied it out, and not yet back */
-    bool ended;     /* some did in as_channel_take */
-    int64_t moved;  /* bytes, so far */
-    as_error error; /* of jobs whose end was seen to by as_channel_take: for as_channel_step */
+    bool changing; /* a job that changes a block has copied it out, and not yet back */
+    bool ended;    /* some did in as_channel_take */
+    int64_t moved; /* bytes, so far */
     /* What goes a slower way since as_channel_follow, and why; NULL: nothing. */
     const char *reason;
     char unpinned[192]; /* texts of reasons */
@@ -119,9 +118,9 @@ void as_channel_make_bounces(as_channel *c);
 bool as_channel_has_kernel(as_channel *c);
 
 /* The next job, empty but for what was asked for; waits for older ones, and sees to their end, where
- * there is none free (their errors come out of as_channel_step). `staging`: as_channel_has_kernel
- * has said so. Then the channel's context is the current one, and nothing else may be begun,
- * until it is submitted or dropped: only copies and launches of this job. AS_NOMEM, AS_CUDA. */
+ * there is none free: an error of those is this one's, too. `staging`: as_channel_has_kernel has said
+ * so. Then the channel's context is the current one, and nothing else may be begun, until it is
+ * submitted or dropped: only copies and launches of this job. AS_NOMEM, AS_CUDA. */
 int as_channel_take(as_channel *c, bool bounce, bool staging, as_job **out, as_error *e);
 
 /* What was put into the stream since as_channel_take is the job. `copies` counts it from now on;
@@ -132,8 +131,7 @@ int as_channel_submit(as_channel *c, as_job *job, as_copies *copies, as_error *e
 void as_channel_drop(as_channel *c, as_job *job);
 
 /* Sees to the end of jobs whose event has come, and sets *moved if there are any. `wait`: waits for
- * the oldest one. An error of a job is in *e and in the code of its as_copies. To be called once more
- * when none is under way: an error may wait here, of a job that ended in as_channel_take. */
+ * the oldest one. An error of a job is in *e and in the code of its as_copies. */
 void as_channel_step(as_channel *c, bool wait, bool *moved, as_error *e);
 
 /* Device ↔ host, the functions of as_device. What was begun before an error goes on. */

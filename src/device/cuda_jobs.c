@@ -102,7 +102,6 @@ static void end_all(as_channel *c, int code)
 
 void as_channel_step(as_channel *c, bool wait, bool *moved, as_error *e)
 {
-    (void)as_error_pass(e, &c->error);
     *moved = *moved || c->ended;
     c->ended = false;
     if (c->under_way == 0) {
@@ -151,14 +150,17 @@ int as_channel_take(as_channel *c, bool bounce, bool staging, as_job **out, as_e
     if (code != AS_OK) {
         return code;
     }
+    as_error older = AS_ERROR_INIT;
     while (c->under_way > 0 && (c->under_way == AS_JOBS || c->changing ||
                                 (bounce && c->bounces && c->spare_count == 0) ||
                                 (staging && c->spare_staging_count == 0))) {
-        advance(c, true, &c->ended, &c->error);
+        advance(c, true, &c->ended, &older);
     }
     as_job *job = &c->jobs[(c->first + c->under_way) % AS_JOBS];
     *job = (as_job){.event = job->event};
-    code = provide(c, job, bounce, staging, e);
+    /* Where an older one failed nothing more is begun: that is the first error. */
+    code = as_error_pass(e, &older);
+    code = code == AS_OK ? provide(c, job, bounce, staging, e) : code;
     if (code != AS_OK) {
         (void)as_channel_pop(c, NULL);
         return code;

@@ -240,7 +240,7 @@ bool as_devices_busy(const as_devices *d)
 {
     for (int i = 0; d && i < d->count; i++) {
         const as_channel *c = d->reached[i].channel;
-        if (c->under_way > 0 || c->ended || c->error.code != AS_OK) {
+        if (c->under_way > 0 || c->ended) {
             return true;
         }
     }
