@@ -106,73 +106,57 @@ bool as_channel_has_kernel(as_channel *c)
 
 /* ---- the caller's stream ---- */
 
-/* Whatever went wrong: *r and *call tell what did first. */
-static void pop(const as_cuda *cuda, as_cu_result *r, const char **call)
+static int fail_to_follow(const as_channel *c, const char *call, as_cu_result r, as_error *e)
 {
-    as_cu_context old;
-    as_cu_result popped = cuda->context_pop(&old);
-    if (popped) {
-        (void)cuda->context_pop(&old);
-    }
-    if (popped && *r == AS_CU_SUCCESS) {
-        *call = "cuCtxPopCurrent";
-        *r = popped;
-    }
-}
-
-/* The event, of another context, which is the current one. */
-static as_cu_result wait_for(const as_channel *c, as_cu_event event, const char **call)
-{
-    as_cu_result r = c->cuda->context_push(c->context);
-    *call = "cuCtxPushCurrent";
-    if (r == AS_CU_SUCCESS) {
-        *call = "cuStreamWaitEvent";
-        r = c->cuda->stream_wait(c->stream, event, 0);
-        pop(c->cuda, &r, call);
-    }
-    return r;
-}
-
-/* Records an event in the stream, which is of another context than the channel's. */
-static int follow_other(const as_channel *c, as_cu_stream stream, as_cu_context other, as_error *e)
-{
-    const as_cuda *cuda = c->cuda;
-    const char *call = "cuCtxPushCurrent";
-    as_cu_event event = NULL;
-    as_cu_result r = cuda->context_push(other);
-    bool pushed = r == AS_CU_SUCCESS;
-    if (r == AS_CU_SUCCESS) {
-        call = "cuEventCreate";
-        r = cuda->event_create(&event, AS_CU_EVENT_DISABLE_TIMING);
-    }
-    bool created = pushed && r == AS_CU_SUCCESS;
-    if (r == AS_CU_SUCCESS) {
-        call = "cuEventRecord";
-        r = cuda->event_record(event, stream);
-    }
-    if (r == AS_CU_SUCCESS) {
-        r = wait_for(c, event, &call);
-    }
-    if (created) {
-        (void)cuda->event_destroy(event); /* what waits for it goes on to do so */
-    }
-    if (pushed) {
-        pop(cuda, &r, &call);
-    }
-    return r ? as_cuda_fail(e, cuda, call, r, "%s, to come after the caller's stream", c->name)
+    return r ? as_cuda_fail(e, c->cuda, call, r, "%s, to come after the caller's stream", c->name)
              : AS_OK;
+}
+
+/* With the channel's context current. */
+static int wait_for(const as_channel *c, as_cu_event event, as_error *e)
+{
+    return fail_to_follow(c, "cuStreamWaitEvent", c->cuda->stream_wait(c->stream, event, 0), e);
 }
 
 static int follow_own(const as_channel *c, as_cu_stream stream, as_error *e)
 {
-    const char *call = "cuEventRecord";
-    as_cu_result r = c->cuda->event_record(c->before, stream);
-    if (r == AS_CU_SUCCESS) {
-        call = "cuStreamWaitEvent";
-        r = c->cuda->stream_wait(c->stream, c->before, 0);
+    int code = fail_to_follow(c, "cuEventRecord", c->cuda->event_record(c->before, stream), e);
+    return code == AS_OK ? wait_for(c, c->before, e) : code;
+}
+
+/* With the other context current: an event of its own, which our stream waits for in its own
+ * context. */
+static int record_and_wait(const as_channel *c, as_cu_stream stream, as_error *e)
+{
+    as_cu_event event = NULL;
+    as_cu_result r = c->cuda->event_create(&event, AS_CU_EVENT_DISABLE_TIMING);
+    if (r) {
+        return fail_to_follow(c, "cuEventCreate", r, e);
     }
-    return r ? as_cuda_fail(e, c->cuda, call, r, "%s, to come after the caller's stream", c->name)
-             : AS_OK;
+    int code = fail_to_follow(c, "cuEventRecord", c->cuda->event_record(event, stream), e);
+    if (code == AS_OK && (code = as_channel_push(c, e)) == AS_OK) {
+        code = wait_for(c, event, e);
+        int popped = as_channel_pop(c, e);
+        code = code != AS_OK ? code : popped;
+    }
+    (void)c->cuda->event_destroy(event); /* what waits for it goes on to do so */
+    return code;
+}
+
+static int follow_other(const as_channel *c, as_cu_stream stream, as_cu_context other, as_error *e)
+{
+    int code = fail_to_follow(c, "cuCtxPushCurrent", c->cuda->context_push(other), e);
+    if (code != AS_OK) {
+        return code;
+    }
+    as_cu_context old;
+    code = record_and_wait(c, stream, e);
+    as_cu_result r = c->cuda->context_pop(&old);
+    if (r) {
+        (void)c->cuda->context_pop(&old); /* the caller's is the current one again */
+    }
+    int popped = fail_to_follow(c, "cuCtxPopCurrent", r, e);
+    return code != AS_OK ? code : popped;
 }
 
 int as_channel_follow(as_channel *c, as_cu_stream stream, as_error *e)

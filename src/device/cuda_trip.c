@@ -72,16 +72,17 @@ bool as_trip_next(as_trip *t, as_part *out)
                             .rows = direct ? INT64_MAX : c->part,
                             .block = c->part,
                             .kernel = c->part / t->file_size * t->unit};
-    bool kernel = !c->kernel_loaded || as_channel_has_kernel(c);
-    int64_t end = is_cast && kernel ? end_for_kernel(t, &kernel) : t->end;
+    bool kernel = true;
+    int64_t end = is_cast ? end_for_kernel(t, &kernel) : t->end;
     limits.kernel = kernel ? limits.kernel : 0;
     *out = (as_part){.from = t->at};
     out->way = as_cuda_way(&t->m, t->unit, t->at, end, &limits);
     place_part(t, out);
+    /* Asked for is it only where the rule wants it. */
     if (out->way.kind == AS_WAY_KERNEL &&
         !(as_channel_has_kernel(c) && as_kernel_can(&c->kernel, t->g, out->low, out->high))) {
         limits.kernel = 0;
-        out->way = as_cuda_way(&t->m, t->unit, t->at, end, &limits);
+        out->way = as_cuda_way(&t->m, t->unit, t->at, t->end, &limits);
         place_part(t, out);
     }
     out->is_direct = out->way.kind == AS_WAY_ROWS     ? direct
