@@ -15,6 +15,7 @@
 
 #include "comm/arena.h"
 #include "comm/node.h"
+#include "io/reserve.h"
 #include "support_ranks.h"
 #include "transfer/buffers.h"
 
@@ -54,8 +55,8 @@ static void check_marks(as_arena *a, bool (*shares)(int rank))
 {
     int me = world_rank();
     unsigned char *own = (unsigned char *)as_arena_base(a);
-    CHECK((uintptr_t)own % 4096 == 0 && as_arena_bytes(a) >= bytes_of(me));
-    memset(own, 0, as_arena_bytes(a));
+    CHECK((uintptr_t)own % 4096 == 0);
+    memset(own, 0, bytes_of(me));
     all_meet();
     for (int r = 0; r < world_size(); r++) {
         char *theirs = as_arena_of(a, r);
@@ -103,6 +104,7 @@ static void check_arena(bool (*shares)(int rank))
 {
     as_arena *a = NULL;
     CHECK(as_arena_open(&a, comm, bytes_of(world_rank()), &error) == AS_OK);
+    CHECK(as_arena_bytes(a) >= bytes_of(world_rank()));
     bool all = true;
     for (int r = 0; r < world_size(); r++) {
         all = all && (r == world_rank() || (shares(r) && shares(world_rank())));
@@ -111,6 +113,28 @@ static void check_arena(bool (*shares)(int rank))
     check_marks(a, shares);
     CHECK(!as_arena_abandoned(a));
     as_arena_close(a);
+}
+
+/* The same over memory that is there already, in pieces that have to be let go in between. */
+static void check_over(bool (*shares)(int rank))
+{
+    enum { QUOTA = 3000 };
+    as_arena *a = NULL;
+    as_reserve r = {0};
+    CHECK(as_reserve_fit_shared(&r, bytes_of(world_rank()), 2, NULL, &error) == AS_OK);
+    CHECK(r.shared == shares(world_rank()));
+    CHECK(as_arena_open_over(&a, comm, r.base, r.shared ? &r.file : NULL, QUOTA, &error) == AS_OK);
+    CHECK(as_arena_base(a) == r.base);
+    check_marks(a, shares);
+    as_arena_let_go(a);
+    check_marks(a, shares);
+    /* Who frees it does not wait for the others. */
+    bool early = world_rank() % 2;
+    if (early) {
+        as_reserve_free(&r);
+    }
+    as_arena_close(a);
+    as_reserve_free(&r);
 }
 
 static void test_nodes(void)
@@ -135,6 +159,7 @@ static void test_no_memory_files(void)
 {
     no_memory_files = !even(world_rank());
     check_arena(even);
+    check_over(even);
     no_memory_files = false;
 }
 
@@ -191,6 +216,7 @@ int main(int argc, char **argv)
     CHECK(as_comm_open(&comm, &world, &error) == AS_OK);
     test_nodes();
     check_arena(everyone);
+    check_over(everyone);
     test_switch();
     test_no_memory_files();
     test_limit_on_files();

@@ -26,7 +26,13 @@
 
 #include <cmocka.h>
 
-enum { MIB = 1 << 20, HUGE = 2 * MIB, ODD = 70 * MIB + 12345, ADVICE_POPULATE_WRITE = 23 };
+enum {
+    MIB = 1 << 20,
+    HUGE = 2 * MIB,
+    ODD = 70 * MIB + 12345,
+    ADVICE_POPULATE_WRITE = 23,
+    ADVICE_COLLAPSE = 25
+};
 
 static as_sys good;
 
@@ -254,7 +260,9 @@ static void test_limit(void **state)
 /* ---- kernels without MADV_POPULATE_WRITE, and ones that run out of memory meanwhile ---- */
 
 typedef struct refusal {
+    int advice;
     int sys_errno; /* for every such call */
+    bool shared;
     bool works;
     int code;
     as_reserve reserve;
@@ -268,7 +276,7 @@ static void *refuse(void *user)
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ADVICE_POPULATE_WRITE, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)x->advice, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)x->sys_errno),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -276,15 +284,17 @@ static void *refuse(void *user)
     /* Of this thread alone, and of those that it makes. */
     x->works = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
                prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0 &&
-               madvise(NULL, 0, ADVICE_POPULATE_WRITE) != 0 && errno == x->sys_errno;
-    x->code = as_reserve_fit(&x->reserve, ODD, 3, NULL, &x->error);
+               madvise(NULL, 0, x->advice) != 0 && errno == x->sys_errno;
+    x->code = x->shared ? as_reserve_fit_shared(&x->reserve, ODD, 3, NULL, &x->error)
+                        : as_reserve_fit(&x->reserve, ODD, 3, NULL, &x->error);
     return NULL;
 }
 
-static void refuse_with(refusal *x, int sys_errno)
+static void refuse_with(refusal *x, int advice, int sys_errno, bool shared)
 {
     pthread_t thread;
-    *x = (refusal){.sys_errno = sys_errno, .error = AS_ERROR_INIT};
+    *x = (refusal){
+        .advice = advice, .sys_errno = sys_errno, .shared = shared, .error = AS_ERROR_INIT};
     assert_int_equal(pthread_create(&thread, NULL, refuse, x), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
 }
@@ -293,7 +303,7 @@ static void test_old_kernel(void **state)
 {
     (void)state;
     refusal x;
-    refuse_with(&x, EINVAL);
+    refuse_with(&x, ADVICE_POPULATE_WRITE, EINVAL, false);
     assert_int_equal(x.code, AS_OK);
     check_new(&x.reserve, ODD);
     as_reserve_free(&x.reserve);
@@ -309,7 +319,7 @@ static void test_no_pages(void **state)
     for (int i = 0; i < 2; i++) {
         size_t before = address_space();
         refusal x;
-        refuse_with(&x, numbers[i]);
+        refuse_with(&x, ADVICE_POPULATE_WRITE, numbers[i], i > 0);
         if (!x.works) {
             as_reserve_free(&x.reserve);
             skip();
@@ -322,15 +332,97 @@ static void test_no_pages(void **state)
     }
 }
 
+/* ---- memory that others can map ---- */
+
+/* As another process would; NULL: it cannot. */
+static char *map_again(const as_reserve *r)
+{
+    int fd = r->shared ? as_memory_file_open(&r->file) : -1;
+    void *map =
+        fd < 0 ? MAP_FAILED : mmap(NULL, r->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(fd < 0 || close(fd) == 0);
+    return map == MAP_FAILED ? NULL : map;
+}
+
+static bool has_shared(void)
+{
+    as_error e = AS_ERROR_INIT;
+    as_reserve r = {0};
+    assert_int_equal(as_reserve_fit_shared(&r, HUGE, 1, NULL, &e), AS_OK);
+    bool shared = r.shared;
+    as_reserve_free(&r);
+    return shared;
+}
+
+/* All its pages are there; what is written on one side is there on the other; and it is the
+ * system's again when it is freed, though somebody has it mapped still. */
+static void test_shared(void **state)
+{
+    (void)state;
+    as_error e = AS_ERROR_INIT;
+    if (!has_shared()) {
+        skip();
+    }
+    for (int i = 0; i < SIZES; i++) {
+        as_reserve r = {0};
+        size_t touched = 99;
+        assert_int_equal(as_reserve_fit_shared(&r, sizes[i], 1 + i % 3, &touched, &e), AS_OK);
+        assert_true(r.shared);
+        assert_int_equal(touched, r.bytes);
+        check_new(&r, sizes[i]);
+        size_t bytes = r.bytes;
+        char *was = r.base;
+        char *other = map_again(&r);
+        assert_non_null(other);
+        assert_memory_equal(other, r.base, bytes);
+        other[bytes - 1] = 42;
+        assert_int_equal(r.base[bytes - 1], 42);
+        assert_int_equal(as_reserve_fit_shared(&r, sizes[i] / 2, 2, &touched, &e), AS_OK);
+        assert_int_equal(touched, 0);
+        as_reserve_free(&r);
+        assert_false(r.shared);
+        assert_int_equal(resident(was, bytes), -1);
+        assert_int_equal(resident(other, bytes), 0);
+        assert_int_equal(other[bytes - 1], 0);
+        assert_int_equal(munmap(other, bytes), 0);
+    }
+}
+
+/* Without huge pages, or without such files, it is memory of this process alone. */
+static void test_not_shared(void **state)
+{
+    (void)state;
+    refusal x;
+    refuse_with(&x, ADVICE_COLLAPSE, EINVAL, true);
+    assert_int_equal(x.code, AS_OK);
+    assert_true(!x.works || !x.reserve.shared);
+    check_new(&x.reserve, ODD);
+    as_reserve_free(&x.reserve);
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    struct rlimit low = {.rlim_cur = MIB, .rlim_max = limit.rlim_max};
+    as_error e = AS_ERROR_INIT;
+    as_reserve r = {0};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+    assert_int_equal(as_reserve_fit_shared(&r, ODD, 2, NULL, &e), AS_OK);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_false(r.shared);
+    check_new(&r, ODD);
+    as_reserve_free(&r);
+}
+
 /* ---- forks, and many rounds ---- */
+
+static int shared_kind;
 
 /* A child has no share in it, and works without; the parent's is as it was. */
 static void test_fork(void **state)
 {
-    (void)state;
     as_error e = AS_ERROR_INIT;
     as_reserve r = {0};
-    assert_int_equal(as_reserve_fit(&r, 3 * MIB, 2, NULL, &e), AS_OK);
+    assert_int_equal(*state ? as_reserve_fit_shared(&r, 3 * MIB, 2, NULL, &e)
+                            : as_reserve_fit(&r, 3 * MIB, 2, NULL, &e),
+                     AS_OK);
     check_new(&r, 3 * MIB);
     pid_t child = fork();
     assert_true(child >= 0);
@@ -375,7 +467,9 @@ static void test_flat(void **state)
         }
         for (int k = 0; k < 4; k++) {
             size_t bytes = (size_t)(k + 1) * MIB * 3 / 2 + (size_t)(i % 7) * 4096;
-            assert_int_equal(as_reserve_fit(&r, bytes, 2, NULL, &e), AS_OK);
+            assert_int_equal(i % 2 ? as_reserve_fit_shared(&r, bytes, 2, NULL, &e)
+                                   : as_reserve_fit(&r, bytes, 2, NULL, &e),
+                             AS_OK);
         }
         as_reserve_free(&r);
     }
@@ -393,7 +487,10 @@ int main(void)
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_old_kernel),
         cmocka_unit_test(test_no_pages),
+        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_not_shared),
         cmocka_unit_test(test_fork),
+        cmocka_unit_test_prestate(test_fork, &shared_kind),
         cmocka_unit_test(test_flat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

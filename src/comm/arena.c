@@ -1,51 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "comm/arena.h"
 
-#include <fcntl.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/checked.h"
-#include "base/clock.h"
 #include "comm/node.h"
+#include "io/memory_file.h"
 
 enum {
     PAGE = 4096,
-    TOKEN_WORDS = 2,
+    HUGE = 2 << 20,
     TOUCHED_PART = 3 /* of its own memory: as much of others' may be in use */
 };
 
-static const char file_name[] = "allshard"; /* as it shows under /proc/PID/fd */
-
-/* What a rank tells the others of its node; also the first page of its memory, which proves that
- * a file is the one that was meant. */
-typedef struct card {
-    int64_t pid;
-    int64_t fd; /* −1: not to be shared */
-    int64_t bytes;
-    uint64_t token[TOKEN_WORDS];
-} card;
-
 typedef struct peer {
     int rank;
-    char *map; /* the whole mapping, the card's page first */
+    char *map;
     size_t bytes;
     size_t low; /* of what has been touched and not let go; low = high: nothing */
     size_t high;
 } peer;
 
 struct as_arena {
-    char *map;
-    size_t bytes; /* without the card's page */
-    int fd;       /* until all have mapped it */
-    card card;
+    char *base;
+    size_t bytes;
+    size_t quota;        /* bytes of others' that may be in use */
+    size_t grain;        /* what is touched at a time: pages of this size may be behind it */
+    bool is_own;         /* else it was given */
+    as_memory_file file; /* open until all have mapped it, if it is this one's own */
     int rank;
     int size;
     peer *peers; /* by ascending rank; those that are reachable */
@@ -53,103 +39,71 @@ struct as_arena {
     bool abandoned;
 };
 
-static bool is_switched_off(void)
+bool as_arena_may_share(const as_comm *c)
 {
     const char *value = getenv(AS_ARENA_SWITCH);
-    return value && strcmp(value, "off") == 0;
-}
-
-/* May files be that large? Memory files count, and one that is too large ends the program by a
- * signal (SIGXFSZ). */
-static bool may_have(size_t bytes)
-{
-    struct rlimit limit;
-    return getrlimit(RLIMIT_FSIZE, &limit) == 0 && bytes <= limit.rlim_cur;
-}
-
-/* A memory file of that size with all its pages; −1 if there can be none. */
-static int make_file(size_t bytes)
-{
-    int fd = may_have(bytes) ? memfd_create(file_name, MFD_CLOEXEC | MFD_ALLOW_SEALING) : -1;
-    if (fd >= 0 && (fallocate(fd, 0, 0, (off_t)bytes) != 0 ||
-                    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)) {
-        (void)close(fd);
-        fd = -1;
-    }
-    return fd;
+    return as_comm_size(c) > 1 && !(value && strcmp(value, "off") == 0);
 }
 
 static int map_own(as_arena *a, bool share, as_error *e)
 {
-    size_t total = a->bytes + PAGE;
-    a->fd = share ? make_file(total) : -1;
     void *map = MAP_FAILED;
-    if (a->fd >= 0) {
-        map = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_SHARED, a->fd, 0);
+    a->file.fd = -1;
+    if (share) {
+        as_memory_file_make(&a->file, a->bytes);
+    }
+    if (a->file.fd >= 0 && as_memory_file_fill(&a->file)) {
+        map = mmap(NULL, a->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, (int)a->file.fd, 0);
     }
     if (map == MAP_FAILED) {
-        if (a->fd >= 0) {
-            (void)close(a->fd);
-            a->fd = -1;
-        }
-        map = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        as_memory_file_close(&a->file);
+        map = mmap(NULL, a->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     }
     if (map == MAP_FAILED) {
         return as_fail_nomem(e);
     }
-    a->map = map;
-    a->card = (card){.pid = getpid(), .fd = a->fd, .bytes = (int64_t)a->bytes};
-    if (getrandom(a->card.token, sizeof a->card.token, GRND_NONBLOCK) !=
-        (ssize_t)sizeof a->card.token) {
-        a->card.token[0] = (uint64_t)as_clock();
-        a->card.token[1] = (uint64_t)(uintptr_t)map;
-    }
-    memcpy(map, &a->card, sizeof a->card);
+    a->base = map;
+    a->is_own = true;
     return AS_OK;
 }
 
-/* Opens the memory file of another process, and nothing else: under a pid of another namespace
- * there may be any file. −1 if it is not to be had. */
-static int open_file_of(const card *c)
+/* Huge pages are seen as such only where the address is a multiple of theirs, too. */
+static char *map_file(int fd, size_t bytes, size_t grain)
 {
-    char path[64];
-    char target[64];
-    (void)snprintf(path, sizeof path, "/proc/%lld/fd/%lld", (long long)c->pid, (long long)c->fd);
-    ssize_t length = readlink(path, target, sizeof target - 1);
-    target[length < 0 ? 0 : length] = '\0';
-    static const char start[] = "/memfd:";
-    if (strncmp(target, start, sizeof start - 1) != 0 ||
-        strncmp(target + sizeof start - 1, file_name, sizeof file_name - 1) != 0) {
-        return -1;
+    size_t more = 0;
+    if (grain <= PAGE || !as_add_size(bytes, grain, &more)) {
+        void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        return map == MAP_FAILED ? NULL : map;
     }
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    struct stat status;
-    int seals = fd >= 0 ? fcntl(fd, F_GET_SEALS) : -1;
-    if (fd >= 0 && (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &status) != 0 ||
-                    status.st_size != (off_t)c->bytes + PAGE)) {
-        (void)close(fd);
-        fd = -1;
+    char *room = mmap(NULL, more, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED) {
+        return NULL;
     }
-    return fd;
+    size_t head = (grain - (uintptr_t)room % grain) % grain;
+    char *map = mmap(room + head, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+    if (map == MAP_FAILED) {
+        (void)munmap(room, more);
+        return NULL;
+    }
+    if (head > 0) {
+        (void)munmap(room, head);
+    }
+    size_t end = (bytes + PAGE - 1) / PAGE * PAGE;
+    if (more > head + end) {
+        (void)munmap(map + end, more - head - end);
+    }
+    return map;
 }
 
 /* NULL if it cannot be reached. */
-static char *map_peer(const card *c)
+static char *map_peer(const as_arena *a, const as_memory_file *f)
 {
-    int fd = c->fd >= 0 ? open_file_of(c) : -1;
+    int fd = as_memory_file_open(f);
     if (fd < 0) {
         return NULL;
     }
-    size_t total = (size_t)c->bytes + PAGE;
-    void *map = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    char *map = map_file(fd, (size_t)f->bytes, a->grain);
     (void)close(fd);
-    if (map == MAP_FAILED) {
-        return NULL;
-    }
-    if (memcmp(map, c, sizeof *c) != 0) {
-        (void)munmap(map, total);
-        return NULL;
-    }
     return map;
 }
 
@@ -166,19 +120,19 @@ static void put_on_node(const as_arena *a, const int32_t *node_of, as_mail *m, c
 
 static int meet_peers(as_arena *a, as_comm *c, const int32_t *node_of, as_mail *m, as_error *e)
 {
-    put_on_node(a, node_of, m, &a->card, sizeof a->card, e);
+    put_on_node(a, node_of, m, &a->file, sizeof a->file, e);
     int code = as_comm_exchange(c, m, e);
-    size_t count = code == AS_OK ? m->in.size / sizeof(card) : 0;
+    size_t count = code == AS_OK ? m->in.size / sizeof(as_memory_file) : 0;
     a->peers = calloc(count + 1, sizeof *a->peers);
     if (!a->peers) {
         (void)as_fail_nomem(e);
     }
     for (int r = 0; code == AS_OK && a->peers && r < a->size; r++) {
-        card theirs;
+        as_memory_file theirs;
         if (m->in_at[r + 1] - m->in_at[r] == sizeof theirs) {
             memcpy(&theirs, m->in.data + m->in_at[r], sizeof theirs);
             a->peers[a->peer_count++] =
-                (peer){.rank = r, .map = map_peer(&theirs), .bytes = (size_t)theirs.bytes};
+                (peer){.rank = r, .map = map_peer(a, &theirs), .bytes = (size_t)theirs.bytes};
         }
     }
     return code;
@@ -201,7 +155,7 @@ static int tell_peers(as_arena *a, as_comm *c, as_mail *m, as_error *e)
         if (both) {
             a->peers[kept++] = p;
         } else if (p.map) {
-            (void)munmap(p.map, p.bytes + PAGE);
+            (void)munmap(p.map, p.bytes);
         }
     }
     a->peer_count = kept;
@@ -231,24 +185,15 @@ static int share(as_arena *a, as_comm *c, as_error *e)
     return code;
 }
 
-int as_arena_open(as_arena **out, as_comm *c, size_t bytes, as_error *e)
+/* Makes it known on its node, or gives it up. Collective. */
+static int open_arena(as_arena **out, as_arena *a, as_comm *c, as_error *e)
 {
-    *out = NULL;
-    as_arena *a = calloc(1, sizeof *a);
-    if (a) {
-        *a = (as_arena){.fd = -1, .rank = as_comm_rank(c), .size = as_comm_size(c)};
-        a->bytes = (size_t)as_ceil_div((int64_t)bytes, PAGE) * PAGE;
-        (void)map_own(a, a->size > 1 && !is_switched_off(), e);
-    } else {
-        (void)as_fail_nomem(e);
-    }
     int code = as_comm_agree(c, e);
     if (code == AS_OK && a && a->size > 1) {
         code = share(a, c, e);
     }
-    if (a && a->fd >= 0) {
-        (void)close(a->fd);
-        a->fd = -1;
+    if (a && a->is_own) {
+        as_memory_file_close(&a->file);
     }
     if (code != AS_OK) {
         as_arena_close(a);
@@ -258,9 +203,43 @@ int as_arena_open(as_arena **out, as_comm *c, size_t bytes, as_error *e)
     return AS_OK;
 }
 
+int as_arena_open(as_arena **out, as_comm *c, size_t bytes, as_error *e)
+{
+    *out = NULL;
+    as_arena *a = calloc(1, sizeof *a);
+    if (a) {
+        *a = (as_arena){.grain = PAGE, .rank = as_comm_rank(c), .size = as_comm_size(c)};
+        a->bytes = (size_t)as_ceil_div((int64_t)bytes, PAGE) * PAGE;
+        a->quota = a->bytes / TOUCHED_PART;
+        (void)map_own(a, as_arena_may_share(c), e);
+    } else {
+        (void)as_fail_nomem(e);
+    }
+    return open_arena(out, a, c, e);
+}
+
+int as_arena_open_over(as_arena **out, as_comm *c, char *memory, const as_memory_file *file,
+                       size_t quota, as_error *e)
+{
+    *out = NULL;
+    as_arena *a = calloc(1, sizeof *a);
+    if (a) {
+        *a = (as_arena){.base = memory,
+                        .bytes = file ? (size_t)file->bytes : 0,
+                        .quota = quota,
+                        .grain = HUGE,
+                        .rank = as_comm_rank(c),
+                        .size = as_comm_size(c)};
+        a->file = file ? *file : (as_memory_file){.fd = -1};
+    } else {
+        (void)as_fail_nomem(e);
+    }
+    return open_arena(out, a, c, e);
+}
+
 char *as_arena_base(const as_arena *a)
 {
-    return a->map + PAGE;
+    return a->base;
 }
 
 size_t as_arena_bytes(const as_arena *a)
@@ -284,7 +263,7 @@ static peer *find(const as_arena *a, int rank)
 char *as_arena_of(const as_arena *a, int rank)
 {
     const peer *p = find(a, rank);
-    return p ? p->map + PAGE : NULL;
+    return p ? p->map : NULL;
 }
 
 size_t as_arena_bytes_of(const as_arena *a, int rank)
@@ -298,12 +277,12 @@ bool as_arena_reaches_all(const as_arena *a)
     return a->peer_count == (size_t)a->size - 1;
 }
 
-static void let_go(as_arena *a)
+void as_arena_let_go(as_arena *a)
 {
     for (size_t i = 0; i < a->peer_count; i++) {
         peer *p = &a->peers[i];
         if (p->high > p->low) {
-            (void)madvise(p->map + PAGE + p->low, p->high - p->low, MADV_DONTNEED);
+            (void)madvise(p->map + p->low, p->high - p->low, MADV_DONTNEED);
         }
         p->low = p->high = 0;
     }
@@ -315,8 +294,9 @@ void as_arena_touch(as_arena *a, int rank, size_t offset, size_t bytes, bool wri
     if (!p || bytes == 0) {
         return;
     }
-    size_t low = offset / PAGE * PAGE;
-    size_t high = (offset + bytes + PAGE - 1) / PAGE * PAGE;
+    size_t low = offset / a->grain * a->grain;
+    size_t high = (offset + bytes + a->grain - 1) / a->grain * a->grain;
+    high = high < p->bytes ? high : p->bytes;
     if (low >= p->low && high <= p->high) {
         return;
     }
@@ -324,8 +304,8 @@ void as_arena_touch(as_arena *a, int rank, size_t offset, size_t bytes, bool wri
     for (size_t i = 0; i < a->peer_count; i++) {
         touched += a->peers[i].high - a->peers[i].low;
     }
-    if (touched > a->bytes / TOUCHED_PART) {
-        let_go(a);
+    if (touched > a->quota) {
+        as_arena_let_go(a);
     }
     if (p->high == p->low) {
         p->low = low;
@@ -336,8 +316,7 @@ void as_arena_touch(as_arena *a, int rank, size_t offset, size_t bytes, bool wri
     }
 #ifdef MADV_POPULATE_WRITE
     /* Older kernels do not know it: then the pages come in one by one. */
-    (void)madvise(p->map + PAGE + low, high - low,
-                  write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+    (void)madvise(p->map + low, high - low, write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 #else
     (void)write;
 #endif
@@ -345,7 +324,7 @@ void as_arena_touch(as_arena *a, int rank, size_t offset, size_t bytes, bool wri
 
 size_t as_arena_kept(const as_arena *a)
 {
-    return a->bytes / TOUCHED_PART / (a->peer_count ? a->peer_count : 1);
+    return a->quota / (a->peer_count ? a->peer_count : 1);
 }
 
 void as_arena_abandon(as_arena *a)
@@ -365,11 +344,11 @@ void as_arena_close(as_arena *a)
     }
     for (size_t i = 0; i < a->peer_count; i++) {
         if (a->peers[i].map) {
-            (void)munmap(a->peers[i].map, a->peers[i].bytes + PAGE);
+            (void)munmap(a->peers[i].map, a->peers[i].bytes);
         }
     }
-    if (a->map && !a->abandoned) {
-        (void)munmap(a->map, a->bytes + PAGE);
+    if (a->is_own && !a->abandoned) {
+        (void)munmap(a->base, a->bytes);
     }
     free(a->peers);
     free(a);

@@ -15,6 +15,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14; glibc names it since 2.35 */
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1; glibc names it since 2.37 */
+#endif
 
 enum { HUGE = 2 << 20, CHUNK = 16 * HUGE };
 
@@ -48,6 +51,7 @@ typedef struct touch {
     char *base;
     size_t bytes;
     size_t page;
+    bool of_file;
     atomic_size_t next;
     atomic_int failed; /* errno of the first failure */
 } touch;
@@ -72,13 +76,32 @@ static int touch_chunk(const touch *t, char *at, size_t bytes)
     return 0;
 }
 
+/* Memory files get small pages unless the administrator has asked for others; but a small one can be
+ * made huge at any time, with the holes around it. */
+static int touch_huge(const touch *t, char *at, size_t bytes)
+{
+    size_t whole = bytes - bytes % HUGE;
+    int failed = 0;
+    for (size_t i = 0; i < whole && !failed; i += HUGE) {
+        failed = touch_chunk(t, at + i, t->page);
+    }
+    if (!failed && whole > 0 && madvise(at, whole, MADV_COLLAPSE) != 0) {
+        failed = errno;
+    }
+    if (!failed && bytes > whole) {
+        failed = touch_chunk(t, at + whole, bytes - whole);
+    }
+    return failed;
+}
+
 static void *touch_chunks(void *user)
 {
     touch *t = user;
     size_t at;
     while (atomic_load(&t->failed) == 0 && (at = atomic_fetch_add(&t->next, CHUNK)) < t->bytes) {
         size_t bytes = t->bytes - at < CHUNK ? t->bytes - at : CHUNK;
-        int failed = touch_chunk(t, t->base + at, bytes);
+        int failed =
+            t->of_file ? touch_huge(t, t->base + at, bytes) : touch_chunk(t, t->base + at, bytes);
         int none = 0;
         if (failed) {
             (void)atomic_compare_exchange_strong(&t->failed, &none, failed);
@@ -119,10 +142,63 @@ static int fail(size_t bytes, int sys_errno, as_error *e)
                    bytes);
 }
 
-int as_reserve_fit(as_reserve *r, size_t bytes, int threads, size_t *touched, as_error *e)
+/* A program may fork while its save is in flight (data loaders, system()). With a child, pages would
+ * be shared until either side writes: the next copy would then fault page by page and have as much
+ * memory again, and an O_DIRECT operation under way could meet the wrong page (open(2), NOTES). A
+ * child can do nothing with the save in any case. */
+static void keep_from_children(const touch *t)
+{
+    (void)madvise(t->base, t->bytes, MADV_DONTFORK);
+}
+
+/* Whatever fails: then others cannot map it, and there is memory that only this process has. */
+static bool have_shared(as_reserve *r, touch *t, int threads)
+{
+    as_memory_file file;
+    as_memory_file_make(&file, t->bytes);
+    t->base = file.fd >= 0 ? map_aligned(t->bytes) : NULL;
+    bool good = t->base && mmap(t->base, t->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                                (int)file.fd, 0) != MAP_FAILED;
+    if (good) {
+        keep_from_children(t);
+        t->of_file = true;
+        good = touch_all(t, threads) == 0 && as_memory_file_fill(&file);
+    }
+    if (!good) {
+        if (t->base) {
+            (void)munmap(t->base, t->bytes);
+        }
+        as_memory_file_close(&file);
+        return false;
+    }
+    *r = (as_reserve){.base = t->base, .bytes = t->bytes, .shared = true, .file = file};
+    return true;
+}
+
+/* 0 or the errno. */
+static int have_alone(as_reserve *r, touch *t, int threads)
+{
+    t->base = map_aligned(t->bytes);
+    if (!t->base) {
+        return errno;
+    }
+    /* Kernels without huge pages refuse, and do with small ones. */
+    (void)madvise(t->base, t->bytes, MADV_HUGEPAGE);
+    keep_from_children(t);
+    int failed = touch_all(t, threads);
+    if (failed) {
+        (void)munmap(t->base, t->bytes);
+        return failed;
+    }
+    *r = (as_reserve){.base = t->base, .bytes = t->bytes, .file = {.fd = -1}};
+    return 0;
+}
+
+static int fit(as_reserve *r, size_t bytes, int threads, bool share, size_t *touched, as_error *e)
 {
     long page = sysconf(_SC_PAGESIZE);
-    touch t = {.page = page > 0 ? (size_t)page : 4096};
+    size_t unit = page > 0 ? (size_t)page : 4096;
+    size_t paged;
     if (touched) {
         *touched = 0;
     }
@@ -130,35 +206,40 @@ int as_reserve_fit(as_reserve *r, size_t bytes, int threads, size_t *touched, as
         return AS_OK;
     }
     as_reserve_free(r);
-    if (!as_add_size(bytes, t.page - 1, &t.bytes)) {
+    if (!as_add_size(bytes, unit - 1, &paged)) {
         return fail(bytes, ENOMEM, e);
     }
-    t.bytes -= t.bytes % t.page;
-    t.base = map_aligned(t.bytes);
-    if (!t.base) {
-        return fail(bytes, errno, e);
+    paged -= paged % unit;
+    touch shared = {.page = unit, .bytes = paged};
+    if (!share || !have_shared(r, &shared, threads)) {
+        touch alone = {.page = unit, .bytes = paged};
+        int failed = have_alone(r, &alone, threads);
+        if (failed) {
+            return fail(bytes, failed, e);
+        }
     }
-    /* Kernels without huge pages refuse, and do with small ones. */
-    (void)madvise(t.base, t.bytes, MADV_HUGEPAGE);
-    /* A program may fork while its save is in flight (data loaders, system()). With a child, pages
-     * would be shared until either side writes: the next copy would then fault page by page and
-     * have as much memory again, and an O_DIRECT operation under way could meet the wrong page
-     * (open(2), NOTES). A child can do nothing with the save in any case. */
-    (void)madvise(t.base, t.bytes, MADV_DONTFORK);
-    int failed = touch_all(&t, threads);
-    if (failed) {
-        (void)munmap(t.base, t.bytes);
-        return fail(bytes, failed, e);
-    }
-    *r = (as_reserve){.base = t.base, .bytes = t.bytes};
     if (touched) {
-        *touched = t.bytes;
+        *touched = paged;
     }
     return AS_OK;
 }
 
+int as_reserve_fit(as_reserve *r, size_t bytes, int threads, size_t *touched, as_error *e)
+{
+    return fit(r, bytes, threads, false, touched, e);
+}
+
+int as_reserve_fit_shared(as_reserve *r, size_t bytes, int threads, size_t *touched, as_error *e)
+{
+    return fit(r, bytes, threads, true, touched, e);
+}
+
 void as_reserve_free(as_reserve *r)
 {
+    if (r->shared) {
+        (void)madvise(r->base, r->bytes, MADV_REMOVE);
+        as_memory_file_close(&r->file);
+    }
     if (r->base) {
         (void)munmap(r->base, r->bytes);
     }

@@ -4,9 +4,11 @@
 #ifndef ALLSHARD_IO_RESERVE_H
 #define ALLSHARD_IO_RESERVE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
+#include "io/memory_file.h"
 
 enum { AS_RESERVE_THREADS = 64 };
 
@@ -14,6 +16,8 @@ enum { AS_RESERVE_THREADS = 64 };
 typedef struct as_reserve {
     char *base; /* on a page; of 2 MiB where it is that large and address space allows */
     size_t bytes;
+    bool shared;         /* others can map it: it is one of */
+    as_memory_file file; /* this, which is open as long as the reserve is there */
 } as_reserve;
 
 /* Makes it `bytes` large, and a page's rest, if it is smaller: what was in it is lost then, and
@@ -30,7 +34,12 @@ typedef struct as_reserve {
  * kills some process instead. So compare with as_room_memory first. */
 int as_reserve_fit(as_reserve *r, size_t bytes, int threads, size_t *touched, as_error *e);
 
-/* Empty afterwards. */
+/* The same, but of a memory file that others can map, if that can have huge pages (Linux 6.1 and
+ * later): r->shared tells. Memory that is large enough stays what it is. */
+int as_reserve_fit_shared(as_reserve *r, size_t bytes, int threads, size_t *touched, as_error *e);
+
+/* Empty afterwards. The system has the pages back, even if others have them mapped still: they would
+ * find new ones. */
 void as_reserve_free(as_reserve *r);
 
 #endif
