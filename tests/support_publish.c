@@ -251,6 +251,7 @@ int saving_write(saving *x, allshard *as, const allshard_save_options *o, const 
     (void)as_storage_for_save(&x->storage, &x->call, &x->e);
     if (is_good(x)) {
         (void)as_stage_create(&x->stage, &x->e);
+        (void)agree(x);
     }
     if (is_good(x)) {
         (void)as_session_buffers(x->call.session, x->stage.prepared->plan.block_bytes, &x->e);

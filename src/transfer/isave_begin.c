@@ -206,15 +206,14 @@ static int make_files(as_isave *s, as_error *e)
     int code = as_storage_for_save(&s->storage, &s->call.save, e); /* which the ranks agree on */
     if (code == AS_OK) {
         code = as_stage_create(&s->stage, e);
+        if (s->is_main && e->code == AS_OK) {
+            (void)as_publish_expect(&s->publication, e);
+        }
+        if (!as_comm_is_lost(code)) { /* which the ranks agree on again, with all of that */
+            code = as_publish_early(&s->publication, e);
+            s->small_sums = s->checksums.size;
+        }
     }
-    if (code == AS_OK) {
-        code = as_publish_early(&s->publication, e);
-        s->small_sums = s->checksums.size;
-    }
-    if (code == AS_OK && s->is_main) {
-        (void)as_publish_expect(&s->publication, e);
-    }
-    code = code == AS_OK ? as_comm_agree(s->session->comm, e) : code;
     (void)as_meter_end(&s->meter, "begin", from, 0, &s->meter.tally.begin);
     return code;
 }

@@ -93,6 +93,7 @@ int as_publish_early(as_publication *p, as_error *e)
 int as_publish_expect(as_publication *p, as_error *e)
 {
     as_buffer sizes = AS_BUFFER_INIT;
+    p->ranks = as_comm_size(p->comm);
     int code = make_writers(p, p->ranks, e);
     if (code == AS_OK) {
         p->reported = calloc((size_t)p->ranks, sizeof *p->reported);

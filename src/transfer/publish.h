@@ -46,10 +46,11 @@ typedef struct as_publication {
 int as_publish(as_publication *p, as_error *e);
 
 /* Before the bytes are on disk: the index's text is brought to the main process, in memory, and the
- * small files of this rank are hashed into p->checksums. Nothing is written. Collective. */
+ * small files of this rank are hashed into p->checksums. Nothing is written. `e` may hold this rank's
+ * error already: the ranks agree before anything is brought. Collective. */
 int as_publish_early(as_publication *p, as_error *e);
 
-/* Main process, after as_publish_early: room for what each rank has to report when its bytes are on
+/* Main process, before as_publish_report: room for what each rank has to report when its bytes are on
  * disk. */
 int as_publish_expect(as_publication *p, as_error *e);
 

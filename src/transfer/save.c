@@ -115,6 +115,7 @@ static int begin(saving *s, as_error *e)
     }
     if (code == AS_OK) {
         code = as_stage_create(&s->stage, e);
+        code = as_comm_is_lost(code) ? code : as_comm_agree(s->session->comm, e);
     }
     if (code == AS_OK) {
         code = as_session_buffers(s->session, s->stage.prepared->plan.block_bytes, e);

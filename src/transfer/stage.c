@@ -184,24 +184,22 @@ static int create_in_waves(as_stage *s, as_error *e)
     size_t count = ranks.size / sizeof *list;
     size_t wave = (size_t)s->call->creators;
     for (size_t first = 0; first < count && code == AS_OK; first += wave) {
-        for (size_t i = first; i < count && i < first + wave; i++) {
+        if (first > 0) {
+            code = as_comm_agree(comm, e);
+        }
+        for (size_t i = first; i < count && i < first + wave && code == AS_OK; i++) {
             if (list[i] == as_comm_rank(comm)) {
                 (void)create_files(s, e);
             }
         }
-        code = as_comm_agree(comm, e);
     }
     as_buffer_free(&ranks);
-    return code;
+    return as_comm_is_lost(code) ? code : e->code;
 }
 
 int as_stage_create(as_stage *s, as_error *e)
 {
-    if (s->call->creators > 0) {
-        return create_in_waves(s, e);
-    }
-    (void)create_files(s, e);
-    return as_comm_agree(s->call->session->comm, e);
+    return s->call->creators > 0 ? create_in_waves(s, e) : create_files(s, e);
 }
 
 /* Opens the staged file of that number; its path is then in s->path. */

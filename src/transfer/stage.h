@@ -24,7 +24,9 @@ typedef struct as_stage {
 int as_stage_enter(as_stage *s, as_error *e);
 
 /* Makes the files whose headers this rank built, and the small files that fall to it; at most
- * call->creators ranks at a time. Collective. */
+ * call->creators ranks at a time. To be followed by an agreement, unless AS_MPI or AS_TIMEOUT is
+ * returned. Collective; but if none has failed before, it waits for others only where not all may make
+ * files at once. */
 int as_stage_create(as_stage *s, as_error *e);
 
 /* Opens the staged file of that number for writing; *name lives until the next call. */
