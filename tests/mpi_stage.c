@@ -17,6 +17,7 @@
 
 #include "api/handles.h"
 #include "base/sys.h"
+#include "io/reserve.h"
 #include "support_faults.h"
 #include "support_model.h"
 #include "support_ranks.h"
@@ -108,7 +109,8 @@ typedef struct writing {
     as_meter meter;
     as_buffer sums;
     as_outbox *box;
-    char *memory;
+    as_reserve memory;
+    as_arena *ring;
     int64_t bytes_per_s;
     as_write_watch watch;
     unsigned late; /* begins so many microseconds late */
@@ -154,12 +156,18 @@ static void writing_open(writing *w, const as_plan *plan, const allshard_state *
     if (stream) { /* the smallest, or some more */
         bytes = draw(2) ? least : least + draw(4) * PAGE;
     }
-    CHECK(posix_memalign((void **)&w->memory, PAGE, bytes + 1) == 0);
-    memset(w->memory, 0xee, bytes);
     as_error e = AS_ERROR_INIT;
-    CHECK(least == 0 || as_outbox_open(&w->box, plan, w->memory, least - 1, &e) == AS_LIMIT);
+    /* Some ranks do not share theirs. */
+    CHECK((draw(4) && as_arena_may_share(as->session.comm)
+               ? as_reserve_fit_shared(&w->memory, bytes + 1, 1, NULL, &e)
+               : as_reserve_fit(&w->memory, bytes + 1, 1, NULL, &e)) == AS_OK);
+    memset(w->memory.base, 0xee, bytes);
+    CHECK(as_arena_open_over(&w->ring, as->session.comm, w->memory.base,
+                             w->memory.shared ? &w->memory.file : NULL, draw(1 << 20),
+                             &e) == AS_OK);
+    CHECK(least == 0 || as_outbox_open(&w->box, plan, w->memory.base, least - 1, &e) == AS_LIMIT);
     as_error_clear(&e);
-    CHECK(as_outbox_open(&w->box, plan, w->memory, bytes, &e) == AS_OK);
+    CHECK(as_outbox_open(&w->box, plan, w->memory.base, bytes, &e) == AS_OK);
     w->late = draw(3) ? 0 : draw(3000);
 }
 
@@ -179,7 +187,8 @@ static void writing_close(writing *w)
     as_outbox_close(w->box);
     as_buffer_free(&w->sums);
     as_error_clear(&w->error);
-    free(w->memory);
+    as_arena_close(w->ring);
+    as_reserve_free(&w->memory);
 }
 
 /* The plan of a save, and its files by as_transfer_save. */
@@ -219,6 +228,7 @@ static int stage(const writing *w, const allshard_state *s, int threads, int lat
     t.open_file = NULL;
     t.engine = NULL;
     t.checksums = NULL;
+    t.ring = w->ring;
     int left = late;
     if (late >= 0 && world_rank() == world_size() - 1) {
         t.tick = fail_tick;

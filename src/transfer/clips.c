@@ -47,11 +47,15 @@ static int look(void *user, const as_clip *c, as_error *e)
 {
     (void)e;
     ownership *o = user;
-    bool own = (int)c->box.holders[0] == as_comm_rank(o->transfer->comm);
+    const as_transfer *t = o->transfer;
+    int rank = (int)c->box.holders[0];
+    int64_t bytes = as_clip_bytes(c);
+    bool own = rank == as_comm_rank(t->comm);
     o->whose.own = o->whose.own && own;
-    o->whose.on_device =
-        o->whose.on_device || (own && as_place_on_device(o->transfer, c->box.holders[1]));
-    o->bytes += as_clip_bytes(c);
+    o->whose.on_device = o->whose.on_device || (own && as_place_on_device(t, c->box.holders[1]));
+    o->whose.direct =
+        o->whose.direct && bytes == c->high - c->low && (own || as_arena_of(t->ring, rank) != NULL);
+    o->bytes += bytes;
     return AS_OK;
 }
 
@@ -65,7 +69,7 @@ int as_clips_check(const as_block *block, int64_t bytes, as_error *e)
 
 int as_clips_whose(const as_transfer *t, const as_block *block, as_whose *out, as_error *e)
 {
-    ownership o = {.transfer = t, .whose = {.own = true}};
+    ownership o = {.transfer = t, .whose = {.own = true, .direct = t->ring != NULL}};
     int code = as_clips_each(t->plan, block, look, &o, e);
     *out = o.whose;
     return code == AS_OK ? as_clips_check(block, o.bytes, e) : code;
@@ -95,11 +99,7 @@ static int copy_own(void *user, const as_clip *c, as_error *e)
     int code = as_place_find(t, c->box.holders[1], &place, e);
     char *to = own->to + as_clip_place(c, own->block);
     if (own->keep && code == AS_OK) {
-        const char *run = place.device->direct(&place.geometry, place.memory, c->low, c->high);
-        if (run) {
-            as_copy_away(to, run, (size_t)(c->high - c->low));
-            return AS_OK;
-        }
+        return as_place_keep(&place, c->low, c->high, to, own->copies, e);
     }
     /* Without a checksum there is nothing to come back to a tile for. */
     int64_t step = own->hash ? TILE : c->high - c->low;

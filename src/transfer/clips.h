@@ -36,6 +36,8 @@ int as_clips_check(const as_block *block, int64_t bytes, as_error *e);
 typedef struct as_whose {
     bool own;       /* all are this rank's */
     bool on_device; /* some of this rank's are on a device */
+    /* All are runs of this rank's, or of ranks that reach t->ring: they can put theirs in place. */
+    bool direct;
 } as_whose;
 
 /* With that check. */

@@ -29,7 +29,10 @@ typedef struct as_transfer {
     /* The transfer buffers, with room for blocks of the plan's size (transfer/buffers.h), and
      * for no other transfer at the same time. NULL: made from `memory` for this one. */
     as_arena *arena;
-    int64_t memory;       /* bytes of transfer buffers on this rank */
+    int64_t memory; /* bytes of transfer buffers on this rank */
+    /* Staging: the memory of the outboxes, where ranks of the node put their bytes themselves.
+     * NULL: they have to go through the transfer buffers. */
+    as_arena *ring;
     as_meter *meter;      /* what was done is added to it */
     as_buffer *checksums; /* save: as_block_sum[] of what this rank wrote; NULL: none are taken */
     int64_t *filled;      /* load: [pieces of the state], bytes that came into each; else NULL */

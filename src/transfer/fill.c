@@ -97,7 +97,7 @@ static int make_requests(as_slot *slot, as_filler *f, as_error *e)
     int code = AS_OK;
     for (size_t i = 0, end; i < count && code == AS_OK; i = end) {
         as_asked a = {.rank = all[i].rank,
-                      .near = as_arena_of(t->arena, all[i].rank) != NULL,
+                      .near = slot->direct || as_arena_of(t->arena, all[i].rank) != NULL,
                       .request_at = slot->requests.size,
                       .at = packed};
         void *head;
@@ -134,12 +134,13 @@ static int make_requests(as_slot *slot, as_filler *f, as_error *e)
 static int send_requests(as_slot *slot, const as_transfer *t, as_error *e)
 {
     int tag = AS_TAG_ANSWER + slot->number;
-    int64_t window = slot->bytes - as_arena_base(t->arena);
+    int64_t window = slot->bytes - as_arena_base(slot->direct ? t->ring : t->arena);
     int code = AS_OK;
     for (size_t i = 0; i < asked_count(slot) && code == AS_OK; i++) {
         as_asked *a = asked_at(slot, i);
         char *request = slot->requests.data + a->request_at;
-        as_ask head = {.tag = tag, .bytes = a->bytes, .window = a->near ? window : -1};
+        as_ask head = {
+            .tag = tag, .bytes = a->bytes, .window = a->near ? window : -1, .ring = slot->direct};
         memcpy(request, &head, sizeof head);
         code = as_comm_receive(t->comm, a->rank, tag, a->near ? NULL : slot->packed + a->at,
                                a->near ? 0 : (size_t)a->bytes, &a->answer, e);
@@ -162,7 +163,7 @@ static int copy_all_own(as_slot *slot, const make *found, as_error *e)
     int64_t hashing = 0;
     bool hash = f->sum && found->in_order && asked_count(slot) == 0 && !found->on_device;
     int code;
-    if (slot->place && slot->in_runs) {
+    if (slot->direct || (slot->place && slot->in_runs)) {
         code = as_clips_keep_own(t, &slot->block, slot->place, &slot->copies, e);
     } else {
         if (hash) {
@@ -222,7 +223,7 @@ int as_slot_start(as_slot *slot, as_filler *f, const as_block *block, as_error *
             return code;
         }
     }
-    if (code == AS_OK) {
+    if (code == AS_OK && !slot->direct) {
         slot->window = as_pool_take(&f->pool);
         code =
             slot->window ? AS_OK : as_fail(e, AS_INTERNAL, 0, "a block was begun without a buffer");
@@ -234,7 +235,7 @@ int as_slot_start(as_slot *slot, as_filler *f, const as_block *block, as_error *
         return code;
     }
     /* Addresses in windows are offsets in the file, modulo a page. */
-    slot->bytes = slot->window + shift_of(f, block->low);
+    slot->bytes = slot->direct ? slot->place : slot->window + shift_of(f, block->low);
     code = send_requests(slot, f->transfer, e);
     return code == AS_OK && found.own_boxes ? copy_all_own(slot, &found, e) : code;
 }
@@ -304,7 +305,7 @@ int as_slot_finish(as_slot *slot, as_filler *f, as_error *e)
         code = as_clips_each(f->transfer->plan, &slot->block, unpack, slot, e);
         begin = as_meter_end(m, "copy", begin, size, &m->tally.copy);
     }
-    if (slot->place && code == AS_OK) {
+    if (slot->place && !slot->direct && code == AS_OK) {
         code = settle(slot, f->transfer, e);
         begin = as_meter_end(m, "copy", begin, size, &m->tally.copy);
     }

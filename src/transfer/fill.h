@@ -28,8 +28,10 @@ typedef struct as_slot {
     bool taken; /* all came: the sink has it (gather.h) */
     as_block block;
     char *place;  /* where the block is to be in the end; NULL: anywhere. Set before the start */
+    bool direct;  /* likewise: all can put their bytes there (as_whose): no window is taken, and
+                     the block may be of any size */
     bool in_runs; /* what each rank gives of a part is one run */
-    char *window; /* NULL if the block is written from the caller's memory */
+    char *window; /* NULL if the block is direct, or written from the caller's memory */
     char *packed; /* answers, until they are put in place; NULL if there are none */
     char *bytes;  /* the block's first byte */
     as_copies copies;   /* of this rank's own bytes that are on devices */

@@ -26,6 +26,7 @@ struct as_gather {
     bool more; /* blocks are left to begin */
     as_slot *slots;
     int slot_count;
+    int buffers_of_slot; /* at the most */
     int busy;
     int asking; /* slots that wait for other ranks, or devices */
     as_copying copying;
@@ -44,15 +45,18 @@ static int open_buffers(as_gather *g, as_error *e)
     int buffers = as_transfer_buffers(t, g->sink->unit, 0);
     int answers = far ? (int)as_max_i64(1, buffers / 4) : 0;
     int each = far ? 2 : 1;
-    g->slot_count = (int)as_min_i64((buffers - answers) / each, as_transfer_slots(g->sink->unit));
+    int most = as_transfer_slots(g->sink->unit);
+    int windows = (int)as_min_i64((buffers - answers) / each, most);
     if (g->sink->again) {
         int64_t kept = (int64_t)(as_arena_kept(t->arena) / step);
-        g->slot_count = (int)as_min_i64(g->slot_count, as_max_i64(FEWEST_AGAIN, kept));
+        windows = (int)as_min_i64(windows, as_max_i64(FEWEST_AGAIN, kept));
     }
-    if (g->slot_count < 1) {
+    if (windows < 1) {
         return as_fail(e, AS_INTERNAL, 0, "the transfer buffers have no room for a block");
     }
-    int windows = each * g->slot_count;
+    g->slot_count = t->ring ? most : windows; /* into a ring many parts come without a window */
+    g->buffers_of_slot = each;
+    windows *= each;
     int code = as_pool_init(&g->filler.pool, as_arena_base(t->arena), unit, windows, e);
     if (code == AS_OK) {
         code = as_server_open(&g->server, t, as_arena_base(t->arena) + (size_t)windows * step, unit,
@@ -128,7 +132,8 @@ static int begin_block(as_gather *g, bool *moved, as_error *e)
     enum as_beginning what = AS_BEGIN_LATER;
     as_block part = g->next;
     as_slot *slot = free_slot(g);
-    int code = g->sink->begin(g->sink->self, &g->next, slot, &part, &what, e);
+    bool window = g->filler.pool.free >= g->buffers_of_slot;
+    int code = g->sink->begin(g->sink->self, &g->next, slot, window, &part, &what, e);
     if (code != AS_OK) {
         return as_comm_is_lost(code) ? code : AS_OK;
     }

@@ -23,9 +23,9 @@ typedef struct as_sink {
     void *self;
     /* Blocks in file order. `slot`, NULL if none is free, is empty but for its number, which lies
      * below as_transfer_slots(unit). *part, which is the whole block at first, is what is to come
-     * together in it: a range that crosses no multiple of `unit`. After an error *what does not
-     * count. */
-    int (*begin)(void *self, const as_block *block, as_slot *slot, as_block *part,
+     * together in it: a range that crosses no multiple of `unit`, unless slot->direct is set.
+     * `window`: there is one for a part that is not direct. After an error *what does not count. */
+    int (*begin)(void *self, const as_block *block, as_slot *slot, bool window, as_block *part,
                  enum as_beginning *what, as_error *e);
     /* All bytes are there, from slot->bytes on; or after an error in `e`: it is to be dropped. The
      * sink releases the slot now or later (as_gather_release). */
@@ -39,7 +39,7 @@ typedef struct as_sink {
     /* After AS_MPI or AS_TIMEOUT: lets go of all that slots are used for; the one that may wait. */
     void (*drain)(void *self, as_gather *g, as_error *e);
     int64_t unit; /* bytes; the same on all ranks */
-    bool again;   /* no more slots than windows that other ranks can keep mapped (comm/arena.h) */
+    bool again;   /* no more windows than other ranks can keep mapped (comm/arena.h) */
     int64_t rest; /* nanoseconds of the longest sleeps while no other rank is waited for */
 } as_sink;
 

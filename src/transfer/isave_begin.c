@@ -60,8 +60,15 @@ static void give_reason(as_isave *s, int64_t lacking)
     }
 }
 
-/* Settles the mode, the same on all ranks. Collective. */
-static int choose_staging(as_isave *s, const needs *n, as_error *e)
+/* Of the ring, in either mode. */
+static int64_t ring_bytes(const needs *n, bool stream)
+{
+    int64_t most = as_min_i64(n->room, as_max_i64(LARGEST_STREAM, n->least));
+    return stream ? as_min_i64(n->whole, most) : n->whole;
+}
+
+/* Settles the mode, the same on all ranks; *anew: the lane's memory is too small on some. Collective. */
+static int choose_staging(as_isave *s, const needs *n, bool *anew, as_error *e)
 {
     bool stream = s->call.staging == AS_STAGE_STREAM;
     int rank = as_comm_rank(s->session->comm);
@@ -79,11 +86,15 @@ static int choose_staging(as_isave *s, const needs *n, as_error *e)
                       s->directory, (long long)n->least, rank, (long long)n->room);
     }
     int code = as_comm_agree(s->session->comm, e);
-    int64_t lacking = stream ? 1 : n->whole - n->room;
+    int64_t most[] = {stream ? 1 : n->whole - n->room,
+                      as_lane_is_short(s->lane, ring_bytes(n, false)),
+                      as_lane_is_short(s->lane, ring_bytes(n, true))};
     if (code == AS_OK) {
-        code = as_comm_max(s->session->comm, &lacking, 1, e);
+        code = as_comm_max(s->session->comm, most, (int)(sizeof most / sizeof *most), e);
     }
+    int64_t lacking = most[0];
     s->staging = lacking > 0 ? AS_STAGE_STREAM : AS_STAGE_SNAPSHOT;
+    *anew = most[lacking > 0 ? 2 : 1] != 0;
     give_reason(s, lacking);
     if (code == AS_OK && s->is_main && lacking > 0 && !stream && !s->session->told_stream) {
         s->session->told_stream = true;
@@ -131,24 +142,15 @@ static int take_memory(as_isave *s, as_error *e)
         as_lanes_trim(&session->lanes, s->lane);
         n.room = as_lanes_room(&session->lanes, s->lane);
     }
-    code = choose_staging(s, &n, e);
+    bool anew = false;
+    code = choose_staging(s, &n, &anew, e);
     if (code != AS_OK) {
         return code;
     }
-    int64_t bytes = n.whole;
-    if (s->staging == AS_STAGE_STREAM) {
-        int64_t most = as_min_i64(n.room, as_max_i64(LARGEST_STREAM, n.least));
-        bytes = as_min_i64(n.whole, most);
-    }
+    int64_t bytes = ring_bytes(&n, s->staging == AS_STAGE_STREAM);
     int processors = (int)as_max_i64(1, as_room_processors() / near);
     s->copiers =
         s->call.copy_threads ? s->call.copy_threads : (int)as_min_i64(processors, MOST_COPIERS);
-    size_t touched = 0;
-    if (as_lane_fit(&session->lanes, s->lane, (size_t)bytes, s->copiers, &touched, e) == AS_OK) {
-        (void)as_outbox_open(&s->outbox, plan, s->lane->reserve.base, (size_t)bytes, e);
-    }
-    s->memory = bytes;
-    s->touched = (int64_t)touched;
     s->report = malloc(sizeof *s->report);
     if (!s->report) {
         (void)as_fail_nomem(e);
@@ -157,7 +159,18 @@ static int take_memory(as_isave *s, as_error *e)
         s->meters = calloc((size_t)as_comm_size(session->comm), sizeof *s->meters);
         (void)(s->meters ? AS_OK : as_fail_nomem(e));
     }
-    return as_comm_agree(session->comm, e);
+    size_t touched = 0;
+    /* A quarter of the buffers' memory is for what others have (transfer/buffers.h). */
+    if (anew) {
+        code = as_lane_fit(&session->lanes, s->lane, session->comm, bytes, s->copiers,
+                           (size_t)session->memory / 4, &touched, e);
+    }
+    s->memory = bytes;
+    s->touched = (int64_t)touched;
+    if (e->code == AS_OK) {
+        (void)as_outbox_open(&s->outbox, plan, s->lane->reserve.base, (size_t)bytes, e);
+    }
+    return as_comm_is_lost(code) ? code : as_comm_agree(session->comm, e);
 }
 
 /* ---- the way out of the caller's memory ---- */
@@ -178,6 +191,7 @@ static int stage_bytes(as_isave *s, as_error *e)
         .plan = &s->stage.prepared->plan,
         .engine = &as_engine_posix,
         .arena = s->session->arena,
+        .ring = s->lane->ring,
         .memory = s->session->memory,
         .meter = &s->meter,
     };

@@ -18,6 +18,7 @@ static void free_lane(const as_lanes *l, as_lane *lane, bool lost)
 {
     as_background_close(lane->background);
     free(lane->cpus);
+    as_arena_close(lane->ring);
     free_reserve(l, lane);
     if (lost && lane->comm) {
         as_comm_give_up(lane->comm);
@@ -132,13 +133,34 @@ void as_lanes_give(as_lanes *l, as_lane *lane, bool lost)
     l->list[i] = l->list[--l->count];
 }
 
-int as_lane_fit(const as_lanes *l, as_lane *lane, size_t bytes, int threads, size_t *touched,
-                as_error *e)
+bool as_lane_is_short(const as_lane *lane, int64_t bytes)
 {
-    if (bytes > lane->reserve.bytes) {
+    return !lane->ring || as_max_i64(bytes, PAGE) > (int64_t)lane->reserve.bytes;
+}
+
+int as_lane_fit(const as_lanes *l, as_lane *lane, as_comm *c, int64_t bytes, int threads,
+                size_t quota, size_t *touched, as_error *e)
+{
+    /* Never nothing: who writes no block has bytes of others' to give, and who has no memory is not
+     * seen as one that reaches theirs. */
+    size_t all = (size_t)as_max_i64(bytes, PAGE);
+    *touched = 0;
+    as_arena_close(lane->ring);
+    lane->ring = NULL;
+    if (all > lane->reserve.bytes) {
         as_devices_unpin(l->devices, &lane->pin); /* it will be other memory */
     }
-    return as_reserve_fit(&lane->reserve, bytes, threads, touched, e);
+    if (e->code == AS_OK) {
+        (void)(as_arena_may_share(c)
+                   ? as_reserve_fit_shared(&lane->reserve, all, threads, touched, e)
+                   : as_reserve_fit(&lane->reserve, all, threads, touched, e));
+    }
+    int code = as_comm_agree(c, e);
+    if (code == AS_OK) {
+        code = as_arena_open_over(&lane->ring, c, lane->reserve.base,
+                                  lane->reserve.shared ? &lane->reserve.file : NULL, quota, e);
+    }
+    return code;
 }
 
 void as_lane_pin(const as_lanes *l, as_lane *lane, const as_homes *h)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "comm/arena.h"
 #include "comm/comm.h"
 #include "device/devices.h"
 #include "io/reserve.h"
@@ -19,7 +20,8 @@ typedef struct as_lane {
     as_background *background;
     char *cpus; /* heap: where the background was told to run; NULL: where its caller may */
     as_reserve reserve;
-    as_pin pin; /* of it, for devices */
+    as_pin pin;     /* of it, for devices */
+    as_arena *ring; /* the reserves of the node's ranks, for one another; NULL: not had yet */
 } as_lane;
 
 /* Zero at first. */
@@ -42,16 +44,22 @@ int as_lane_settle(as_lane *lane, const char *cpus, as_error *e);
  * it has done with it. */
 void as_lanes_give(as_lanes *l, as_lane *lane, bool lost);
 
-/* Makes the lane's reserve large enough (as_reserve_fit). */
-int as_lane_fit(const as_lanes *l, as_lane *lane, size_t bytes, int threads, size_t *touched,
-                as_error *e);
-
 /* Pins it if any piece lies on a device. */
 void as_lane_pin(const as_lanes *l, as_lane *lane, const as_homes *h);
 
 /* Bytes that the lane's reserve may have, while others have theirs: whole pages, which is how it
  * has them. */
 int64_t as_lanes_room(const as_lanes *l, const as_lane *lane);
+
+/* Must the lane's memory be had anew to be `bytes` large? Then all ranks have to. */
+bool as_lane_is_short(const as_lane *lane, int64_t bytes);
+
+/* Has that memory, touched by `threads` threads (*touched: bytes that were had from the system;
+ * io/reserve.h). The ranks of a node make theirs known to one another, and may each use `quota` bytes
+ * of others' at a time. AS_NOMEM. Collective: all ranks get the same code, and that of an error which
+ * `e` holds already on some. */
+int as_lane_fit(const as_lanes *l, as_lane *lane, as_comm *c, int64_t bytes, int threads,
+                size_t quota, size_t *touched, as_error *e);
 
 /* Frees the memory of lanes that are not taken, but for that of `keep` (may be NULL). */
 void as_lanes_trim(as_lanes *l, const as_lane *keep);

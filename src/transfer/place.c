@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transfer/place.h"
 
+#include "base/copy_away.h"
+
 int as_place_find(const as_transfer *t, int64_t piece, as_place *out, as_error *e)
 {
     const as_state *s = t->state;
@@ -33,4 +35,15 @@ bool as_place_on_device(const as_transfer *t, int64_t piece)
 {
     const as_homes *h = t->homes;
     return h && h->of && piece >= 0 && (size_t)piece < h->count && !h->of[piece]->is_host;
+}
+
+int as_place_keep(const as_place *p, int64_t low, int64_t high, char *to, as_copies *copies,
+                  as_error *e)
+{
+    const char *run = p->device->direct(&p->geometry, p->memory, low, high);
+    if (!run) {
+        return p->device->to_window(p->device, &p->geometry, p->memory, low, high, to, copies, e);
+    }
+    as_copy_away(to, run, (size_t)(high - low));
+    return AS_OK;
 }

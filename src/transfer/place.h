@@ -20,4 +20,9 @@ int as_place_find(const as_transfer *t, int64_t piece, as_place *out, as_error *
  * returned? */
 bool as_place_on_device(const as_transfer *t, int64_t piece);
 
+/* Brings that range's bytes to their places in `to`, where nobody looks at them for a while; copies of
+ * what is on a device are begun, and counted in *copies. */
+int as_place_keep(const as_place *p, int64_t low, int64_t high, char *to, as_copies *copies,
+                  as_error *e);
+
 #endif

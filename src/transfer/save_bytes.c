@@ -19,10 +19,11 @@ typedef struct saver {
     int64_t done;      /* bytes written */
 } saver;
 
-static int begin(void *self, const as_block *block, as_slot *slot, as_block *part,
+static int begin(void *self, const as_block *block, as_slot *slot, bool window, as_block *part,
                  enum as_beginning *what, as_error *e)
 {
     (void)part;
+    (void)window; /* there is one for each slot */
     saver *s = self;
     *what = slot ? AS_BEGIN_SLOT : AS_BEGIN_LATER;
     if (!slot) {

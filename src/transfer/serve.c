@@ -60,6 +60,15 @@ int as_server_open(as_server **out, const as_transfer *t, char *memory, size_t b
     return AS_OK;
 }
 
+/* One range to its place in a window, or in a ring, where nobody looks at it for a while. */
+static int put_range(const as_place *place, const as_ask *ask, const as_range *r, char *to,
+                     as_copies *copies, as_error *e)
+{
+    return ask->ring ? as_place_keep(place, r->low, r->high, to, copies, e)
+                     : place->device->to_window(place->device, &place->geometry, place->memory,
+                                                r->low, r->high, to, copies, e);
+}
+
 /* Puts the ranges into `packed`, one after the other, or (NULL) each at its place in `window`, of
  * which `room` bytes are there. */
 static int give_ranges(const as_server *s, const as_ask *ask, const as_range *ranges, size_t count,
@@ -80,8 +89,7 @@ static int give_ranges(const as_server *s, const as_ask *ask, const as_range *ra
         }
         code = packed ? place.device->pack(place.device, &place.geometry, place.memory, r->low,
                                            r->high, packed + at, copies, e)
-                      : place.device->to_window(place.device, &place.geometry, place.memory, r->low,
-                                                r->high, window + r->at, copies, e);
+                      : put_range(&place, ask, r, window + r->at, copies, e);
         if (code != AS_OK) {
             return code;
         }
@@ -90,13 +98,13 @@ static int give_ranges(const as_server *s, const as_ask *ask, const as_range *ra
     return at == ask->bytes ? AS_OK : as_fail(e, AS_INTERNAL, 0, "a request asks for too little");
 }
 
-/* Into the asker's window. */
+/* Into the asker's window, or its ring. */
 static int scatter(const as_server *s, int to, const as_ask *ask, const as_range *ranges,
                    size_t count, as_copies *copies, as_error *e)
 {
-    as_arena *arena = s->transfer->arena;
-    char *theirs = as_arena_of(arena, to);
-    int64_t room = (int64_t)as_arena_bytes_of(arena, to) - ask->window;
+    as_arena *arena = ask->ring ? s->transfer->ring : s->transfer->arena;
+    char *theirs = arena ? as_arena_of(arena, to) : NULL;
+    int64_t room = theirs ? (int64_t)as_arena_bytes_of(arena, to) - ask->window : -1;
     if (!theirs || room < 0) {
         return as_fail(e, AS_INTERNAL, 0, "a request names memory that this rank does not see");
     }

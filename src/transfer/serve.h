@@ -16,6 +16,7 @@ typedef struct as_ask {
     int64_t tag;    /* under which the asker waits for the answer */
     int64_t bytes;  /* of the ranges; at most those of a buffer */
     int64_t window; /* in the asker's arena, to scatter into; −1: answer with the bytes */
+    int64_t ring;   /* 1: in its ring (as_transfer) instead, where they stay */
 } as_ask;
 
 enum { AS_TAG_ASK = 2, AS_TAG_ANSWER = 16 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The blocks of a nonblocking save on their way into memory. A block that is all this
  * rank's own goes there with one copy, by the calling thread or one that helps it; one that others
- * have bytes of comes together in the transfer buffers (transfer/fill.h).
+ * have bytes of comes together there, too, if they can put theirs in place, else in the transfer
+ * buffers (transfer/fill.h).
  */
 #include <stdlib.h>
 
@@ -16,6 +17,7 @@
 enum {
     REST = 100000,      /* longest sleeps between two looks, nanoseconds */
     UNIT = 512 << 10,   /* bytes of a block that come together at a time: they stay in caches */
+    STEP = 4 << 20,     /* the same where nobody looks at them again */
     JOBS_OF_HELPER = 2, /* blocks that one has: that which it copies, and the next */
     FLIGHTS = 32        /* blocks that devices copy at a time: they are far from the caches */
 };
@@ -107,7 +109,7 @@ static void land(stager *s, bool *moved, as_error *e)
 
 /* ---- the sink ---- */
 
-static int begin(void *self, const as_block *block, as_slot *slot, as_block *part,
+static int begin(void *self, const as_block *block, as_slot *slot, bool window, as_block *part,
                  enum as_beginning *what, as_error *e)
 {
     stager *s = self;
@@ -126,20 +128,24 @@ static int begin(void *self, const as_block *block, as_slot *slot, as_block *par
         }
     }
     as_outbox_block *b = s->held;
-    bool flies = s->held_whose.own && s->held_whose.on_device;
-    if (!b || (flies ? s->flying == FLIGHTS : !s->held_whose.own && !slot)) {
+    const as_whose *whose = &s->held_whose;
+    bool flies = whose->own && whose->on_device;
+    bool has_slot = slot && (whose->direct || window);
+    if (!b || (flies ? s->flying == FLIGHTS : !whose->own && !has_slot)) {
         *what = AS_BEGIN_LATER;
         return AS_OK;
     }
-    if (s->held_whose.own) {
+    if (whose->own) {
         s->held = NULL;
         *what = AS_BEGIN_TAKEN;
         return flies ? let_fly(s, b, e) : copy_or_give(s, b, e);
     }
     part->low = s->begun;
-    part->high = as_min_i64(block->high, (s->begun / s->unit + 1) * s->unit);
+    int64_t unit = whose->direct ? STEP : s->unit;
+    part->high = as_min_i64(block->high, (s->begun / unit + 1) * unit);
     *what = part->high < block->high ? AS_BEGIN_PART : AS_BEGIN_SLOT;
     slot->place = b->bytes + (part->low - block->low);
+    slot->direct = whose->direct;
     s->of[slot->number] = b;
     s->begun = part->high;
     s->held = *what == AS_BEGIN_PART ? b : NULL;
@@ -246,6 +252,9 @@ static int stage(const as_transfer *t, void *user, as_error *e)
         (void)open_helpers(s, e);
     }
     int code = as_gather_blocks(&with, &sink, e);
+    if (with.ring) {
+        as_arena_let_go(with.ring);
+    }
     as_workers_close(s->helpers);
     free(s->jobs);
     free(s->idle);
