@@ -148,7 +148,9 @@ static int take_memory(as_isave *s, as_error *e)
         return code;
     }
     int64_t bytes = ring_bytes(&n, s->staging == AS_STAGE_STREAM);
-    int processors = (int)as_max_i64(1, as_room_processors() / near);
+    int64_t all = as_room_processors();
+    int processors = (int)as_max_i64(1, all / near);
+    s->crowded = all < 2 * (int64_t)near;
     s->copiers =
         s->call.copy_threads ? s->call.copy_threads : (int)as_min_i64(processors, MOST_COPIERS);
     s->report = malloc(sizeof *s->report);

@@ -48,7 +48,8 @@ struct as_isave {
     as_session *session;
     as_lane *lane; /* NULL: given back */
     enum as_staging staging;
-    int copiers; /* threads that stage */
+    int copiers;  /* threads that stage */
+    bool crowded; /* the background has no processor of its own */
     char staging_reason[160];
 
     as_stage stage;
