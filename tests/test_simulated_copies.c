@@ -35,7 +35,10 @@ static void there_and_back(void **state)
         assert_memory_equal(is, was, sizeof was);
     }
     OK(c->cu->copy_to_host(c->host, m, 0, c->stream[0]));
-    OK(c->s->copy_to_device_now(m, "now", 4));
+    memcpy(c->host, "now", 4);
+    c->s->hold(true);
+    OK(c->s->copy_to_device_now(m, c->host, 4));
+    assert_true(c->s->idle());
     OK(c->s->copy_to_host_now(is, m, 4));
     assert_string_equal(is, "now");
 }

@@ -126,6 +126,12 @@ static void legacy_and_free(const cuda_scene *c)
     put(c, c->stream[0], 'b');
 }
 
+static void free_and_legacy(const cuda_scene *c)
+{
+    put(c, c->stream[0], 'a');
+    put(c, NULL, 'b');
+}
+
 static void streams_of_others(const cuda_scene *c)
 {
     put(c, AS_CU_STREAM_PER_THREAD, 'a');
@@ -166,6 +172,7 @@ static void streams_go_their_own_ways(void **state)
     assert_all(c, two_streams, both, 2);
     assert_all(c, two_blocking_streams, both, 2);
     assert_all(c, legacy_and_free, both, 2);
+    assert_all(c, free_and_legacy, both, 2);
     assert_all(c, streams_of_others, both, 2);
 }
 
