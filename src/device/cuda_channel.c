@@ -21,6 +21,9 @@ int as_channel_pop(const as_channel *c, as_error *e)
 {
     as_cu_context old;
     as_cu_result r = c->cuda->context_pop(&old);
+    if (r) {
+        (void)c->cuda->context_pop(&old); /* the caller's is to be the current one again */
+    }
     return r ? as_cuda_fail(e, c->cuda, "cuCtxPopCurrent", r, "the context of %s", c->name) : AS_OK;
 }
 
