@@ -143,6 +143,7 @@ static inline void scene_clear(scene *s)
 
 static inline void scene_open(scene *s)
 {
+    scene_count(s, s->live);
     assert_int_equal(as_devices_open(&s->devices, AS_CUDA_AUTO, NULL), AS_OK);
     assert_non_null(s->devices);
 }

@@ -183,18 +183,27 @@ static bool is_home(const as_homes *h, const as_channel *c)
 
 /* The ordinal of a stream's device; of the calling thread's own stream that of the current context,
  * −1 if there is none. */
-static int stream_device(const as_cuda *cuda, as_cu_stream stream, int *out, as_error *e)
+static int stream_device(const as_channel *c, as_cu_stream stream, int *out, as_error *e)
 {
+    const as_cuda *cuda = c->cuda;
     as_cu_context context = NULL;
-    const char *call = "cuStreamGetCtx";
+    const char *call = "cuCtxGetCurrent";
     as_cu_result result;
+    *out = -1;
     if (stream == AS_CU_STREAM_PER_THREAD) {
-        call = "cuCtxGetCurrent";
         result = cuda->context_current(&context);
     } else {
+        int code = as_channel_push(c, e); /* some context has to be the current one */
+        if (code != AS_OK) {
+            return code;
+        }
+        call = "cuStreamGetCtx";
         result = cuda->stream_context(stream, &context);
+        code = as_channel_pop(c, result == AS_CU_SUCCESS ? e : NULL);
+        if (result == AS_CU_SUCCESS && code != AS_OK) {
+            return code;
+        }
     }
-    *out = -1;
     if (result != AS_CU_SUCCESS) {
         return as_cuda_fail(e, cuda, call, result, "the device of cuda_stream (%p)",
                             (void *)stream);
@@ -216,7 +225,7 @@ int as_devices_begin(as_devices *d, const as_homes *h, void *stream, as_error *e
             continue;
         }
         if (!known) {
-            code = stream_device(d->cuda, callers, &own, e);
+            code = stream_device(c, callers, &own, e);
             known = true;
         }
         if (code == AS_OK) {
