@@ -11,7 +11,7 @@ static const char library_name[] = "libcuda.so.1";
 
 enum {
     REASON_BYTES = 256,
-    MOST_REASONS = 8,
+    MOST_REASONS = 64,
     FIRST_STICKY = 700, /* CUDA_ERROR_ILLEGAL_ADDRESS */
     LAST_STICKY = 719   /* CUDA_ERROR_LAUNCH_FAILED */
 };
@@ -115,7 +115,8 @@ static const char *initialise(void)
         return NULL;
     }
     if (result == AS_CU_STUB_LIBRARY) {
-        return "libcuda.so.1 is the toolkit's stub, which is for linking only: take its folder out "
+        return "cuInit (34): libcuda.so.1 is the toolkit's stub, which is for linking only: take "
+               "its folder out "
                "of "
                "LD_LIBRARY_PATH";
     }
