@@ -26,6 +26,7 @@ int as_devices_open(as_devices **out, enum as_cuda_wish wish, as_error *e)
         return as_fail_nomem(e);
     }
     d->unpinned = AS_ERROR_INIT;
+    d->awake = wish == AS_CUDA_ON;
     *out = d;
     return AS_OK;
 }
@@ -82,10 +83,11 @@ static int find_home(as_devices *d, const as_state *s, size_t i, const as_device
     if (code != AS_OK || reach.after == 0) {
         return code;
     }
-    code = as_cuda_look(d->cuda, pointer, &a, d->count > 0 ? NULL : &d->asleep, e);
+    code = as_cuda_look(d->cuda, pointer, &a, d->awake ? NULL : &d->asleep, e);
     if (code != AS_OK || d->asleep || !a.on_device) {
         return code;
     }
+    d->awake = true;
     code = as_cuda_check(d->cuda, &a, pointer, &reach, e);
     if (code == AS_OK && !known_channel(d, &a)) {
         code = add_channel(d, &a, e);

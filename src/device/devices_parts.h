@@ -17,6 +17,7 @@ typedef struct as_reached {
 struct as_devices {
     const as_cuda *cuda; /* NULL: there is none so far */
     const char *asleep;  /* why no memory of devices can be there; NULL: it can */
+    bool awake;          /* CUDA was initialised here, or has known of such memory */
     as_reached *reached; /* [count]: one for each context that pieces were met in */
     int count;
     as_pins pins;
