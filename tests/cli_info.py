@@ -10,7 +10,7 @@ import unittest.mock
 
 from tool_support import SANITIZED, WITH_MPI, Case
 
-ROWS = ["mpi", "sharing", "storage", "posix", "direct", "uring", "cuda", "kernel", "hdf5", "limits"]
+ROWS = ["mpi", "sharing", "storage", "posix", "direct", "uring", "cuda", "cufile", "kernel", "hdf5", "limits"]
 SIMULATED = pathlib.Path(os.environ.get("ALLSHARD_BUILD_DIR", "."), "tests", "simulated")
 
 
@@ -85,10 +85,11 @@ class Info(Case):
         (empty / "libcuda.so.1").write_bytes(b"no library")
         with environment(LD_LIBRARY_PATH=str(empty)):
             for arguments in ([], ["--cuda"]):
-                told = self.run_json("info", self.dir, *arguments)["cuda"]
-                self.assertEqual(told["works"], False)
-                self.assertIn("libcuda.so.1: ", told["text"])
-                self.assertNotIn("devices", told)
+                told = self.run_json("info", self.dir, *arguments)
+                self.assertEqual(told["cuda"]["works"], False)
+                self.assertIn("libcuda.so.1: ", told["cuda"]["text"])
+                self.assertNotIn("devices", told["cuda"])
+            self.assertEqual(told["cufile"]["works"], False)
 
 
 @unittest.skipUnless((SIMULATED / "libcuda.so.1").exists(), "no simulated driver was built")
@@ -106,10 +107,29 @@ class Simulated(Info):
         return self.log.read_text().split() if self.log.exists() else []
 
     def test_unasked(self):
-        told = self.info()["cuda"]
-        self.assertEqual(told["works"], None)
-        self.assertIn("--cuda", told["text"])
+        with environment(ALLSHARD_CUFILE=""):
+            told = self.info()
+        for row in ("cuda", "cufile"):
+            self.assertEqual(told[row]["works"], None)
+            self.assertIn("--cuda", told[row]["text"])
         self.assertEqual(self.calls(), [])
+
+    def test_cufile(self):
+        """Whether it works depends on the machine: its folders, /run/udev."""
+        with environment(ALLSHARD_CUFILE="off"):
+            for arguments in ([], ["--cuda"]):
+                told = self.info(*arguments)["cufile"]
+                self.assertEqual(told["works"], False)
+                self.assertIn("ALLSHARD_CUFILE", told["text"])
+        for version in "1", "0":
+            with environment(ALLSHARD_CUFILE="", SIM_CUFILE_NVFS=version):
+                told = self.info("--cuda")["cufile"]
+            if told["works"]:
+                self.assertEqual(told["compatible"], version == "0")
+                self.assertIn(str(self.dir), told["text"])
+            self.assertEqual(list(self.dir.iterdir()), [])
+        self.assertEqual(self.calls().count("cuDevicePrimaryCtxRetain"),
+                         self.calls().count("cuDevicePrimaryCtxRelease"))
 
     def test_devices(self):
         with environment(SIM_CUDA_DEVICES="3"):
@@ -125,6 +145,12 @@ class Simulated(Info):
             self.assertRegex(text, rf" cuda:{i} {device['name']}, .*{device['capability']}.*"
                              + device["pci"])
 
+    def test_cufile_needs_a_context(self):
+        with environment(SIM_CUDA_FAIL="cuDevicePrimaryCtxRetain:1:46", ALLSHARD_CUFILE=""):
+            told = self.info("--cuda")["cufile"]
+        self.assertEqual(told["works"], False)
+        self.assertIn("cuDevicePrimaryCtxRetain: CUDA_ERROR_DEVICE_UNAVAILABLE (46", told["text"])
+
     def test_no_device(self):
         with environment(SIM_CUDA_DEVICES="0"):
             told = self.info("--cuda")["cuda"]
@@ -138,6 +164,9 @@ class Simulated(Info):
         self.assertIn("ALLSHARD_CUDA is off", told["text"])
 
     def test_each_call_that_fails(self):
+        patch = environment(ALLSHARD_CUFILE="off")
+        patch.start()
+        self.addCleanup(patch.stop)
         self.info("--cuda")
         for name in sorted(set(self.calls()) - {"cuGetErrorName", "cuGetErrorString"}):
             with environment(SIM_CUDA_FAIL=f"{name}:1:999"):

@@ -43,7 +43,7 @@ int as_info_try_folder(as_info *i, as_error *e);
 /* "storage", "posix", "direct", "uring": how bytes get to the folder. */
 void as_info_storage(const as_info *i);
 
-/* "cuda", "kernel": devices, and the kernel for them. */
+/* "cuda", "cufile", "kernel": devices, files without the host between, and the kernel. */
 void as_info_cuda(const as_info *i);
 
 /* "hdf5": other formats. */

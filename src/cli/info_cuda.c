@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * allshard info: CUDA. Without being asked to, nothing of CUDA is called: to initialise it takes
- * seconds and device memory on some machines.
+ * allshard info: CUDA and cuFile. Without being asked to, nothing of them is called: to initialise CUDA
+ * takes seconds and device memory on some machines.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 #include "cli/info.h"
 #include "device/cuda_kernel.h"
 #include "device/cuda_library.h"
+#include "io/gds_probe.h"
 
 enum { NAME_BYTES = 128 };
 
@@ -134,11 +135,16 @@ static void tell_devices(const as_info *info, const as_cuda *cuda)
     free(gpus);
 }
 
+static bool is_off(void)
+{
+    const char *wish = getenv(AS_CUDA_VARIABLE);
+    return wish && strcmp(wish, "off") == 0;
+}
+
 static void tell_cuda(const as_info *i)
 {
     const char *reason = NULL;
-    const char *wish = getenv(AS_CUDA_VARIABLE);
-    if (wish && strcmp(wish, "off") == 0) {
+    if (is_off()) {
         as_info_row(i, "cuda", AS_INFO_NO, json_object(), AS_CUDA_VARIABLE " is off");
         return;
     }
@@ -160,10 +166,54 @@ static void tell_cuda(const as_info *i)
     as_info_row(i, "cuda", AS_INFO_NO, json_object(), "%s", reason);
 }
 
+/* On the first device; in the compatibility mode, too, which is told. */
+static void try_cufile(const as_info *i, const as_cuda *cuda)
+{
+    as_gds_question q = {.wish = AS_GDS_ASKED, .cuda = cuda, .folder = i->folder};
+    as_gds_answer a = {.cufile = NULL};
+    as_error e = AS_ERROR_INIT;
+    const char *call = "cuDeviceGet";
+    as_cu_result r = cuda->device_get(&q.device, 0);
+    if (r == AS_CU_SUCCESS) {
+        call = "cuDevicePrimaryCtxRetain";
+        r = cuda->primary_retain(&q.context, q.device);
+    }
+    if (r != AS_CU_SUCCESS) {
+        (void)as_cuda_fail(&e, cuda, call, r, "device 0");
+        as_info_row(i, "cufile", AS_INFO_NO, json_object(), "%s", as_error_text(&e));
+        as_error_clear(&e);
+        return;
+    }
+    as_gds_probe(&q, &a);
+    as_info_row(i, "cufile", a.cufile ? AS_INFO_YES : AS_INFO_NO,
+                a.cufile ? json_pack("{s:b}", "compatible", (int)a.compatible) : json_object(),
+                "%s%s%s", a.reason, a.cufile ? ": tried with cuda:0 in " : "",
+                a.cufile ? i->folder : "");
+    (void)cuda->primary_release(q.device);
+}
+
+static void tell_cufile(const as_info *i)
+{
+    const char *reason = NULL;
+    if (is_off() || (i->cuda && !as_cuda_library(AS_CUDA_ON, &reason))) {
+        as_info_row(i, "cufile", AS_INFO_NO, json_object(),
+                    "it is for the memory of CUDA's devices");
+    } else if (!as_cufile_library(&reason)) {
+        as_info_row(i, "cufile", AS_INFO_NO, json_object(), "%s", reason);
+    } else if (i->cuda) {
+        try_cufile(i, as_cuda_library(AS_CUDA_AUTO, &reason));
+    } else {
+        as_info_row(i, "cufile", AS_INFO_UNKNOWN, json_object(),
+                    "libcufile is there; with --cuda it is tried");
+    }
+}
+
 void as_info_cuda(const as_info *i)
 {
     const char *how = NULL;
     tell_cuda(i);
+    tell_cufile(i);
     bool built = as_kernel_built(&how);
-    as_info_row(i, "kernel", built ? AS_INFO_YES : AS_INFO_NO, json_object(), "%s", how);
+    as_info_row(i, "kernel", built ? AS_INFO_YES : AS_INFO_NO, json_object(), "%s%s",
+                built ? "packs strided pieces on devices: " : "", how);
 }
