@@ -26,65 +26,66 @@ static struct {
     as_cu_pointer packed;
     as_kernel kernel;
     bool real;
-} d;
+} gpu;
 
 static void to_device(as_cu_pointer to, const void *from, int64_t bytes)
 {
     assert_true(bytes <= ROOM);
-    assert_int_equal(d.cu->copy_to_device(to, from, (size_t)bytes, d.stream), AS_CU_SUCCESS);
-    assert_int_equal(d.cu->stream_synchronize(d.stream), AS_CU_SUCCESS);
+    assert_int_equal(gpu.cu->copy_to_device(to, from, (size_t)bytes, gpu.stream), AS_CU_SUCCESS);
+    assert_int_equal(gpu.cu->stream_synchronize(gpu.stream), AS_CU_SUCCESS);
 }
 
 static void to_host(void *to, as_cu_pointer from, int64_t bytes)
 {
-    assert_int_equal(d.cu->copy_to_host(to, from, (size_t)bytes, d.stream), AS_CU_SUCCESS);
-    assert_int_equal(d.cu->stream_synchronize(d.stream), AS_CU_SUCCESS);
+    assert_int_equal(gpu.cu->copy_to_host(to, from, (size_t)bytes, gpu.stream), AS_CU_SUCCESS);
+    assert_int_equal(gpu.cu->stream_synchronize(gpu.stream), AS_CU_SUCCESS);
 }
 
 static int64_t check_range(uint64_t *seed, piece *p, int64_t low, int64_t high)
 {
     const as_geometry *g = &p->geometry;
-    if (!as_kernel_can(&d.kernel, g, low, high)) {
+    if (!as_kernel_can(&gpu.kernel, g, low, high)) {
         as_error e = AS_ERROR_INIT;
         assert_true(g->memory_dtype);
-        assert_int_equal(
-            as_kernel_pack(&d.kernel, d.cu, g, d.block, low, high, d.packed, d.stream, &e),
-            AS_INTERNAL);
+        assert_int_equal(as_kernel_pack(&gpu.kernel, gpu.cu, g, gpu.block, low, high, gpu.packed,
+                                        gpu.stream, &e),
+                         AS_INTERNAL);
         as_error_clear(&e);
         return 0;
     }
     int64_t bytes = as_geometry_before(g, high) - as_geometry_before(g, low);
     int64_t room = bytes + 3 * MARGIN;
     int64_t shift = MARGIN + (between(seed, 0, 2) ? 0 : between(seed, 0, 16));
-    as_cu_pointer memory = d.block + (uint64_t)(p->data - p->block);
-    as_cu_pointer place = d.packed + (uint64_t)shift;
+    as_cu_pointer memory = gpu.block + (uint64_t)(p->data - p->block);
+    as_cu_pointer place = gpu.packed + (uint64_t)shift;
     char *expected = need(room);
     char *packed = need(room);
     fill(seed, expected, room);
-    to_device(d.packed, expected, room);
-    to_device(d.block, p->block, p->size);
+    to_device(gpu.packed, expected, room);
+    to_device(gpu.block, p->block, p->size);
     if (g->memory_dtype) {
         as_cast_pack(g, p->data, low, high, expected + shift);
     } else {
         (void)as_tiles_pack(g, p->data, low, high, expected + shift);
     }
-    assert_int_equal(as_kernel_pack(&d.kernel, d.cu, g, memory, low, high, place, d.stream, NULL),
-                     AS_OK);
-    to_host(packed, d.packed, room);
+    assert_int_equal(
+        as_kernel_pack(&gpu.kernel, gpu.cu, g, memory, low, high, place, gpu.stream, NULL), AS_OK);
+    to_host(packed, gpu.packed, room);
     assert_memory_equal(packed, expected, (size_t)room);
 
     if (!p->t.repeats) { /* where elements share memory, it is open which is written last */
         char *after = need(p->size);
         fill(seed, packed, room);
-        to_device(d.packed, packed, room);
+        to_device(gpu.packed, packed, room);
         if (g->memory_dtype) {
             assert_int_equal(as_cast_unpack(g, p->data, low, high, packed + shift, NULL), AS_OK);
         } else {
             (void)as_tiles_unpack(g, p->data, low, high, packed + shift);
         }
         assert_int_equal(
-            as_kernel_unpack(&d.kernel, d.cu, g, memory, low, high, place, d.stream, NULL), AS_OK);
-        to_host(after, d.block, p->size);
+            as_kernel_unpack(&gpu.kernel, gpu.cu, g, memory, low, high, place, gpu.stream, NULL),
+            AS_OK);
+        to_host(after, gpu.block, p->size);
         assert_memory_equal(p->block, after, (size_t)p->size);
         free(after);
     }
@@ -129,8 +130,8 @@ static void every_pair_as_the_host_casts(void **state)
     uint64_t seed = 33;
     for (int f = 0; f < TYPES; f++) {
         char *in;
-        int64_t count = values_of(&seed, types[f], d.real ? 400000 : 40000, &in);
-        to_device(d.block, in, count * bytes_of(types[f]));
+        int64_t count = values_of(&seed, types[f], gpu.real ? 400000 : 40000, &in);
+        to_device(gpu.block, in, count * bytes_of(types[f]));
         for (int t = 0; t < TYPES; t++) {
             if (!as_cast_known(types[f], types[t])) {
                 continue;
@@ -144,10 +145,10 @@ static void every_pair_as_the_host_casts(void **state)
             as_geometry g;
             assert_int_equal(as_geometry_cast(&box, types[t], &seams, &g, NULL), AS_OK);
             as_cast(types[f], types[t], in, expected, count);
-            assert_int_equal(
-                as_kernel_pack(&d.kernel, d.cu, &g, d.block, 0, bytes, d.packed, d.stream, NULL),
-                AS_OK);
-            to_host(out, d.packed, bytes);
+            assert_int_equal(as_kernel_pack(&gpu.kernel, gpu.cu, &g, gpu.block, 0, bytes,
+                                            gpu.packed, gpu.stream, NULL),
+                             AS_OK);
+            to_host(out, gpu.packed, bytes);
             assert_memory_equal(out, expected, (size_t)bytes);
             free(expected);
             free(out);
@@ -164,7 +165,7 @@ static void many_blocks(void **state)
     uint64_t seed = 34;
     for (int i = 0; i < 4; i++) {
         int64_t columns = 1000;
-        int64_t bytes = d.real ? ROOM - 3 * MARGIN : 200000;
+        int64_t bytes = gpu.real ? ROOM - 3 * MARGIN : 200000;
         int64_t rows = bytes / bytes_of(dtypes[i]) / columns;
         int64_t shape[2] = {rows, columns};
         int64_t offset[2] = {0, 0};
@@ -186,44 +187,45 @@ static int open_device(void **state)
     (void)state;
     const char *how;
     const char *reason = NULL;
-    d.real = getenv("ALLSHARD_REAL_CUDA") != NULL;
-    if (!d.real) {
+    gpu.real = getenv("ALLSHARD_REAL_CUDA") != NULL;
+    if (!gpu.real) {
         (void)simulated();
     }
     bool built = as_kernel_built(&how);
-    d.cu = as_cuda_library(AS_CUDA_ON, &reason);
-    if (!d.cu || (d.real && !built)) {
-        printf("skipped: %s\n", d.cu ? how : reason);
+    gpu.cu = as_cuda_library(AS_CUDA_ON, &reason);
+    if (!gpu.cu || (gpu.real && !built)) {
+        printf("skipped: %s\n", gpu.cu ? how : reason);
         exit(SKIPPED);
     }
     char name[100] = "";
     as_cu_device device;
-    assert_int_equal(d.cu->device_get(&device, 0), AS_CU_SUCCESS);
-    assert_int_equal(d.cu->device_name(name, (int)sizeof name, device), AS_CU_SUCCESS);
-    assert_int_equal(d.cu->primary_retain(&d.context, device), AS_CU_SUCCESS);
-    assert_int_equal(d.cu->context_push(d.context), AS_CU_SUCCESS);
-    assert_int_equal(d.cu->stream_create(&d.stream, AS_CU_STREAM_NON_BLOCKING, 0), AS_CU_SUCCESS);
-    assert_int_equal(d.cu->memory_alloc(&d.block, ROOM), AS_CU_SUCCESS);
-    assert_int_equal(d.cu->memory_alloc(&d.packed, ROOM), AS_CU_SUCCESS);
-    as_kernel_load(&d.kernel, d.cu);
+    assert_int_equal(gpu.cu->device_get(&device, 0), AS_CU_SUCCESS);
+    assert_int_equal(gpu.cu->device_name(name, (int)sizeof name, device), AS_CU_SUCCESS);
+    assert_int_equal(gpu.cu->primary_retain(&gpu.context, device), AS_CU_SUCCESS);
+    assert_int_equal(gpu.cu->context_push(gpu.context), AS_CU_SUCCESS);
+    assert_int_equal(gpu.cu->stream_create(&gpu.stream, AS_CU_STREAM_NON_BLOCKING, 0),
+                     AS_CU_SUCCESS);
+    assert_int_equal(gpu.cu->memory_alloc(&gpu.block, ROOM), AS_CU_SUCCESS);
+    assert_int_equal(gpu.cu->memory_alloc(&gpu.packed, ROOM), AS_CU_SUCCESS);
+    as_kernel_load(&gpu.kernel, gpu.cu);
     printf("%s, kernel: %s; its PTX was %s\n", name, how,
-           d.real ? "run" : "not run: this is the simulation");
-    if (d.kernel.reason) {
-        printf("%s\n", d.kernel.reason);
+           gpu.real ? "run" : "not run: this is the simulation");
+    if (gpu.kernel.reason) {
+        printf("%s\n", gpu.kernel.reason);
     }
-    return d.kernel.reason != NULL;
+    return gpu.kernel.reason != NULL;
 }
 
 static int close_device(void **state)
 {
     (void)state;
-    as_kernel_unload(&d.kernel, d.cu);
-    bool bad = d.cu->memory_free(d.block) != AS_CU_SUCCESS;
-    bad = d.cu->memory_free(d.packed) != AS_CU_SUCCESS || bad;
-    bad = d.cu->stream_destroy(d.stream) != AS_CU_SUCCESS || bad;
-    bad = d.cu->context_pop(NULL) != AS_CU_SUCCESS || bad;
-    bad = d.cu->primary_release(0) != AS_CU_SUCCESS || bad;
-    if (!d.real && strcmp(simulated()->faults(), "") != 0) {
+    as_kernel_unload(&gpu.kernel, gpu.cu);
+    bool bad = gpu.cu->memory_free(gpu.block) != AS_CU_SUCCESS;
+    bad = gpu.cu->memory_free(gpu.packed) != AS_CU_SUCCESS || bad;
+    bad = gpu.cu->stream_destroy(gpu.stream) != AS_CU_SUCCESS || bad;
+    bad = gpu.cu->context_pop(NULL) != AS_CU_SUCCESS || bad;
+    bad = gpu.cu->primary_release(0) != AS_CU_SUCCESS || bad;
+    if (!gpu.real && strcmp(simulated()->faults(), "") != 0) {
         printf("%s\n", simulated()->faults());
         bad = true;
     }

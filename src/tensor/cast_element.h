@@ -29,6 +29,9 @@ typedef uint8_t as_bits8 __attribute__((may_alias));
 #define AS_F64_INFINITY UINT64_C(0x7ff0000000000000)
 #define AS_F64_ONE UINT64_C(0x0010000000000000) /* the bit above the fraction */
 
+/* Names end in those of the dtypes.
+ * NOLINTBEGIN(readability-identifier-naming) */
+
 AS_CAST_INLINE uint32_t as_float_bits(float value)
 {
     union {
@@ -224,5 +227,7 @@ AS_CAST_INLINE uint32_t as_f64_to_f32(uint64_t x)
     code = code < (int64_t)AS_F32_INFINITY ? code : (int64_t)AS_F32_INFINITY;
     return as_join_f32(x, &h, code);
 }
+
+/* NOLINTEND(readability-identifier-naming) */
 
 #endif
