@@ -70,11 +70,13 @@ enum as_cuda_wish {
        unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,                \
        as_cu_stream stream, void **parameters, void **extra))
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): declarations */
 typedef struct as_cuda {
 #define AS_CUDA_MEMBER(member, symbol, parameters) as_cu_result(*member) parameters;
     AS_CUDA_FUNCTIONS(AS_CUDA_MEMBER)
 #undef AS_CUDA_MEMBER
 } as_cuda;
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* The functions, the same table for the whole process; NULL: there is no CUDA here, or it is not
  * wanted, and *reason, a static text, tells why. AS_CUDA_AUTO makes no call of CUDA, AS_CUDA_ON
