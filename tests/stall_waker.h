@@ -22,6 +22,7 @@ enum {
 };
 
 #define SHORTEST 0.4 /* seconds */
+#define LONGER 1.2
 static double limit = SHORTEST;
 static int anew; /* tries */
 

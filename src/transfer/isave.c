@@ -307,6 +307,14 @@ static bool is_storing(const as_isave *s)
                : s->step != AS_ISAVE_CLEANING && !as_background_idle(s->lane->background);
 }
 
+/* A count that stands as long as the storage ends nothing. A job that writes blocks takes its looks
+ * by the clock, whatever its storage does: they do not count. */
+static int64_t count_ended(const as_isave *s)
+{
+    return s->step == AS_ISAVE_WRITING ? atomic_load(&s->watch.operations)
+                                       : -1 - atomic_load(&s->steps);
+}
+
 void as_isave_wait(as_isave *s)
 {
     as_comm *c = s->session->comm;
@@ -322,8 +330,7 @@ void as_isave_wait(as_isave *s)
         as_error trouble = AS_ERROR_INIT;
         if (as_comm_watches(c)) {
             tell_outcome(s);
-            as_comm_storage(c, is_storing(s),
-                            atomic_load(&s->watch.operations) + atomic_load(&s->steps));
+            as_comm_storage(c, is_storing(s), count_ended(s));
         }
         if (s->step == AS_ISAVE_CLEANING) {
             /* The others have gone, and the outcome is settled: nobody is waited for. */

@@ -45,9 +45,9 @@ int as_stage_blocks(const as_transfer *t, as_outbox *b, int threads, as_error *e
 /* Read and set from any thread. */
 typedef struct as_write_watch {
     _Atomic int64_t bytes;      /* written */
-    _Atomic int64_t operations; /* ended */
-    _Atomic int storing;        /* operations are under way */
-    _Atomic int stop;           /* asked for: AS_CANCELLED, unless it fails otherwise */
+    _Atomic int64_t operations; /* of the storage: changes when one has ended */
+    _Atomic int storing; /* the storage is to do something, and the job does not wait for else */
+    _Atomic int stop;    /* asked for: AS_CANCELLED, unless it fails otherwise */
 } as_write_watch;
 
 /* Takes blocks from the outbox until all have come, hashes them (t->checksums gets as_block_sum[]),

@@ -32,13 +32,20 @@ typedef struct writer {
     int64_t ticked; /* as_clock */
 } writer;
 
+/* Is this rank's storage to do something? If that comes to no end the rank has stalled. Files that are
+ * opened count, too. */
+static void tell_storing(const writer *w, bool storing)
+{
+    int64_t ended = w->transfer->meter->tally.operations + w->begun;
+    atomic_store(&w->watch->operations, ended);
+    atomic_store(&w->watch->storing, storing);
+    as_outbox_tell(w->box, storing, ended);
+}
+
 static void tell(const writer *w)
 {
-    const as_tally *tally = &w->transfer->meter->tally;
-    atomic_store(&w->watch->bytes, tally->bytes_written);
-    atomic_store(&w->watch->operations, tally->operations);
-    atomic_store(&w->watch->storing, as_store_busy(&w->store));
-    as_outbox_tell(w->box, as_store_busy(&w->store), tally->operations);
+    atomic_store(&w->watch->bytes, w->transfer->meter->tally.bytes_written);
+    tell_storing(w, as_store_busy(&w->store));
 }
 
 /* Is anything to be told to, or asked of, others? */
@@ -51,7 +58,9 @@ static void look(writer *w, as_error *e)
     int64_t now = as_clock();
     if (t->tick && e->code == AS_OK && now - w->ticked >= TICK_EVERY) {
         w->ticked = now;
+        tell_storing(w, true);
         (void)t->tick(t->user, e);
+        tell_storing(w, as_store_busy(&w->store));
     }
 }
 
@@ -102,6 +111,7 @@ static int begin_blocks(writer *w, int64_t last, as_error *e)
 {
     int code = AS_OK;
     while (w->begun <= last && code == AS_OK) {
+        tell_storing(w, true);
         as_outbox_block *b = as_outbox_at(w->box, w->begun++);
         b->stored.owner = b;
         code = as_store_begin(&w->store, &b->stored, b->block.file, e);
@@ -160,6 +170,7 @@ static bool turn(writer *w, as_wait *rest, as_error *e)
         drop_all(w, e);
     }
     if (e->code == AS_OK && w->over && !w->waiting && w->store.writing == 0) {
+        tell_storing(w, true);
         w->synced = as_store_end(&w->store, e);
     }
     tell(w);
@@ -190,6 +201,7 @@ int as_write_out(const as_transfer *t, as_outbox *b, int64_t bytes_per_s, as_wri
     char *memory = as_outbox_memory(b, &bytes);
     /* To register memory pays where it is written from again and again. */
     bool again = t->plan->own_bytes / 2 > (int64_t)bytes;
+    tell_storing(&w, true);
     int code = as_store_open(&w.store, t, again ? memory : NULL, again ? bytes : 0, e);
     as_wait rest = {0};
     if (code != AS_OK) {
@@ -198,6 +210,8 @@ int as_write_out(const as_transfer *t, as_outbox *b, int64_t bytes_per_s, as_wri
     while (code == AS_OK && !turn(&w, &rest, e)) {
     }
     as_wait_end(&rest, t->meter);
+    tell_storing(&w, true);
     as_store_close(&w.store);
+    tell_storing(&w, false);
     return e->code;
 }
