@@ -94,7 +94,7 @@ static void test_names(void **state)
     assert_int_equal(as_probe_folder(scratch, "Direct", true, &choice, &e), AS_INVALID);
     assert_string_equal(
         as_error_text(&e),
-        "there is no engine named \"Direct\"; it must be auto, posix, direct or uring");
+        "there is no engine named \"Direct\"; it must be auto, posix, direct, uring or gds");
     as_error_clear(&e);
     assert_int_equal(as_probe_name("auto", &e), AS_OK);
     assert_int_equal(as_probe_name("uring", &e), AS_OK);

@@ -43,11 +43,11 @@ typedef struct trial {
 
 int as_probe_name(const char *name, as_error *e)
 {
-    if (strcmp(name, "auto") == 0 || as_engine_by_name(name)) {
+    if (strcmp(name, "auto") == 0 || strcmp(name, "gds") == 0 || as_engine_by_name(name)) {
         return AS_OK;
     }
     return as_fail(e, AS_INVALID, 0,
-                   "there is no engine named %s; it must be auto, posix, direct or uring",
+                   "there is no engine named %s; it must be auto, posix, direct, uring or gds",
                    as_quote(name, strlen(name)).text);
 }
 
@@ -237,7 +237,8 @@ int as_probe_folder(const char *folder, const char *engine, bool write, as_engin
                     as_error *e)
 {
     *out = (as_engine_choice){.offset_align = DEFAULT_ALIGN, .memory_align = DEFAULT_ALIGN};
-    bool named = engine && strcmp(engine, "auto") != 0;
+    bool gds = engine && strcmp(engine, "gds") == 0;
+    bool named = engine && strcmp(engine, "auto") != 0 && !gds;
     int code = named ? as_probe_name(engine, e) : AS_OK;
     if (code != AS_OK) {
         return code;
@@ -265,6 +266,9 @@ int as_probe_folder(const char *folder, const char *engine, bool write, as_engin
     if (out->direct) {
         out->offset_align = t.offset_align > fs->offset_align ? t.offset_align : fs->offset_align;
         out->memory_align = t.memory_align;
+    }
+    if (!named) {
+        out->gds = gds ? AS_GDS_ASKED : out->direct ? AS_GDS_AUTO : AS_GDS_OFF;
     }
     return AS_OK;
 }

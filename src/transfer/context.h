@@ -26,6 +26,7 @@ typedef struct as_transfer {
     const as_plan *plan;
     const as_engine_type *engine;
     as_engine_options engine_options;
+    struct as_gds *gds; /* whose devices' blocks go straight to files, by that engine; NULL: none */
     /* The transfer buffers, with room for blocks of the plan's size (transfer/buffers.h), and
      * for no other transfer at the same time. NULL: made from `memory` for this one. */
     as_arena *arena;

@@ -4,6 +4,7 @@
  */
 #include <time.h>
 
+#include "transfer/gds.h"
 #include "transfer/isave_parts.h"
 #include "transfer/read_back.h"
 #include "transfer/storage.h"
@@ -99,6 +100,7 @@ int as_isave_job_write(void *user, as_error *e)
     as_transfer t = transfer_of(s);
     int code = as_write_out(&t, s->outbox, s->call.manners.bytes_per_s, &s->watch, e);
     as_storage_explain(&s->written, &s->storage);
+    as_gds_explain_nonblocking(s->storage.gds, &s->written);
     (void)as_meter_end(&s->written, "transfer", from, t.plan->own_bytes, &tally(s)->transfer);
     return code;
 }

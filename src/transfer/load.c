@@ -182,9 +182,13 @@ static int transfer_bytes(as_loading *l, const as_buffer *missing, as_error *e)
     }
     t.state->seams->size = 0; /* what an earlier load broke off with */
     as_probe_options(&storage, &t.engine_options);
+    if (e->code == AS_OK) {
+        (void)as_gds_prepare(&session->gds, &t, storage.gds, NULL, e);
+    }
     code = as_transfer_load(&t, e);
     as_session_found(session, &homes, t.meter);
     as_storage_explain(t.meter, &storage);
+    as_gds_explain(session->gds, storage.gds, t.meter);
     if (code == AS_CORRUPT) {
         name_tensors(l, &bad, e);
     }

@@ -62,6 +62,7 @@ static int open_loader(as_loader *l, const as_transfer *t, as_error *e)
     l->options.trace = t->meter->trace;
     int code = t->engine->open(&l->engine, &l->options, e);
     l->files.engine = l->engine;
+    l->gds = as_gds_blocks_begin(t, l->engine);
     if (code == AS_OK) {
         code = open_buffers(l, e);
     }
@@ -78,6 +79,10 @@ static void release(as_loader *l, as_reading *r)
 {
     as_delivery_close(r->delivery);
     as_pool_give(&l->windows, r->window);
+    as_gds_buffer_give(&r->gds);
+    if (r->counts) {
+        as_gds_blocks_ended(&l->gds);
+    }
     *r = (as_reading){0};
     l->busy--;
 }
@@ -94,6 +99,7 @@ static void close_loader(as_loader *l)
 {
     for (int i = 0; l->readings && i < l->reading_count; i++) {
         as_delivery_close(l->readings[i].delivery);
+        as_gds_buffer_give(&l->readings[i].gds);
     }
     as_open_files_free(&l->files);
     if (l->engine) {
@@ -107,14 +113,21 @@ static void close_loader(as_loader *l)
     free(l->in);
 }
 
-static int begin_reading(as_loader *l, as_reading *r, const as_block *block, as_error *e)
+/* Memory for the bytes, unless they go straight to a device. */
+static void find_memory(as_loader *l, as_reading *r)
 {
-    *r = (as_reading){.busy = true, .block = *block, .number = l->begun++, .direct = -1};
-    l->busy++;
-    as_delivery_direct(l->transfer, block, &r->bytes, &r->direct);
+    as_delivery_direct(l->transfer, &r->block, &r->bytes, &r->direct);
     if (!r->bytes) {
         r->window = as_pool_take(&l->windows); /* there is one for each reading */
-        r->bytes = r->window + block->low % l->transfer->plan->block_bytes;
+        r->bytes = r->window + r->block.low % l->transfer->plan->block_bytes;
+    }
+}
+
+static int begin_reading(as_loader *l, as_reading *r, as_error *e)
+{
+    const as_block *block = &r->block;
+    if (!r->gds.device) {
+        find_memory(l, r);
     }
     int code = as_open_files_get(&l->files, block->file, &r->file, e);
     if (code != AS_OK) {
@@ -124,6 +137,7 @@ static int begin_reading(as_loader *l, as_reading *r, const as_block *block, as_
     r->io = (as_io){.kind = AS_IO_READ,
                     .file = &r->file->io,
                     .bytes = r->bytes,
+                    .device = r->gds.device ? &r->gds.where : NULL,
                     .count = block->high - block->low,
                     .offset = block->low,
                     .hash = l->transfer->expected != NULL,
@@ -136,18 +150,32 @@ static int begin_reading(as_loader *l, as_reading *r, const as_block *block, as_
 /* Begins one, if there is room: parcels of others are not kept waiting for all. */
 static void begin_next(as_loader *l, bool *moved, as_error *e)
 {
-    as_block block;
     if (!l->more || l->busy == l->reading_count) {
         return;
     }
-    l->more = e->code == AS_OK && as_block_walk_next(&l->walk, &block);
-    if (l->more) {
+    l->more = e->code == AS_OK && (l->held || as_block_walk_next(&l->walk, &l->next));
+    if (!l->more) {
+        return;
+    }
+    enum as_gds_way way;
+    as_gds_buffer buffer = {0};
+    bool counts;
+    int code = as_gds_blocks_way(&l->gds, &l->next, false, &way, &counts, &buffer, e);
+    l->held = code == AS_OK && way == AS_GDS_LATER;
+    if (!l->held) {
         as_reading *r = l->readings;
         while (r->busy) {
             r++;
         }
         *moved = true;
-        (void)begin_reading(l, r, &block, e);
+        *r = (as_reading){.busy = true,
+                          .block = l->next,
+                          .number = l->begun++,
+                          .direct = -1,
+                          .gds = buffer,
+                          .counts = counts};
+        l->busy++;
+        (void)begin_reading(l, r, e);
     }
 }
 
@@ -180,7 +208,9 @@ static void deliver(as_loader *l, as_reading *r, as_error *e)
         t->meter->tally.bytes_read += r->io.count;
     }
     if (r->io.code == AS_OK && (!t->expected || compare_sum(l, r, e) == AS_OK)) {
-        if (r->direct >= 0) {
+        if (r->gds.device) {
+            (void)as_gds_scatter(t, &r->block, &r->gds, &r->copies, e);
+        } else if (r->direct >= 0) {
             t->filled[r->direct] += r->io.count;
             t->meter->tally.bytes_direct += r->io.count;
         } else {

@@ -9,6 +9,7 @@
 #include "transfer/copying.h"
 #include "transfer/deliver.h"
 #include "transfer/files.h"
+#include "transfer/gds_blocks.h"
 
 /* A block from the read to the last parcel. */
 typedef struct as_reading {
@@ -19,11 +20,14 @@ typedef struct as_reading {
     size_t number; /* of those that this rank reads */
     char *window;  /* the buffer */
     char *bytes;   /* the block's first byte */
+    as_gds_buffer
+        gds;     /* where it is read to if it goes straight to a device: then no window is had */
+    bool counts; /* in the trial of gds_blocks.h */
     as_io io;
     as_open_file *file;
     as_delivery *delivery; /* NULL when all parcels are out */
     int lent;              /* parcels whose receivers still use the window */
-    as_copies copies;      /* from the window into devices */
+    as_copies copies;      /* from the window, or the buffer, into devices */
 } as_reading;
 
 /* Place of a parcel on its way out or in; free without a buffer. */
@@ -48,6 +52,9 @@ typedef struct as_loader {
     as_pool parcels;
     as_open_files files;
     as_block_walk walk;
+    as_block next; /* if `held`: to be begun later */
+    bool held;
+    as_gds_blocks gds;
     bool more;
     size_t begun;  /* blocks */
     int64_t total; /* bytes to read */

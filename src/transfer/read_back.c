@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "base/checksum.h"
 #include "base/sys.h"
+#include "transfer/gds.h"
 #include "transfer/scan.h"
 
 typedef struct opened_file {
@@ -140,7 +141,7 @@ static int read_back(const as_transfer *t, size_t first, const place *where, as_
     as_meter written = *t->meter; /* what did the work stays what wrote */
     as_scan scan = {
         .comm = where->comm,
-        .engine = t->engine,
+        .engine = as_gds_host_engine(t),
         .engine_options = t->engine_options,
         .memory = where->memory,
         .memory_bytes = where->bytes,

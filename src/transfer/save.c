@@ -63,6 +63,17 @@ static as_buffer *sums_wanted(saving *s)
     return s->call->no_checksums && !s->call->read_back ? NULL : &s->checksums;
 }
 
+/* An error is for the next agreement. */
+static void prepare_gds(const saving *s, as_transfer *t, as_error *e)
+{
+    as_buffer folder = AS_BUFFER_INIT;
+    if (s->storage.gds != AS_GDS_OFF && e->code == AS_OK &&
+        as_staged_folder(s->call->directory, &folder, e) == AS_OK) {
+        (void)as_gds_prepare(&s->session->gds, t, s->storage.gds, folder.data, e);
+    }
+    as_buffer_free(&folder);
+}
+
 static int transfer_bytes(saving *s, as_error *e)
 {
     int64_t from = as_clock();
@@ -87,9 +98,11 @@ static int transfer_bytes(saving *s, as_error *e)
         .progress_user = s->session->progress_user,
     };
     as_probe_options(&s->storage, &t.engine_options);
+    prepare_gds(s, &t, e);
     int code = as_transfer_save(&t, e);
     as_session_found(s->session, &homes, t.meter);
     as_storage_explain(&s->session->meter, &s->storage);
+    as_gds_explain(s->session->gds, s->storage.gds, &s->session->meter);
     if (code == AS_OK) {
         code = as_stage_settle(&s->stage, e);
     }

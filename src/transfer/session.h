@@ -13,6 +13,7 @@
 #include "comm/comm.h"
 #include "device/devices.h"
 #include "io/probe.h"
+#include "transfer/gds.h"
 #include "transfer/lanes.h"
 #include "transfer/meter.h"
 
@@ -36,6 +37,7 @@ typedef struct as_session {
     as_devices *devices; /* owned; NULL: all pieces lie on the host */
     as_arena *arena;     /* the transfer buffers; NULL until they are needed */
     as_pin arena_pin;    /* of them, for devices */
+    as_gds *gds;         /* NULL until bytes may go straight between devices and files */
     int64_t moved;       /* as_devices_bytes when the pieces were found */
     int64_t arena_block; /* largest block that they were made for */
     int32_t *nodes;      /* [ranks]: the node of each; NULL until it is asked for */

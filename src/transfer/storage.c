@@ -115,6 +115,7 @@ int as_storage_for_load(as_engine_choice *out, as_session *s, const char *engine
         if (code == AS_OK && first && last && (!engine || strcmp(engine, "auto") == 0) &&
             is_cached(opener, first) && is_cached(opener, last)) {
             out->direct = false;
+            out->gds = AS_GDS_OFF;
             (void)snprintf(out->engine, sizeof out->engine, "posix");
             (void)snprintf(out->reason, sizeof out->reason, "the files lie in the page cache");
         }

@@ -34,16 +34,30 @@ int as_store_begin(as_store *s, as_stored *b, int32_t file, as_error *e)
     return code;
 }
 
-void as_store_submit(as_store *s, as_stored *b, const as_block *block, char *bytes)
+static void submit(as_store *s, as_stored *b, const as_block *block, char *bytes,
+                   const as_io_device *device)
 {
     b->io = (as_io){.kind = AS_IO_WRITE,
                     .file = &b->file->io,
                     .count = block->high - block->low,
                     .offset = block->low,
+                    .device = device,
+                    .hash = device && s->transfer->checksums,
                     .owner = b};
     b->io.bytes = bytes;
     s->writing++;
     s->transfer->engine->submit(s->engine, &b->io);
+}
+
+void as_store_submit(as_store *s, as_stored *b, const as_block *block, char *bytes)
+{
+    submit(s, b, block, bytes, NULL);
+}
+
+void as_store_submit_device(as_store *s, as_stored *b, const as_block *block,
+                            const as_io_device *where)
+{
+    submit(s, b, block, NULL, where);
 }
 
 void as_store_drop(as_store *s, as_stored *b, as_error *e)

@@ -38,6 +38,11 @@ int as_store_begin(as_store *s, as_stored *b, int32_t file, as_error *e);
 /* The block's bytes, which stay put until it comes back. */
 void as_store_submit(as_store *s, as_stored *b, const as_block *block, char *bytes);
 
+/* The same of a block that lies on a device, from byte `where` on, which stays put, too: the engine
+ * is as_engine_gds, and takes the checksum if the transfer has any. */
+void as_store_submit_device(as_store *s, as_stored *b, const as_block *block,
+                            const as_io_device *where);
+
 /* A block that was begun is not written after all. */
 void as_store_drop(as_store *s, as_stored *b, as_error *e);
 
