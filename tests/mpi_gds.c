@@ -446,7 +446,7 @@ static void check_failure(const failure *f)
     allshard_save_options o = save_options("gds", 65536);
     GOOD(p.as, allshard_save(p.there, folder, &o));
     if (mine && f->cuda) {
-        (sim->fail)(f->call, f->nth, f->code);
+        sim->inject(f->call, f->nth, f->code);
     } else if (mine) {
         file->refuse(f->call, f->nth, f->code);
     }
