@@ -6,11 +6,13 @@
 
 #include "simulated/sim_cufile.h"
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): declarations */
 typedef struct sim_cufile_controls {
 #define SIM_FILE_MEMBER(name) __typeof__(sim_file_##name) *name;
     SIM_FILE_FUNCTIONS(SIM_FILE_MEMBER)
 #undef SIM_FILE_MEMBER
 } sim_cufile_controls;
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* Loads it, the first time, and ends the test program if what is found is not the simulation. */
 const sim_cufile_controls *simulated_cufile(void);

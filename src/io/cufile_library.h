@@ -34,9 +34,11 @@
       (as_cufile_handle handle, void *base, size_t bytes, off_t file_offset, off_t buffer_offset))
 
 typedef struct as_cufile {
+    /* NOLINTBEGIN(bugprone-macro-parentheses): declarations */
 #define AS_CUFILE_MEMBER(member, result, symbol, parameters) result(*member) parameters;
     AS_CUFILE_FUNCTIONS(AS_CUFILE_MEMBER)
 #undef AS_CUFILE_MEMBER
+    /* NOLINTEND(bugprone-macro-parentheses) */
     /* Under its newest name, cuFileDriverClose_v2 or cuFileDriverClose: for tools that try whether the
      * driver opens, before any buffer is registered. NULL where there is none. */
     as_cufile_error (*driver_close)(void);

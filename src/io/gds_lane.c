@@ -7,7 +7,7 @@
 #include "base/checked.h"
 #include "base/clock.h"
 
-static const size_t TILES = (size_t)2 * AS_GDS_TILE;
+enum { BOTH = 2 * AS_GDS_TILE };
 
 int as_gds_lane_open(as_gds_lane **out, const as_cuda *cuda, as_cu_context context, as_error *e)
 {
@@ -17,7 +17,7 @@ int as_gds_lane_open(as_gds_lane **out, const as_cuda *cuda, as_cu_context conte
     }
     l->cuda = cuda;
     l->context = context;
-    void *map = mmap(NULL, TILES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *map = mmap(NULL, BOTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED) {
         free(l);
         return as_fail_nomem(e);
@@ -30,7 +30,7 @@ int as_gds_lane_open(as_gds_lane **out, const as_cuda *cuda, as_cu_context conte
         return as_cuda_fail(e, cuda, "cuStreamCreateWithPriority", r, "for GPU-direct");
     }
     /* If not, copies are slower, no more. */
-    l->pinned = cuda->host_register(map, TILES, AS_CU_REGISTER_PORTABLE) == AS_CU_SUCCESS;
+    l->pinned = cuda->host_register(map, BOTH, AS_CU_REGISTER_PORTABLE) == AS_CU_SUCCESS;
     *out = l;
     return AS_OK;
 }
@@ -47,7 +47,7 @@ void as_gds_lane_close(as_gds_lane *l)
         (void)l->cuda->host_unregister(l->tiles);
     }
     as_checksum_close(l->sum);
-    (void)munmap(l->tiles, TILES);
+    (void)munmap(l->tiles, BOTH);
     free(l);
 }
 

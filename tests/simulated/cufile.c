@@ -12,10 +12,9 @@
 #include <unistd.h>
 
 #include "cufile_state.h"
+#include "io/cufile_library.h"
 
 enum { ALIGN = 4096, TILE = 1 << 20 };
-
-#define state sim_cufile_state
 
 static as_cufile_error result(int code)
 {
@@ -29,12 +28,12 @@ static as_cufile_error cuda_result(int cuda)
 
 static void lock(void)
 {
-    (void)pthread_mutex_lock(&state.lock);
+    (void)pthread_mutex_lock(&sim_cufile_state.lock);
 }
 
 static as_cufile_error leave(as_cufile_error r)
 {
-    (void)pthread_mutex_unlock(&state.lock);
+    (void)pthread_mutex_unlock(&sim_cufile_state.lock);
     return r;
 }
 
@@ -48,7 +47,7 @@ static as_cufile_error enter(const char *call)
             .code = asked,
             .cuda = asked == AS_CUFILE_CUDA_DRIVER_ERROR ? AS_CU_ILLEGAL_ADDRESS : 0};
     }
-    if (!state.open) {
+    if (!sim_cufile_state.open) {
         sim_cufile_fault("%s before the driver was opened", call);
         return result(AS_CUFILE_DRIVER_NOT_INITIALIZED);
     }
@@ -62,29 +61,22 @@ static as_cufile_error enter(const char *call)
     return result(0);
 }
 
-#pragma GCC visibility push(default)
-
-as_cufile_error cuFileDriverOpen(void);
-as_cufile_error cuFileDriverClose_v2(void);
-as_cufile_error cuFileDriverGetProperties(as_cufile_properties *properties);
-as_cufile_error cuFileHandleRegister(as_cufile_handle *handle, as_cufile_descriptor *descriptor);
-void cuFileHandleDeregister(as_cufile_handle handle);
-as_cufile_error cuFileBufRegister(const void *base, size_t bytes, int flags);
-as_cufile_error cuFileBufDeregister(const void *base);
-ssize_t cuFileWrite(as_cufile_handle handle, const void *base, size_t bytes, off_t file_offset,
-                    off_t buffer_offset);
-ssize_t cuFileRead(as_cufile_handle handle, void *base, size_t bytes, off_t file_offset,
-                   off_t buffer_offset);
-
-#pragma GCC visibility pop
+/* cuFile's names as assembler names: the compiler checks the types, and names stay our own. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): declarations */
+#define DECLARE(member, result, symbol, parameters)                                                \
+    __attribute__((visibility("default"))) result sim_cufile_##member parameters __asm__(symbol);
+AS_CUFILE_FUNCTIONS(DECLARE)
+DECLARE(driver_close, as_cufile_error, "cuFileDriverClose_v2", (void))
+#undef DECLARE
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* ---- the driver ---- */
 
-as_cufile_error cuFileDriverOpen(void)
+as_cufile_error sim_cufile_driver_open(void)
 {
     lock();
     int code = sim_cufile_count("cuFileDriverOpen");
-    if (!code && state.open) {
+    if (!code && sim_cufile_state.open) {
         code = AS_CUFILE_DRIVER_ALREADY_OPEN;
     }
     int cuda = code ? 0 : sim_cufile_context();
@@ -92,30 +84,30 @@ as_cufile_error cuFileDriverOpen(void)
         sim_cufile_fault("cuFileDriverOpen without a current context");
         return leave(cuda_result(cuda));
     }
-    state.open = state.open || !code;
+    sim_cufile_state.open = sim_cufile_state.open || !code;
     return leave(result(code));
 }
 
-as_cufile_error cuFileDriverClose_v2(void)
+as_cufile_error sim_cufile_driver_close(void)
 {
     lock();
     int code = sim_cufile_count("cuFileDriverClose");
     for (int i = 0; i < MOST_BUFFERS; i++) {
-        if (state.buffers[i].used) {
+        if (sim_cufile_state.buffers[i].used) {
             sim_cufile_fault("cuFileDriverClose with registered memory");
         }
     }
-    code = code || state.open ? code : AS_CUFILE_DRIVER_NOT_INITIALIZED;
-    state.open = state.open && code;
+    code = code || sim_cufile_state.open ? code : AS_CUFILE_DRIVER_NOT_INITIALIZED;
+    sim_cufile_state.open = sim_cufile_state.open && code;
     return leave(result(code));
 }
 
-as_cufile_error cuFileDriverGetProperties(as_cufile_properties *properties)
+as_cufile_error sim_cufile_driver_properties(as_cufile_properties *properties)
 {
     as_cufile_error r = enter("cuFileDriverGetProperties");
     if (!r.code) {
-        properties->nvfs_major = state.nvfs_major;
-        properties->nvfs_minor = state.nvfs_minor;
+        properties->nvfs_major = sim_cufile_state.nvfs_major;
+        properties->nvfs_minor = sim_cufile_state.nvfs_minor;
         /* The real one writes more than that. */
         memset(properties->rest, 0x5a, 200);
     }
@@ -135,7 +127,7 @@ static int check_descriptor(int fd, struct stat *status)
         sim_cufile_fault("cuFileHandleRegister of a file that is open with flags %#x", flags);
         return AS_CUFILE_INVALID_FILE_OPEN_FLAG;
     }
-    if (!(flags & O_DIRECT) && !state.played) {
+    if (!(flags & O_DIRECT) && !sim_cufile_state.played) {
         sim_cufile_fault("cuFileHandleRegister of a file that is open without O_DIRECT");
         return AS_CUFILE_DIO_NOT_SET;
     }
@@ -146,7 +138,7 @@ static int add_handle(int fd, const struct stat *status, as_cufile_handle *out)
 {
     sim_handle *spare = NULL;
     for (int i = 0; i < MOST_HANDLES; i++) {
-        sim_handle *h = &state.handles[i];
+        sim_handle *h = &sim_cufile_state.handles[i];
         if (h->used && h->fd == fd) {
             sim_cufile_fault("cuFileHandleRegister of a descriptor that is registered");
             return AS_CUFILE_HANDLE_ALREADY_REGISTERED;
@@ -161,7 +153,8 @@ static int add_handle(int fd, const struct stat *status, as_cufile_handle *out)
     return 0;
 }
 
-as_cufile_error cuFileHandleRegister(as_cufile_handle *handle, as_cufile_descriptor *descriptor)
+as_cufile_error sim_cufile_handle_register(as_cufile_handle *handle,
+                                           as_cufile_descriptor *descriptor)
 {
     as_cufile_error r = enter("cuFileHandleRegister");
     struct stat status;
@@ -182,7 +175,7 @@ static sim_handle *find_handle(const char *call, as_cufile_handle handle)
 {
     struct stat status;
     for (int i = 0; i < MOST_HANDLES; i++) {
-        sim_handle *h = &state.handles[i];
+        sim_handle *h = &sim_cufile_state.handles[i];
         if (h != handle || !h->used) {
             continue;
         }
@@ -195,7 +188,7 @@ static sim_handle *find_handle(const char *call, as_cufile_handle handle)
     return NULL;
 }
 
-void cuFileHandleDeregister(as_cufile_handle handle)
+void sim_cufile_handle_deregister(as_cufile_handle handle)
 {
     as_cufile_error r = enter("cuFileHandleDeregister");
     sim_handle *h = find_handle("cuFileHandleDeregister", handle);
@@ -213,8 +206,8 @@ void cuFileHandleDeregister(as_cufile_handle handle)
 static sim_buffer *find_buffer(uint64_t base)
 {
     for (int i = 0; i < MOST_BUFFERS; i++) {
-        if (state.buffers[i].used && state.buffers[i].base == base) {
-            return &state.buffers[i];
+        if (sim_cufile_state.buffers[i].used && sim_cufile_state.buffers[i].base == base) {
+            return &sim_cufile_state.buffers[i];
         }
     }
     return NULL;
@@ -234,7 +227,7 @@ static as_cufile_error add_buffer(uint64_t base, size_t bytes)
     }
     sim_buffer *spare = NULL;
     for (int i = 0; i < MOST_BUFFERS; i++) {
-        sim_buffer *b = &state.buffers[i];
+        sim_buffer *b = &sim_cufile_state.buffers[i];
         if (b->used && b->base < base + bytes && base < b->base + b->bytes) {
             sim_cufile_fault("cuFileBufRegister of memory that is registered");
             return result(AS_CUFILE_MEMORY_ALREADY_REGISTERED);
@@ -248,7 +241,7 @@ static as_cufile_error add_buffer(uint64_t base, size_t bytes)
     return result(0);
 }
 
-as_cufile_error cuFileBufRegister(const void *base, size_t bytes, int flags)
+as_cufile_error sim_cufile_buffer_register(const void *base, size_t bytes, int flags)
 {
     as_cufile_error r = enter("cuFileBufRegister");
     if (!r.code) {
@@ -257,7 +250,7 @@ as_cufile_error cuFileBufRegister(const void *base, size_t bytes, int flags)
     return leave(r);
 }
 
-as_cufile_error cuFileBufDeregister(const void *base)
+as_cufile_error sim_cufile_buffer_deregister(const void *base)
 {
     as_cufile_error r = enter("cuFileBufDeregister");
     sim_buffer *b = find_buffer((uintptr_t)base);
@@ -335,7 +328,9 @@ static ssize_t begin(transfer *t, as_cufile_handle handle, const void *base, off
     if (!r.code) {
         t->handle->busy++;
         t->buffer->busy++;
-        t->bytes = state.most > 0 && (int64_t)t->bytes > state.most ? (size_t)state.most : t->bytes;
+        t->bytes = sim_cufile_state.most > 0 && (int64_t)t->bytes > sim_cufile_state.most
+                       ? (size_t)sim_cufile_state.most
+                       : t->bytes;
         t->delay = sim_cufile_next_delay();
     }
     (void)leave(r);
@@ -346,7 +341,7 @@ static ssize_t begin(transfer *t, as_cufile_handle handle, const void *base, off
     return -r.code;
 }
 
-static void end(transfer *t, ssize_t done, int64_t *count)
+static void end(const transfer *t, ssize_t done, int64_t *count)
 {
     lock();
     t->handle->busy--;
@@ -408,7 +403,7 @@ static ssize_t transfer_bytes(transfer *t, bool write, as_cufile_handle handle, 
 {
     void *tile = NULL;
     ssize_t n = begin(t, handle, base, buffer_offset);
-    if (n < 0) {
+    if (n < 0 || !t->handle || !t->buffer) {
         return n;
     }
     sim_cufile_wait(t->delay);
@@ -424,16 +419,16 @@ static ssize_t transfer_bytes(transfer *t, bool write, as_cufile_handle handle, 
     return n;
 }
 
-ssize_t cuFileWrite(as_cufile_handle handle, const void *base, size_t bytes, off_t file_offset,
-                    off_t buffer_offset)
+ssize_t sim_cufile_write(as_cufile_handle handle, const void *base, size_t bytes, off_t file_offset,
+                         off_t buffer_offset)
 {
     transfer t = {.call = "cuFileWrite", .bytes = bytes, .offset = file_offset};
-    return transfer_bytes(&t, true, handle, base, buffer_offset, &state.written);
+    return transfer_bytes(&t, true, handle, base, buffer_offset, &sim_cufile_state.written);
 }
 
-ssize_t cuFileRead(as_cufile_handle handle, void *base, size_t bytes, off_t file_offset,
-                   off_t buffer_offset)
+ssize_t sim_cufile_read(as_cufile_handle handle, void *base, size_t bytes, off_t file_offset,
+                        off_t buffer_offset)
 {
     transfer t = {.call = "cuFileRead", .bytes = bytes, .offset = file_offset};
-    return transfer_bytes(&t, false, handle, base, buffer_offset, &state.read);
+    return transfer_bytes(&t, false, handle, base, buffer_offset, &sim_cufile_state.read);
 }

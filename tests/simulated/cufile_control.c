@@ -18,8 +18,6 @@ enum { MOST_NAMES = 16, NVFS_MAJOR = 2, NVFS_MINOR = 17 };
 sim_cufile sim_cufile_state = {
     .lock = PTHREAD_MUTEX_INITIALIZER, .nvfs_major = NVFS_MAJOR, .nvfs_minor = NVFS_MINOR};
 
-#define state sim_cufile_state
-
 /* Of one call's name. */
 typedef struct counter {
     char name[40];
@@ -33,12 +31,12 @@ static counter counters[MOST_NAMES];
 
 static void lock(void)
 {
-    (void)pthread_mutex_lock(&state.lock);
+    (void)pthread_mutex_lock(&sim_cufile_state.lock);
 }
 
 static void unlock(void)
 {
-    (void)pthread_mutex_unlock(&state.lock);
+    (void)pthread_mutex_unlock(&sim_cufile_state.lock);
 }
 
 static counter *counter_of(const char *call)
@@ -64,10 +62,10 @@ int sim_cufile_count(const char *call)
 
 void sim_cufile_fault(const char *format, ...)
 {
-    if (!state.fault[0]) {
+    if (!sim_cufile_state.fault[0]) {
         va_list args;
         va_start(args, format);
-        (void)vsnprintf(state.fault, sizeof state.fault, format, args);
+        (void)vsnprintf(sim_cufile_state.fault, sizeof sim_cufile_state.fault, format, args);
         va_end(args);
     }
 }
@@ -144,8 +142,10 @@ void sim_cufile_to(uint64_t to, const void *from, size_t bytes)
 
 int sim_cufile_next_delay(void)
 {
-    state.random = state.random * UINT64_C(6364136223846793005) + 1;
-    return state.delay ? (int)((state.random >> 33) % (uint64_t)(state.delay + 1)) : 0;
+    sim_cufile_state.random = sim_cufile_state.random * UINT64_C(6364136223846793005) + 1;
+    return sim_cufile_state.delay
+               ? (int)((sim_cufile_state.random >> 33) % (uint64_t)(sim_cufile_state.delay + 1))
+               : 0;
 }
 
 void sim_cufile_wait(int microseconds)
@@ -185,45 +185,45 @@ int64_t sim_file_calls(const char *call)
 void sim_file_shorten(int64_t most)
 {
     lock();
-    state.most = most;
+    sim_cufile_state.most = most;
     unlock();
 }
 
 void sim_file_delay(unsigned seed, int microseconds)
 {
     lock();
-    state.random = seed;
-    state.delay = microseconds;
+    sim_cufile_state.random = seed;
+    sim_cufile_state.delay = microseconds;
     unlock();
 }
 
 void sim_file_nvfs(unsigned major, unsigned minor)
 {
     lock();
-    state.nvfs_major = major;
-    state.nvfs_minor = minor;
+    sim_cufile_state.nvfs_major = major;
+    sim_cufile_state.nvfs_minor = minor;
     unlock();
 }
 
 void sim_file_played(bool played)
 {
     lock();
-    state.played = played;
+    sim_cufile_state.played = played;
     unlock();
 }
 
 const char *sim_file_faults(void)
 {
-    static _Thread_local char text[sizeof state.fault];
+    static _Thread_local char text[sizeof sim_cufile_state.fault];
     lock();
     for (int i = 0; i < MOST_BUFFERS; i++) {
-        const sim_buffer *b = &state.buffers[i];
+        const sim_buffer *b = &sim_cufile_state.buffers[i];
         int cuda = 0;
         if (b->used && sim_cufile_allocation(b->base, b->bytes, &cuda) != b->allocation && !cuda) {
             sim_cufile_fault("memory that is registered was freed");
         }
     }
-    memcpy(text, state.fault, sizeof text);
+    memcpy(text, sim_cufile_state.fault, sizeof text);
     unlock();
     return text;
 }
@@ -234,12 +234,12 @@ void sim_file_reset(void)
     for (int i = 0; i < MOST_NAMES; i++) {
         counters[i].fail_at = 0;
     }
-    state.nvfs_major = NVFS_MAJOR;
-    state.nvfs_minor = NVFS_MINOR;
-    state.most = 0;
-    state.delay = 0;
-    state.played = false;
-    state.fault[0] = '\0';
+    sim_cufile_state.nvfs_major = NVFS_MAJOR;
+    sim_cufile_state.nvfs_minor = NVFS_MINOR;
+    sim_cufile_state.most = 0;
+    sim_cufile_state.delay = 0;
+    sim_cufile_state.played = false;
+    sim_cufile_state.fault[0] = '\0';
     unlock();
 }
 
@@ -248,20 +248,20 @@ int64_t sim_file_live(const char *what)
     int64_t n = -1;
     lock();
     if (strcmp(what, "drivers") == 0) {
-        n = state.open;
+        n = sim_cufile_state.open;
     } else if (strcmp(what, "read") == 0) {
-        n = state.read;
+        n = sim_cufile_state.read;
     } else if (strcmp(what, "written") == 0) {
-        n = state.written;
+        n = sim_cufile_state.written;
     } else if (strcmp(what, "handles") == 0) {
         n = 0;
         for (int i = 0; i < MOST_HANDLES; i++) {
-            n += state.handles[i].used;
+            n += sim_cufile_state.handles[i].used;
         }
     } else if (strcmp(what, "buffers") == 0) {
         n = 0;
         for (int i = 0; i < MOST_BUFFERS; i++) {
-            n += state.buffers[i].used;
+            n += sim_cufile_state.buffers[i].used;
         }
     }
     unlock();
@@ -274,7 +274,7 @@ __attribute__((constructor)) static void read_environment(void)
 {
     const char *nvfs = getenv("SIM_CUFILE_NVFS");
     if (nvfs && strcmp(nvfs, "0") == 0) {
-        state.nvfs_major = 0;
-        state.nvfs_minor = 0;
+        sim_cufile_state.nvfs_major = 0;
+        sim_cufile_state.nvfs_minor = 0;
     }
 }
