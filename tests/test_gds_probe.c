@@ -6,7 +6,7 @@
 #include "engine_support.h"
 
 #include <dirent.h>
-#include <dlfcn.h>
+#include <sys/wait.h>
 
 #include "io/gds_probe.h"
 #include "support_cufile.h"
@@ -275,6 +275,42 @@ static void test_flags(void **state)
     file->reset();
 }
 
+/* What a process says that has no library: it looks for one once. */
+static void test_no_library(void **state)
+{
+    (void)state;
+    int ends[2];
+    char self[1024] = "";
+    char said[512] = "";
+    assert_true(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        (void)dup2(ends[1], 1);
+        (void)setenv("ALLSHARD_CUFILE", "/nowhere/libcufile.so.0", 1);
+        (void)execl(self, self, "ask", (char *)NULL);
+        _exit(9);
+    }
+    (void)close(ends[1]);
+    assert_true(read(ends[0], said, sizeof said - 1) > 0);
+    (void)close(ends[0]);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_non_null(strstr(said, "cuFile cannot be loaded (/nowhere/libcufile.so.0: "));
+}
+
+static int ask(void)
+{
+    const as_cuda nothing = {NULL}; /* is not reached */
+    as_gds_question q = {.wish = AS_GDS_ASKED, .cuda = &nothing, .folder = "/"};
+    as_gds_answer a;
+    as_gds_probe(&q, &a);
+    (void)puts(a.reason);
+    return a.cufile != NULL;
+}
+
 /* As it is here, with O_DIRECT if the folder has it. */
 static void test_here(void **state)
 {
@@ -293,13 +329,16 @@ static void test_here(void **state)
     assert_true(a.cufile || strstr(a.reason, "O_DIRECT: open"));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "ask") == 0) {
+        return ask();
+    }
 #define GDS_TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
     const struct CMUnitTest tests[] = {
         GDS_TEST(test_not_asked), GDS_TEST(test_machine), GDS_TEST(test_driver),
         GDS_TEST(test_memory),    GDS_TEST(test_cuda),    GDS_TEST(test_files),
-        GDS_TEST(test_flags),     GDS_TEST(test_here),
+        GDS_TEST(test_flags),     GDS_TEST(test_here),    GDS_TEST(test_no_library),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
