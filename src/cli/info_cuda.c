@@ -117,7 +117,7 @@ static void tell_devices(const as_info *info, const as_cuda *cuda)
         return;
     }
     json_t *devices = json_array();
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; gpus && i < count; i++) {
         if (json_array_append_new(devices, json_of(&gpus[i], i)) != 0) {
             json_decref(devices);
             devices = NULL;
@@ -127,7 +127,7 @@ static void tell_devices(const as_info *info, const as_cuda *cuda)
     as_info_row(info, "cuda", count > 0 ? AS_INFO_YES : AS_INFO_NO, more,
                 "driver for CUDA %d.%d, %d device%s", version / 1000, version % 1000 / 10, count,
                 count == 1 ? "" : "s");
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; gpus && i < count; i++) {
         as_info_line(info, "cuda:%d %s, %s, compute capability %d.%d, PCI %s%s", i, gpus[i].name,
                      as_human_bytes((int64_t)gpus[i].bytes).text, gpus[i].major, gpus[i].minor,
                      gpus[i].pci, gpus[i].rdma ? ", GPUDirect RDMA" : "");
