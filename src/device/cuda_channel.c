@@ -21,9 +21,6 @@ int as_channel_pop(const as_channel *c, as_error *e)
 {
     as_cu_context old;
     as_cu_result r = c->cuda->context_pop(&old);
-    if (r) {
-        (void)c->cuda->context_pop(&old); /* the caller's is to be the current one again */
-    }
     return r ? as_cuda_fail(e, c->cuda, "cuCtxPopCurrent", r, "the context of %s", c->name) : AS_OK;
 }
 
@@ -154,11 +151,7 @@ static int follow_other(const as_channel *c, as_cu_stream stream, as_cu_context 
     }
     as_cu_context old;
     code = record_and_wait(c, stream, e);
-    as_cu_result r = c->cuda->context_pop(&old);
-    if (r) {
-        (void)c->cuda->context_pop(&old); /* the caller's is the current one again */
-    }
-    int popped = fail_to_follow(c, "cuCtxPopCurrent", r, e);
+    int popped = fail_to_follow(c, "cuCtxPopCurrent", c->cuda->context_pop(&old), e);
     return code != AS_OK ? code : popped;
 }
 
