@@ -181,7 +181,7 @@ static int cast_of(uint64_t *seed, int dtype)
     return between(seed, 0, 1) && as_cast_known(dtype, to) ? to : AS_DTYPE_NONE;
 }
 
-bool cuda_make_piece(uint64_t *seed, cuda_world *w, cuda_piece *p, bool large)
+bool cuda_make_piece(uint64_t *seed, cuda_world *w, cuda_piece *p, bool large, int64_t most)
 {
     *p = (cuda_piece){.seams = AS_BUFFER_INIT};
     if (large && between(seed, 0, 3) == 0) {
@@ -211,7 +211,7 @@ bool cuda_make_piece(uint64_t *seed, cuda_world *w, cuda_piece *p, bool large)
         as_span(&plain, 0, as_geometry_bytes(&plain), &low, &high);
     }
     p->size = high - low + (int64_t)2 * CUDA_MARGIN;
-    if (p->size > MEMORY_BYTES - 64) {
+    if (p->line > most || p->size > most || p->size > MEMORY_BYTES - 64) {
         return false;
     }
     p->block = malloc((size_t)p->size);

@@ -50,8 +50,9 @@ void cuda_noise(uint64_t *seed, char *bytes, int64_t count);
 /* Pinned memory, anywhere, until the next piece is made; NULL: there is no more. */
 char *cuda_pinned(cuda_world *w, int64_t bytes);
 
-/* False: try another. Small pieces are those of box_support.h; large ones have up to 500 KiB. */
-bool cuda_make_piece(uint64_t *seed, cuda_world *w, cuda_piece *p, bool large);
+/* False: try another. Small pieces are those of box_support.h, large ones have up to 500 KiB; of
+ * either those are left out whose tensor or memory has more than `most` bytes. */
+bool cuda_make_piece(uint64_t *seed, cuda_world *w, cuda_piece *p, bool large, int64_t most);
 void cuda_free_piece(cuda_piece *p);
 
 static inline char *cuda_device_pointer(const cuda_piece *p)

@@ -145,7 +145,7 @@ static void random_pieces(uint64_t seed, int pieces, bool kernel, bool large)
         static const int64_t parts[] = {8, 40, 256, 1000, 4096, 65536, AS_BOUNCE_BYTES};
         w.channel->part = parts[between(&seed, large ? 3 : 0, 6)];
         w.channel->max_pitch = between(&seed, 0, 3) ? INT32_MAX : between(&seed, 1, 4000);
-        if (!cuda_make_piece(&seed, &w, &p, large)) {
+        if (!cuda_make_piece(&seed, &w, &p, large, INT64_MAX)) {
             continue;
         }
         check_out(&seed, &w, &p);

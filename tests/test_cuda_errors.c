@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * simulated: cuda
+ * long-timeout: 1800
  * Every call of a round of copies fails once, in turn, with several codes, and every copy and launch
  * when its turn comes: the error is told, or what it would have done was done another way; no byte
  * is wrong that counts as right; nothing is left over.
@@ -13,15 +14,16 @@
 
 #include "support_cuda_copies.h"
 
-enum { PIECES = 10, OUTS = 2, CUTS = 3, PART = 2000 };
+enum { PIECES = 10, OUTS = 2, CUTS = 3, PART = 2000, LARGEST = 20000 };
 
 static const int codes[] = {AS_CU_INVALID_VALUE, AS_CU_OUT_OF_MEMORY, AS_CU_ILLEGAL_ADDRESS, 999};
 
 /* A round of copies: a channel is opened, pieces go out and in, it is closed. */
 typedef struct round {
     cuda_world w;
-    as_error error; /* the first */
-    bool failed;    /* something was */
+    as_cu_stream streams[2]; /* the caller's: of the channel's context and of another */
+    as_error error;          /* the first */
+    bool failed;             /* something was */
 } round_of_copies;
 
 /* Has it ended well? */
@@ -113,14 +115,16 @@ static bool in(uint64_t *seed, round_of_copies *r, cuda_piece *p)
 /* Both ways, while the channel is there. */
 static void copy_pieces(uint64_t seed, round_of_copies *r)
 {
-    as_channel_follow(r->w.channel, AS_CU_STREAM_PER_THREAD, &r->error);
-    r->failed = r->failed || r->error.code != AS_OK;
+    for (int i = 0; i < 3; i++) {
+        as_cu_stream stream = i < 2 ? r->streams[i] : AS_CU_STREAM_PER_THREAD;
+        int code = as_channel_follow(r->w.channel, stream, &r->error);
+        r->failed = r->failed || code != AS_OK;
+        assert_int_equal(code, code == AS_OK ? AS_OK : r->error.code);
+    }
     cuda_check_context(&r->w);
     for (int i = 0; i < PIECES; i++) {
         cuda_piece p;
-        while (!cuda_make_piece(&seed, &r->w, &p, i % 2 == 0) || p.line > 20000 || p.line == 0 ||
-               p.t.repeats) {
-            cuda_free_piece(&p);
+        while (!cuda_make_piece(&seed, &r->w, &p, i % 2 == 0, LARGEST)) {
         }
         for (int k = 0; k < OUTS; k++) {
             out(&seed, r, &p, k == 0);
@@ -132,12 +136,32 @@ static void copy_pieces(uint64_t seed, round_of_copies *r)
     }
 }
 
+static void make_streams(round_of_copies *r)
+{
+    as_cu_context contexts[2] = {r->w.context, r->w.callers};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(r->w.cuda->context_push(contexts[i]), 0);
+        assert_int_equal(r->w.cuda->stream_create(&r->streams[i], AS_CU_STREAM_NON_BLOCKING, 0), 0);
+        assert_int_equal(r->w.cuda->context_pop(NULL), 0);
+    }
+}
+
+static void destroy_streams(round_of_copies *r)
+{
+    as_cu_context contexts[2] = {r->w.context, r->w.callers};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(r->w.cuda->context_push(contexts[i]), 0);
+        assert_int_equal(r->w.cuda->stream_destroy(r->streams[i]), 0);
+        assert_int_equal(r->w.cuda->context_pop(NULL), 0);
+    }
+}
+
 /* What goes another way then, or can wait. */
 static bool is_tolerated(const char *call)
 {
-    static const char *const calls[] = {"cuMemHostRegister", "cuMemAlloc",
-                                        "cuModuleLoadData",  "cuModuleGetFunction",
-                                        "cuCtxPushCurrent",  "cuCtxPopCurrent"};
+    static const char *const calls[] = {
+        "cuMemHostRegister", "cuMemAlloc",      "cuModuleLoadData", "cuModuleGetFunction",
+        "cuCtxPushCurrent",  "cuCtxPopCurrent", "cuEventDestroy"};
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         if (strcmp(calls[i], call) == 0) {
             return true;
@@ -151,6 +175,7 @@ static bool fail_once(const char *call, int nth, int code, bool late, bool kerne
 {
     round_of_copies r = {.error = AS_ERROR_INIT};
     cuda_begin(&r.w, kernel);
+    make_streams(&r);
     r.w.sim->delay(1, 5);
     (late ? r.w.sim->fail_late : r.w.sim->fail)(call, nth, code);
     int opened =
@@ -184,6 +209,7 @@ static bool fail_once(const char *call, int nth, int code, bool late, bool kerne
     }
     as_error_clear(&r.error);
     r.w.sim->reset();
+    destroy_streams(&r);
     cuda_end(&r.w);
     return happened;
 }
@@ -194,6 +220,7 @@ static const char *const calls[] = {"cuCtxPushCurrent",
                                     "cuDeviceGetAttribute",
                                     "cuCtxGetStreamPriorityRange",
                                     "cuStreamCreateWithPriority",
+                                    "cuStreamGetCtx",
                                     "cuStreamWaitEvent",
                                     "cuStreamSynchronize",
                                     "cuStreamDestroy",
@@ -214,15 +241,30 @@ static const char *const calls[] = {"cuCtxPushCurrent",
                                     "cuModuleUnload",
                                     "cuLaunchKernel"};
 
+/* Of the calls of one name the first ones, and of later ones some; in the long run each, with each
+ * code. */
+static bool is_long(void)
+{
+    return getenv("ALLSHARD_LONG") != NULL;
+}
+
+static int after(int nth)
+{
+    return nth + 1 + (is_long() ? 0 : nth / 8);
+}
+
 static void every_call_in_turn(bool kernel)
 {
     int64_t cases = 0;
     int64_t told = 0;
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
-        int happened = 1;
-        for (int nth = 1; happened; nth += 1 + nth / 8) {
-            happened = fail_once(calls[i], nth, codes[(size_t)nth % 4], false, kernel, &told);
-            cases += happened;
+        bool happened = true;
+        for (int nth = 1; happened; nth = after(nth)) {
+            for (size_t k = 0; k < (is_long() ? 4 : 1); k++) {
+                int code = codes[((size_t)nth + k) % 4];
+                happened = fail_once(calls[i], nth, code, false, kernel, &told);
+                cases += happened;
+            }
         }
     }
     print_message("%lld failures, %lld of them told\n", (long long)cases, (long long)told);
@@ -249,8 +291,8 @@ static void every_copy_and_launch_when_its_turn_comes(void **state)
                                        "cuLaunchKernel"};
     int64_t told = 0;
     for (size_t i = 0; i < sizeof late / sizeof *late; i++) {
-        int happened = 1;
-        for (int nth = 1; happened; nth += 1 + nth / 8) {
+        bool happened = true;
+        for (int nth = 1; happened; nth = after(nth)) {
             happened =
                 fail_once(late[i], nth, AS_CU_ILLEGAL_ADDRESS, true, nth % 2 || i == 3, &told);
         }
