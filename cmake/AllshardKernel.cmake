@@ -41,7 +41,9 @@ function(allshard_kernel_command compiler out_command out_how)
     endif()
     set(version "${CMAKE_MATCH_1}")
     set(${out_command} ${command} "-I${PROJECT_SOURCE_DIR}/src" "${kernel_source}" PARENT_SCOPE)
-    set(${out_how} "${compiler} ${version}, for compute capability ${arch} and above" PARENT_SCOPE)
+    string(REGEX REPLACE "(.)$" ".\\1" capability "${arch}")
+    set(${out_how} "${compiler} ${version}, for compute capability ${capability} and above"
+        PARENT_SCOPE)
 endfunction()
 
 # Can it? An nvcc may lack a host compiler that it likes, a clang the target.
