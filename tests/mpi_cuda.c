@@ -5,6 +5,7 @@
  * on its way to the device in the caller's stream when the call was made, and nothing of what was put
  * there when it had returned; loads give the same memory, gaps between elements included. Each
  * device's copies take random times. The simulation notes every broken rule, and what is left.
+ * At the end one rank's device stands still for longer than ranks may stall.
  * ALLSHARD_SEED gives other cases, ALLSHARD_LONG=1 more of them. (ALLSHARD_NO_MPI: also as one
  * process.)
  */
@@ -237,6 +238,53 @@ static void run(const scenario *c)
     free(waste);
 }
 
+/* ---- a device that stands still ---- */
+
+/* The others give up after the time that was agreed on, all with one code, and this rank when its
+ * device lets go of the buffers. */
+static void stand_still(bool loads)
+{
+    enum { LONGER = 2500 };
+    holding h;
+    twin t;
+    allshard *as;
+    allshard_state *s;
+    const char *folder = scratch_path("still");
+    allshard_options options = {.size = sizeof options, .timeout_s = 1};
+    ranks_scene("a device stands still in %s", loads ? "a load" : "a save");
+    devices.sim->delay(1, 0);
+    holding_make(&h, &model_mixed, LAYOUT_COLUMNS, world_rank(), world_size(), true);
+    twin_make(&t, &devices, &h, 1U << TWIN_DEVICE_0, &own);
+    holding_fill(&h);
+    twin_put(&t, TWIN_LEGACY, NULL);
+    CHECK(devices.sim->context_synchronize() == AS_CU_SUCCESS);
+    GOOD(roomy, allshard_state_create(&s, roomy, "model"));
+    twin_declare(&t, roomy, s, stored_as_it_is);
+    GOOD(roomy, allshard_save(s, folder, NULL));
+    (void)allshard_state_free(s);
+    /* On a slow machine others may stall as well: that is the same to what is tested. */
+    CHECK(allshard_open(&as, world_comm(), &options) == ALLSHARD_OK);
+    GOOD(as, allshard_state_create(&s, as, "model"));
+    twin_declare(&t, as, s, stored_as_it_is);
+    twin_pause pause;
+    bool holds = world_rank() == world_size() - 1;
+    ranks_wait(world_comm());
+    if (holds) {
+        twin_stop(&pause, &devices, LONGER);
+    }
+    int code = loads ? allshard_load(s, folder, NULL) : allshard_save(s, folder, NULL);
+    CHECK_TEXT(code == ALLSHARD_TIMEOUT, "%s", allshard_error_name(code));
+    if (holds) {
+        twin_go_on(&pause);
+    }
+    ranks_wait(world_comm());
+    (void)allshard_state_free(s);
+    (void)allshard_close(as);
+    twin_check(&devices);
+    twin_free(&t);
+    holding_free(&h);
+}
+
 int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, 3600);
@@ -256,6 +304,9 @@ int main(int argc, char **argv)
         scenario c;
         choose(&c, is_sanitized() ? i * 5 : i, &random);
         run(&c);
+    }
+    for (int loads = 0; loads < 2 && world_size() > 1; loads++) {
+        stand_still(loads != 0);
     }
     ranks_scene("the end");
     CHECK(allshard_close(tight) == ALLSHARD_OK && allshard_close(plain) == ALLSHARD_OK &&

@@ -243,7 +243,8 @@ const char *twin_wrong(const twin *t)
 static void *wait_and_go_on(void *user)
 {
     const twin_pause *p = user;
-    struct timespec t = {.tv_nsec = p->milliseconds * 1000000L};
+    struct timespec t = {.tv_sec = p->milliseconds / 1000,
+                         .tv_nsec = p->milliseconds % 1000 * 1000000L};
     (void)nanosleep(&t, NULL);
     p->sim->hold(false);
     return NULL;
