@@ -92,7 +92,7 @@ void as_gds_save_step(as_gds_save *g, bool *moved, as_error *e)
             continue;
         }
         *moved = true;
-        (void)as_copying_check(&w->copies, e);
+        (void)as_copying_check(g->blocks.transfer, &w->copies, e);
         if (e->code != AS_OK) {
             as_store_drop(g->store, &w->stored, e);
             release(g, w);
