@@ -42,10 +42,10 @@ static void calm(void)
 /* ---- what is saved ---- */
 
 static const model_tensor large_tensors[] = {
-    {"large.weight", ALLSHARD_F32, 2, {700, 513}},
-    {"large.narrow", ALLSHARD_BF16, 2, {60000, 6}},
-    {"large.bytes", ALLSHARD_U8, 1, {1000011}},
-    {"large.heads", ALLSHARD_F16, 3, {12, 64, 900}},
+    {"large.weight", ALLSHARD_F32, 2, {350, 513}},
+    {"large.narrow", ALLSHARD_BF16, 2, {30000, 6}},
+    {"large.bytes", ALLSHARD_U8, 1, {600011}},
+    {"large.heads", ALLSHARD_F16, 3, {6, 64, 900}},
 };
 static const model large = {large_tensors, (int)(sizeof large_tensors / sizeof *large_tensors)};
 
@@ -497,7 +497,7 @@ static void check_auto(void)
         pair p;
         pair_make(&p, LAYOUT_WHOLE, false, 1U << TWIN_DEVICE_0);
         /* On one rank there are blocks enough for a trial, on three each has too few. */
-        allshard_save_options o = save_options("posix", 16384 + 4096);
+        allshard_save_options o = save_options("posix", 16384);
         GOOD(p.as, allshard_save(p.host, expected, &o));
         o.engine = NULL;
         file->delay(1, i == 0 ? 30000 : 0);

@@ -77,10 +77,13 @@ static int push(const gds_engine *g, as_cu_context context, as_error *e)
     return r ? as_cuda_fail(e, g->o.cuda, "cuCtxPushCurrent", r, "for GPU-direct") : AS_OK;
 }
 
+/* Once more where it fails: the context that was current is to be it again. */
 static void pop(const gds_engine *g)
 {
     as_cu_context old;
-    (void)g->o.cuda->context_pop(&old);
+    if (g->o.cuda->context_pop(&old) != AS_CU_SUCCESS) {
+        (void)g->o.cuda->context_pop(&old);
+    }
 }
 
 static int work(void *user, as_io *io, as_error *e)

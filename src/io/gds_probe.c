@@ -258,5 +258,7 @@ void as_gds_probe(const as_gds_question *q, as_gds_answer *a)
                                      : "with nvidia-fs");
     }
     as_cu_context old;
-    (void)q->cuda->context_pop(&old);
+    if (q->cuda->context_pop(&old) != AS_CU_SUCCESS) {
+        (void)q->cuda->context_pop(&old);
+    }
 }

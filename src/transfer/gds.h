@@ -46,8 +46,8 @@ typedef struct as_gds {
 /* Sees for which of the devices that the transfer's pieces lie on bytes can go straight to files and
  * back, in `folder` (of new files; NULL: a load). If for any, t->engine becomes
  * as_engine_gds, with what was t->engine behind it, and t->gds is set; else it stays as it is, and
- * *g tells why. Local; refusals are no errors: AS_NOMEM alone. *g is NULL at first. */
-int as_gds_prepare(as_gds **g, as_transfer *t, enum as_gds_wish wish, const char *folder,
+ * *out tells why. Local; refusals are no errors: AS_NOMEM alone. *out is NULL at first. */
+int as_gds_prepare(as_gds **out, as_transfer *t, enum as_gds_wish wish, const char *folder,
                    as_error *e);
 
 /* After the transfer: why GPU-direct had no part in it, before what the meter tells already. */
