@@ -233,7 +233,7 @@ static void staging_memory_is_short(void **state)
         as_error e = AS_ERROR_INIT;
         cuda_no_error(as_channel_follow(w.channel, NULL, &e), &e);
         assert_null(w.channel->reason);
-        (w.sim->fail)("cuMemAlloc", some ? 1 : -1, AS_CU_OUT_OF_MEMORY);
+        w.sim->inject("cuMemAlloc", some ? 1 : -1, AS_CU_OUT_OF_MEMORY);
         for (int i = 0; i < 20; i++) {
             as_copies copies = {0};
             char *to = cuda_pinned(&w, 10000);
@@ -249,7 +249,7 @@ static void staging_memory_is_short(void **state)
             assert_non_null(strstr(w.channel->reason, "(2"));
             assert_non_null(strstr(w.channel->reason, "cuda:0"));
         }
-        (w.sim->fail)("cuMemAlloc", 0, 0);
+        w.sim->inject("cuMemAlloc", 0, 0);
     }
     assert_int_equal(w.channel->spare_staging_count, AS_BOUNCE_COUNT / 2);
     free(content);
@@ -262,7 +262,7 @@ static void buffers_are_not_pinned(void **state)
     (void)state;
     cuda_world w;
     cuda_open(&w, false);
-    (w.sim->fail)("cuMemHostRegister", 1, AS_CU_NOT_SUPPORTED);
+    w.sim->inject("cuMemHostRegister", 1, AS_CU_NOT_SUPPORTED);
     char *content = fill_device(&w, 30000);
     as_geometry g = strided(5000);
     char expected[10000];
