@@ -92,7 +92,8 @@ class Info(Case):
             self.assertEqual(told["cufile"]["works"], False)
 
 
-@unittest.skipUnless((SIMULATED / "libcuda.so.1").exists(), "no simulated driver was built")
+@unittest.skipUnless((SIMULATED / "libcuda.so.1").exists() and
+                     (SIMULATED / "libcufile.so.0").exists(), "no simulated driver was built")
 @unittest.skipIf(SANITIZED, "other libraries are not to come before the sanitizer's")
 class Simulated(Info):
     def setUp(self):
