@@ -105,10 +105,10 @@ static void test_crossed(void)
 /* While some wait for longer than the limit, the others do nothing but test: none has stalled. */
 static void test_signs(void)
 {
-    enum { TIMES = 150, STEP_US = 10000 };
+    enum { TIMES = 150, STEP_US = 20000 };
     allshard *mine = as;
     side a;
-    allshard_options options = {.size = sizeof options, .timeout_s = 0.6};
+    allshard_options options = {.size = sizeof options, .timeout_s = 1.2};
     CHECK(allshard_open(&as, world_comm(), &options) == ALLSHARD_OK);
     for (int waits = 0; waits < 2; waits++) {
         open_side(&a, as, waits ? "signs-b" : "signs-a");
@@ -136,7 +136,7 @@ static void test_slow_pace(void)
     const model_tensor tensor = {"slow", ALLSHARD_U8, 2, {(int64_t)BLOCKS * world_size(), BLOCK}};
     allshard *mine = as;
     allshard_options options = {
-        .size = sizeof options, .timeout_s = 0.5, .snapshot_memory = BLOCK + 2 * 4096};
+        .size = sizeof options, .timeout_s = 0.8, .snapshot_memory = BLOCK + 2 * 4096};
     side a = {.m = {&tensor, 1}, .folder = strdup(scratch_path("slow"))};
     allshard_save_options o = plain();
     allshard_request *request = NULL;
