@@ -177,7 +177,7 @@ static bool fail_once(const char *call, int nth, int code, bool late, bool kerne
     cuda_begin(&r.w, kernel);
     make_streams(&r);
     r.w.sim->delay(1, 5);
-    (late ? r.w.sim->fail_late : r.w.sim->fail)(call, nth, code);
+    (late ? r.w.sim->inject_late : r.w.sim->inject)(call, nth, code);
     int opened =
         as_channel_open(&r.w.channel, r.w.cuda, r.w.context, 0, false, &r.w.pins, &r.error);
     cuda_check_context(&r.w);
