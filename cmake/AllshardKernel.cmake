@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-# The pack kernel's code for CUDA devices: src/device/pack_kernel.cu → PTX → a C file with the PTX in
-# an array. By nvcc, or by a clang that knows NVPTX and then needs none of CUDA's files; if neither
+# The pack kernel's code for CUDA devices: src/device/pack_kernel.cu → PTX → a C file with the PTX
+# in an array. By nvcc, or by a clang that knows NVPTX and then needs none of CUDA's files; if neither
 # can do it the library is built without, and works without, more slowly.
 # Sets: allshard_kernel_sources, allshard_kernel_definition (of src/device/cuda_kernel.c)
 
 set(ALLSHARD_KERNEL auto CACHE STRING
-    "What compiles the kernel for CUDA devices: auto (nvcc, else clang, else none), nvcc, clang, off")
+    "Compiler of the kernel for CUDA devices: auto (nvcc, else clang, else none), nvcc, clang, off")
 set_property(CACHE ALLSHARD_KERNEL PROPERTY STRINGS auto nvcc clang off)
 
 set(kernel_source "${PROJECT_SOURCE_DIR}/src/device/pack_kernel.cu")
 set(kernel_folder "${PROJECT_BINARY_DIR}/kernel")
 
-# The lowest architecture that this nvcc knows. Before CUDA 11 it does not say; all of those know 50.
+# The lowest architecture that this nvcc knows. Before CUDA 11 it does not say; those know 50.
 function(allshard_nvcc_arch nvcc out)
     execute_process(COMMAND "${nvcc}" --list-gpu-arch OUTPUT_VARIABLE list ERROR_QUIET)
     string(REGEX MATCHALL "compute_[0-9]+" list "${list}")
@@ -36,7 +36,8 @@ function(allshard_kernel_command compiler out_command out_how)
         # 50 is the lowest that all versions of clang have in common.
         set(arch 50)
         set(command "${ALLSHARD_KERNEL_clang}" -x cuda --cuda-device-only --cuda-gpu-arch=sm_${arch}
-                    -nocudainc -nocudalib -ffreestanding -Wno-unknown-cuda-version -std=c++17 -O3 -S)
+                    -nocudainc -nocudalib -ffreestanding -Wno-unknown-cuda-version -std=c++17 -O3
+                    -S)
         string(REGEX MATCH "clang version ([0-9.]+)" version "${version}")
     endif()
     set(version "${CMAKE_MATCH_1}")
@@ -72,7 +73,8 @@ if(CMAKE_C_COMPILER_ID STREQUAL "Clang")
     set(ALLSHARD_KERNEL_clang "${CMAKE_C_COMPILER}" CACHE FILEPATH "clang for the pack kernel")
 else()
     find_program(ALLSHARD_KERNEL_clang DOC "clang for the pack kernel"
-                 NAMES clang clang-21 clang-20 clang-19 clang-18 clang-17 clang-16 clang-15 clang-14)
+                 NAMES clang clang-21 clang-20 clang-19 clang-18 clang-17 clang-16 clang-15
+                       clang-14)
 endif()
 mark_as_advanced(ALLSHARD_KERNEL_nvcc ALLSHARD_KERNEL_clang)
 
@@ -97,8 +99,8 @@ if(NOT asked STREQUAL "${ALLSHARD_KERNEL_ASKED}" OR NOT DEFINED ALLSHARD_KERNEL_
     endforeach()
     list(JOIN reasons ", " reasons)
     if(by STREQUAL "off" AND ALLSHARD_KERNEL MATCHES "^(nvcc|clang)$")
-        message(FATAL_ERROR "The pack kernel cannot be built with ALLSHARD_KERNEL=${ALLSHARD_KERNEL}: "
-                            "${reasons}. Name the compiler with "
+        message(FATAL_ERROR "The pack kernel cannot be built with "
+                            "ALLSHARD_KERNEL=${ALLSHARD_KERNEL}: ${reasons}. Name the compiler with "
                             "-DALLSHARD_KERNEL_${ALLSHARD_KERNEL}=/path, or do without: "
                             "-DALLSHARD_KERNEL=off.")
     endif()

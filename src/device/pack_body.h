@@ -3,9 +3,9 @@
  * packed bytes. A unit is an element that is cast, or as many bytes (1, 2, 4, 8 or 16) as lie
  * together and aligned on both sides everywhere in the piece.
  *
- * Compiled for devices by pack_kernel.cu, and for the host by the tests. So it includes nothing that
- * a compiler for devices lacks, and goes to memory through AS_PACK_LOAD and AS_PACK_STORE, which may
- * be defined before.
+ * Compiled for devices by pack_kernel.cu, and for the host by the tests. So it includes nothing
+ * that a compiler for devices lacks, and goes to memory through AS_PACK_LOAD and AS_PACK_STORE,
+ * which may be defined before.
  *
  * Neighbours of a group of threads have neighbouring packed bytes; in the piece's memory they go
  * where its strides take them. What that costs is hidden behind the link to the host, which is
