@@ -25,7 +25,7 @@
 #include "support_snapshot.h"
 #include "support_twin.h"
 
-enum { FEW = 36, FEW_SANITIZED = 10, MANY = 2000, TEXT = 160, SMALL_MEMORY = 128 << 10, MS = 15 };
+enum { FEW = 24, FEW_SANITIZED = 10, MANY = 2000, TEXT = 160, SMALL_MEMORY = 128 << 10, MS = 15 };
 
 static twin_devices devices;
 static allshard *roomy; /* a snapshot always fits */
