@@ -54,7 +54,8 @@ static int open_buffers(as_gather *g, as_error *e)
     if (windows < 1) {
         return as_fail(e, AS_INTERNAL, 0, "the transfer buffers have no room for a block");
     }
-    g->slot_count = t->ring ? most : windows; /* into a ring many parts come without a window */
+    /* Into a ring many parts come without a window. */
+    g->slot_count = t->ring ? (int)as_max_i64(windows, most) : windows;
     g->buffers_of_slot = each;
     windows *= each;
     int code = as_pool_init(&g->filler.pool, as_arena_base(t->arena), unit, windows, e);
