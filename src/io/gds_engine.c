@@ -32,11 +32,11 @@ static gds_engine *mine(const as_engine *engine)
 
 /* ---- lanes: as many as there are threads at work in a context ---- */
 
-static as_gds_lane *spare_lane(gds_engine *g, as_cu_context context)
+static as_gds_lane *spare_lane(gds_engine *g, const as_io_device *where)
 {
     (void)pthread_mutex_lock(&g->lock);
     as_gds_lane *l = g->lanes;
-    while (l && (l->busy || l->context != context)) {
+    while (l && (l->busy || l->context != where->context)) {
         l = l->next;
     }
     if (l) {
@@ -47,13 +47,13 @@ static as_gds_lane *spare_lane(gds_engine *g, as_cu_context context)
 }
 
 /* With the context current. */
-static int take_lane(gds_engine *g, as_cu_context context, as_gds_lane **out, as_error *e)
+static int take_lane(gds_engine *g, const as_io_device *where, as_gds_lane **out, as_error *e)
 {
-    *out = spare_lane(g, context);
+    *out = spare_lane(g, where);
     if (*out) {
         return AS_OK;
     }
-    int code = as_gds_lane_open(out, g->o.cuda, context, e);
+    int code = as_gds_lane_open(out, g->o.cuda, where->context, e);
     if (code == AS_OK) {
         (void)pthread_mutex_lock(&g->lock);
         (*out)->busy = true;
@@ -77,13 +77,11 @@ static int push(const gds_engine *g, as_cu_context context, as_error *e)
     return r ? as_cuda_fail(e, g->o.cuda, "cuCtxPushCurrent", r, "for GPU-direct") : AS_OK;
 }
 
-/* Once more where it fails: the context that was current is to be it again. */
+/* It is popped in any case: a failure is that of something else. */
 static void pop(const gds_engine *g)
 {
     as_cu_context old;
-    if (g->o.cuda->context_pop(&old) != AS_CU_SUCCESS) {
-        (void)g->o.cuda->context_pop(&old);
-    }
+    (void)g->o.cuda->context_pop(&old);
 }
 
 static int work(void *user, as_io *io, as_error *e)
@@ -94,7 +92,7 @@ static int work(void *user, as_io *io, as_error *e)
     if (code != AS_OK) {
         return code;
     }
-    code = take_lane(g, io->device->context, &lane, e);
+    code = take_lane(g, io->device, &lane, e);
     if (code == AS_OK) {
         code = as_gds_move(&g->mover, lane, io, e);
         give_lane(g, lane);

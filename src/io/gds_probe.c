@@ -258,7 +258,5 @@ void as_gds_probe(const as_gds_question *q, as_gds_answer *a)
                                      : "with nvidia-fs");
     }
     as_cu_context old;
-    if (q->cuda->context_pop(&old) != AS_CU_SUCCESS) {
-        (void)q->cuda->context_pop(&old);
-    }
+    (void)q->cuda->context_pop(&old);
 }

@@ -20,14 +20,12 @@ static bool push(const as_gds_device *d)
     return as_channel_of(d->device)->cuda->context_push(d->context) == AS_CU_SUCCESS;
 }
 
-/* Once more where it fails: the caller's context is to be the current one again. */
+/* It is popped in any case: a failure is that of something else. */
 static void pop(const as_gds_device *d)
 {
     as_cu_context old;
     const as_cuda *cuda = as_channel_of(d->device)->cuda;
-    if (cuda->context_pop(&old) != AS_CU_SUCCESS) {
-        (void)cuda->context_pop(&old);
-    }
+    (void)cuda->context_pop(&old);
 }
 
 static void close_area(as_gds_device *d)
