@@ -257,7 +257,7 @@ void cuda_no_error(int code, as_error *e)
     }
 }
 
-static void step(cuda_world *w, bool wait)
+static void move_on(cuda_world *w, bool wait)
 {
     as_error e = AS_ERROR_INIT;
     bool moved = false;
@@ -274,13 +274,13 @@ void cuda_maybe_step(uint64_t *seed, cuda_world *w)
     cuda_check_context(w);
     int64_t what = between(seed, 0, 5);
     if (what < 2) {
-        step(w, what == 0);
+        move_on(w, what == 0);
     }
 }
 
 void cuda_wait(cuda_world *w, const as_copies *c)
 {
     for (int i = 0; c->under_way > 0; i++) {
-        step(w, i % 8 == 7);
+        move_on(w, i % 8 == 7);
     }
 }

@@ -159,11 +159,11 @@ static void destroy_streams(round_of_copies *r)
 /* What goes another way then, or can wait. */
 static bool is_tolerated(const char *call)
 {
-    static const char *const calls[] = {
+    static const char *const names[] = {
         "cuMemHostRegister", "cuMemAlloc",      "cuModuleLoadData", "cuModuleGetFunction",
         "cuCtxPushCurrent",  "cuCtxPopCurrent", "cuEventDestroy"};
-    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
-        if (strcmp(calls[i], call) == 0) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(names[i], call) == 0) {
             return true;
         }
     }

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static const size_t BOUNCES = (size_t)AS_BOUNCE_COUNT * AS_BOUNCE_BYTES;
+enum { BOUNCES = AS_BOUNCE_COUNT * AS_BOUNCE_BYTES };
 
 /* ---- the current context ---- */
 
@@ -44,7 +44,7 @@ void as_channel_make_bounces(as_channel *c)
     c->registered = r == AS_CU_SUCCESS;
     if (r) {
         as_error e = AS_ERROR_INIT;
-        (void)as_cuda_fail(&e, c->cuda, "cuMemHostRegister", r, "%zu bytes", BOUNCES);
+        (void)as_cuda_fail(&e, c->cuda, "cuMemHostRegister", r, "%d bytes", BOUNCES);
         (void)snprintf(c->unpinned, sizeof c->unpinned,
                        "copies of %s wait for the driver, since its buffers are not pinned: %s",
                        c->name, as_error_text(&e));
@@ -243,6 +243,7 @@ static void release(as_channel *c)
     free(c);
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): it is a member of as_device */
 static char *no_direct(const as_geometry *g, char *memory, int64_t low, int64_t high)
 {
     (void)g, (void)memory, (void)low, (void)high;

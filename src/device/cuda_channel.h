@@ -51,34 +51,34 @@ struct as_channel {
     as_device device; /* first: what as_homes point to */
     const as_cuda *cuda;
     as_cu_context context;
-    int ordinal;
-    bool retained;       /* the context is the primary one, and was retained */
-    as_cu_device handle; /* of the ordinal */
-    char name[24];       /* "cuda:0" */
     as_cu_stream stream;
     as_cu_event before; /* for as_channel_follow */
     int64_t max_pitch;
     int64_t part; /* bytes that go through a buffer at once: AS_BOUNCE_BYTES; less in tests, ≥ 8 */
     const as_pins *pins;
-    as_kernel kernel;
-    bool kernel_loaded; /* or it was tried */
-    char *bounces;      /* one mapping, registered if it can be; NULL: not had yet */
-    bool registered;
+    char *bounces; /* one mapping, registered if it can be; NULL: not had yet */
     char *spare[AS_BOUNCE_COUNT];
-    int spare_count;
     as_cu_pointer stagings; /* one allocation, or 0 */
-    bool no_stagings;       /* there was no memory for them */
     as_cu_pointer spare_staging[AS_BOUNCE_COUNT];
-    int spare_staging_count;
-    as_job *jobs; /* [AS_JOBS]: a ring */
-    int first;    /* the oldest under way */
-    int under_way;
-    bool changing; /* a job that changes a block has copied it out, and not yet back */
-    bool ended;    /* some did in as_channel_take */
+    as_job *jobs;  /* [AS_JOBS]: a ring */
     int64_t moved; /* bytes, so far */
     /* What goes a slower way since as_channel_follow, and why; NULL: nothing. */
     const char *reason;
-    char unpinned[192]; /* texts of reasons */
+    as_kernel kernel;
+    int first; /* job: the oldest under way */
+    int under_way;
+    int spare_count;
+    int spare_staging_count;
+    int ordinal;
+    as_cu_device handle; /* of the ordinal */
+    bool retained;       /* the context is the primary one, and was retained */
+    bool kernel_loaded;  /* or it was tried */
+    bool registered;     /* the bounce buffers are */
+    bool no_stagings;    /* there was no memory for them */
+    bool changing;       /* a job that changes a block has copied it out, and not yet back */
+    bool ended;          /* jobs did in as_channel_take */
+    char name[24];       /* "cuda:0" */
+    char unpinned[192];  /* texts of reasons */
     char unstaged[192];
 };
 

@@ -24,7 +24,7 @@ bool as_pins_cover(const as_pins *p, const char *memory, size_t bytes)
     return false;
 }
 
-int as_pins_add(as_pins *p, char *base, size_t bytes, as_error *e)
+int as_pins_add(as_pins *p, const char *base, size_t bytes, as_error *e)
 {
     as_pinned range = {.base = base, .bytes = bytes};
     return as_buffer_append(&p->ranges, &range, sizeof range, e);

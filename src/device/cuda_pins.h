@@ -15,7 +15,7 @@ typedef struct as_pins {
 } as_pins;
 
 typedef struct as_pinned {
-    char *base;
+    const char *base;
     size_t bytes;
 } as_pinned;
 
@@ -23,7 +23,7 @@ typedef struct as_pinned {
 bool as_pins_cover(const as_pins *p, const char *memory, size_t bytes);
 
 /* Notes a range that is pinned. AS_NOMEM. */
-int as_pins_add(as_pins *p, char *base, size_t bytes, as_error *e);
+int as_pins_add(as_pins *p, const char *base, size_t bytes, as_error *e);
 
 /* Forgets the range that begins at `base`. False: there is none. */
 bool as_pins_remove(as_pins *p, const char *base);

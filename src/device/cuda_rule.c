@@ -6,14 +6,14 @@
 #include "tensor/tiles.h"
 
 /* Nanoseconds, of PCIe 5 devices and their hosts: for what is compared, their ratios count. */
-static const double CALL_TAKES = 3000;
-static const double ROW_TAKES = 2.6; /* of a 2D copy */
-static const double BYTE_TAKES = 0.02;
-static const double GATHER_TAKES = 1;   /* of a row, on the host, less its bytes */
-static const double WAIT_TAKES = 20000; /* until a block has come, before it can go back */
+static const double call_takes = 3000;
+static const double row_takes = 2.6; /* of a 2D copy */
+static const double byte_takes = 0.02;
+static const double gather_takes = 1;   /* of a row, on the host, less its bytes */
+static const double wait_takes = 20000; /* until a block has come, before it can go back */
 
 /* To change others' bytes in a copy, and put them back as they were, has to pay. */
-static const double WORTH_CHANGING = 4;
+static const double worth_changing = 4;
 
 bool as_cuda_rows_2d(const as_geometry *m, bool window, int64_t max_pitch)
 {
@@ -97,18 +97,18 @@ static as_way by_kernel(const view *v)
 static double rows_take(const view *v, const as_way *w)
 {
     double bytes = (double)(w->to - v->from);
-    double per_row = in_2d(v) ? ROW_TAKES : 0;
-    return ((double)calls_of(v, w->to) * CALL_TAKES + bytes / (double)v->row * per_row) / bytes +
-           BYTE_TAKES;
+    double per_row = in_2d(v) ? row_takes : 0;
+    return ((double)calls_of(v, w->to) * call_takes + bytes / (double)v->row * per_row) / bytes +
+           byte_takes;
 }
 
 static double block_takes(const view *v, const as_way *w)
 {
     double bytes = (double)(w->to - v->from);
-    double block = (double)(w->high - w->low) * BYTE_TAKES + CALL_TAKES;
-    double gather = bytes / (double)v->row * GATHER_TAKES;
+    double block = (double)(w->high - w->low) * byte_takes + call_takes;
+    double gather = bytes / (double)v->row * gather_takes;
     if (v->limits->writes && !w->whole) {
-        return WORTH_CHANGING * (2 * block + gather + WAIT_TAKES) / bytes;
+        return worth_changing * (2 * block + gather + wait_takes) / bytes;
     }
     return (block + gather) / bytes;
 }

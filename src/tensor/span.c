@@ -26,7 +26,7 @@ static void take_in(const as_geometry *g, int d, int64_t at, int64_t first, int6
 {
     if (first <= last) {
         block inner = below(g, d + 1);
-        int64_t ends[2] = {at + first * g->stride[d], at + last * g->stride[d]};
+        const int64_t ends[2] = {at + first * g->stride[d], at + last * g->stride[d]};
         for (int i = 0; i < 2; i++) {
             b->low = as_min_i64(b->low, ends[i] + inner.low);
             b->last = as_max_i64(b->last, ends[i] + inner.last);
@@ -105,27 +105,33 @@ int64_t as_span_place(const as_geometry *g, int64_t at)
     return place;
 }
 
+static int64_t size_of(int64_t stride)
+{
+    return stride < 0 ? -stride : stride;
+}
+
 bool as_span_overlaps(const as_geometry *g)
 {
     /* By growing stride, each dimension must step over all that lies within. */
     bool done[AS_GEOMETRY_DIMS] = {false};
     int64_t within = 1;
     for (int n = 0; n < g->ndim; n++) {
-        int next = -1;
-        int64_t least = 0;
-        for (int d = 0; d < g->ndim; d++) {
-            int64_t stride = g->stride[d] < 0 ? -g->stride[d] : g->stride[d];
-            if (!done[d] && (next < 0 || stride < least)) {
+        int next = 0;
+        while (done[next]) {
+            next++;
+        }
+        for (int d = next + 1; d < g->ndim; d++) {
+            if (!done[d] && size_of(g->stride[d]) < size_of(g->stride[next])) {
                 next = d;
-                least = stride;
             }
         }
         done[next] = true;
         if (g->shape[next] > 1) {
-            if (least < within) {
+            int64_t stride = size_of(g->stride[next]);
+            if (stride < within) {
                 return true;
             }
-            within += least * (g->shape[next] - 1);
+            within += stride * (g->shape[next] - 1);
         }
     }
     return false;
