@@ -6,9 +6,10 @@
 
 #include "base/utf8.h"
 
-static void tell(char *at, size_t size, const char *reason)
+void as_meter_reason(as_meter *m, const char *reason)
 {
-    (void)snprintf(at, size, "%s", reason);
+    char *at = m->engine_reason;
+    (void)snprintf(at, sizeof m->engine_reason, "%s", reason);
     while (*at) {
         uint32_t character;
         size_t length = as_utf8_decode(at, strlen(at), &character);
@@ -18,19 +19,6 @@ static void tell(char *at, size_t size, const char *reason)
         }
         at += length;
     }
-}
-
-void as_meter_reason(as_meter *m, const char *reason)
-{
-    tell(m->engine_reason, sizeof m->engine_reason, reason);
-}
-
-void as_meter_devices(as_meter *m, const as_devices *d, int64_t before)
-{
-    const char *reason = NULL;
-    tell(m->device, sizeof m->device, as_devices_note(d, &reason));
-    tell(m->device_reason, sizeof m->device_reason, reason);
-    m->tally.bytes_device = as_devices_bytes(d) - before;
 }
 
 void as_meter_engine(as_meter *m, const as_engine_type *type, const as_engine *engine)

@@ -11,7 +11,6 @@
 #include "base/clock.h"
 #include "base/trace.h"
 #include "comm/comm.h"
-#include "device/devices.h"
 #include "io/engine.h"
 
 /* Nanoseconds, bytes and counts; see allshard_stats in allshard.h for their meaning. */
@@ -54,10 +53,6 @@ void as_meter_reason(as_meter *m, const char *reason);
 
 /* What the engine says did the work. */
 void as_meter_engine(as_meter *m, const as_engine_type *type, const as_engine *engine);
-
-/* Where pieces lay, or why on no device, and the bytes that went out of device memory and into it
- * since `before` of as_devices_bytes. */
-void as_meter_devices(as_meter *m, const as_devices *d, int64_t before);
 
 /* A loop that looks for news: rests while there is none, and counts it as waiting. Zero at
  * first. */

@@ -58,13 +58,11 @@ int as_session_find(as_session *s, const as_state *state, void *stream, as_homes
 
 void as_session_found(as_session *s, as_homes *homes, as_meter *m)
 {
-    if (s->devices) {
-        const char *reason = NULL;
-        (void)snprintf(m->device, sizeof m->device, "%s", as_devices_note(s->devices, &reason));
-        (void)snprintf(m->device_reason, sizeof m->device_reason, "%s", reason ? reason : "");
-        m->tally.bytes_device += as_devices_bytes(s->devices) - s->moved;
-        s->moved = as_devices_bytes(s->devices);
-    }
+    const char *reason = NULL;
+    (void)snprintf(m->device, sizeof m->device, "%s", as_devices_note(s->devices, &reason));
+    (void)snprintf(m->device_reason, sizeof m->device_reason, "%s", reason);
+    m->tally.bytes_device += as_devices_bytes(s->devices) - s->moved;
+    s->moved = as_devices_bytes(s->devices);
     as_homes_free(homes);
 }
 
