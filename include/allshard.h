@@ -653,7 +653,7 @@ struct allshard_stats {
 
     /* Pieces in device memory. */
     int64_t bytes_device; /* that went out of it or into it */
-    const char *device;   /* "cuda:0", "cuda:0, cuda:1", or "": there were none; lives as `engine` */
+    const char *device; /* "cuda:0", "cuda:0, cuda:1", or "": there were none; lives as `engine` */
     /* Why there were none, or what went a slower way, and why; or "". Lives as `engine`. */
     const char *device_reason;
 };

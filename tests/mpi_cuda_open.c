@@ -55,7 +55,7 @@ static void refused(const char *variable, int cuda, int code, const char *text)
 /* A save and a load; then what the stats tell. */
 static void used(const char *variable, int cuda, const char *reason)
 {
-    static float values[12];
+    static float values[12] = {0};
     const int64_t shape[] = {12};
     allshard *as = NULL;
     allshard_state *s = NULL;

@@ -91,7 +91,7 @@ static int count_pairs(as_comm *c, int64_t *pairs, int64_t *reached, as_error *e
     code = code == AS_OK ? as_comm_nodes(c, node, e) : code;
     code = code == AS_OK ? as_arena_open(&arena, c, TRIAL_BYTES, e) : code;
     int64_t counts[2] = {0, 0};
-    for (int r = 0; code == AS_OK && r < size; r++) {
+    for (int r = 0; code == AS_OK && node && r < size; r++) {
         if (r != as_comm_rank(c) && node[r] == node[as_comm_rank(c)]) {
             counts[0]++;
             counts[1] += as_arena_of(arena, r) != NULL;

@@ -25,10 +25,12 @@ static void unregister_last(as_devices *d)
     as_cu_context popped;
     const as_registered *r = registered_at(d, registered_count(d) - 1);
     /* Its memory may go away: what fails is tried once more, or without. */
-    bool pushed = d->cuda->context_push(r->context) == AS_CU_SUCCESS ||
-                  d->cuda->context_push(r->context) == AS_CU_SUCCESS;
+    as_cu_result pushed = d->cuda->context_push(r->context);
+    if (pushed != AS_CU_SUCCESS) {
+        pushed = d->cuda->context_push(r->context);
+    }
     (void)d->cuda->host_unregister(r->base);
-    if (pushed) {
+    if (pushed == AS_CU_SUCCESS) {
         (void)d->cuda->context_pop(&popped);
     }
     d->registered.size -= sizeof *r;
