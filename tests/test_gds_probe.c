@@ -216,7 +216,8 @@ static int refuse_files(int folder, const char *path, int flags, mode_t mode)
 
 static int spoil(int folder, const char *path, int flags, mode_t mode)
 {
-    return good.openat(folder, path, (flags & ~O_DIRECT) | (flags & O_CREAT ? 0 : O_APPEND), mode);
+    int append = (flags & O_CREAT) ? 0 : O_APPEND;
+    return good.openat(folder, path, (flags & ~O_DIRECT) | append, mode);
 }
 
 static ssize_t read_badly(int fd, void *bytes, size_t count, off_t offset)
@@ -303,7 +304,7 @@ static void test_no_library(void **state)
 
 static int ask(void)
 {
-    const as_cuda nothing = {NULL}; /* is not reached */
+    const as_cuda nothing = {.init = NULL}; /* is not reached */
     as_gds_question q = {.wish = AS_GDS_ASKED, .cuda = &nothing, .folder = "/"};
     as_gds_answer a;
     as_gds_probe(&q, &a);

@@ -25,7 +25,7 @@ static int64_t pick(int64_t below)
 static int run(as_gds_trial *t, const int64_t each[2], int64_t lanes)
 {
     int64_t now = 1000;
-    int64_t ends[LANES];
+    int64_t ends[LANES] = {0};
     int under_way = 0;
     int blocks = 0;
     *t = (as_gds_trial){0};

@@ -385,13 +385,13 @@ static ssize_t move(const transfer *t, bool write, char *tile)
 {
     size_t done = 0;
     while (done < t->bytes) {
-        size_t step = t->bytes - done < TILE ? t->bytes - done : TILE;
-        ssize_t n = move_tile(t, write, tile, done, step);
+        ssize_t step = (ssize_t)(t->bytes - done < TILE ? t->bytes - done : TILE);
+        ssize_t n = move_tile(t, write, tile, done, (size_t)step);
         if (n < 0) {
             return done > 0 ? (ssize_t)done : -1;
         }
         done += (size_t)n;
-        if (n < (ssize_t)step) {
+        if (n != step) {
             break;
         }
     }
