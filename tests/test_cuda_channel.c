@@ -164,33 +164,28 @@ static void more_copies_than_places(void **state)
 static void copies_come_after_the_callers_stream(void **state)
 {
     (void)state;
-    enum { OWN, LEGACY, PER_THREAD, NONE, OTHER_DEVICE, KINDS };
+    enum { LEGACY, PER_THREAD, NONE, OWN, OTHER, KINDS };
     cuda_world w;
     cuda_open(&w, false);
     as_geometry g = dense(BLOCK / 4);
     char *from = cuda_pinned(&w, BLOCK / 4);
     char *to = cuda_pinned(&w, BLOCK / 4);
+    as_cu_context other = NULL;
+    assert_int_equal(w.sim->context_create(&other, 0, 0), 0);
+    assert_int_equal(w.cuda->context_pop(NULL), 0);
     for (int kind = 0; kind < KINDS; kind++) {
-        as_cu_stream stream = NULL;
-        as_cu_pointer theirs = 0;
-        as_cu_context context = kind == OTHER_DEVICE ? w.callers : w.context;
+        as_cu_stream streams[KINDS] = {AS_CU_STREAM_LEGACY, AS_CU_STREAM_PER_THREAD, NULL};
+        as_cu_context context = kind == OTHER ? other : w.context;
         assert_int_equal(w.cuda->context_push(context), 0);
-        if (kind == OWN || kind == OTHER_DEVICE) {
-            assert_int_equal(w.cuda->stream_create(&stream, AS_CU_STREAM_NON_BLOCKING, 0), 0);
-        } else {
-            stream = kind == LEGACY       ? AS_CU_STREAM_LEGACY
-                     : kind == PER_THREAD ? AS_CU_STREAM_PER_THREAD
-                                          : NULL;
+        if (kind >= OWN) {
+            assert_int_equal(w.cuda->stream_create(&streams[kind], AS_CU_STREAM_NON_BLOCKING, 0),
+                             0);
         }
+        as_cu_stream stream = streams[kind];
         memset(from, 'a' + kind, BLOCK / 4);
         memset(to, 0, BLOCK / 4);
         w.sim->hold(true);
-        as_cu_pointer target = w.memory;
-        if (kind == OTHER_DEVICE) { /* its work is in its own memory: held by the order alone */
-            assert_int_equal(w.cuda->memory_alloc(&theirs, BLOCK / 4), 0);
-            target = theirs;
-        }
-        assert_int_equal(w.cuda->copy_to_device(target, from, BLOCK / 4, stream), 0);
+        assert_int_equal(w.cuda->copy_to_device(w.memory, from, BLOCK / 4, stream), 0);
         assert_int_equal(w.cuda->context_pop(NULL), 0);
         as_error e = AS_ERROR_INIT;
         int64_t events = w.sim->live("events");
@@ -201,20 +196,15 @@ static void copies_come_after_the_callers_stream(void **state)
         pack(&w, &g, to, &copies);
         w.sim->hold(false);
         cuda_wait(&w, &copies);
-        if (kind != OTHER_DEVICE) {
-            assert_memory_equal(to, from, BLOCK / 4);
-        }
-        assert_int_equal(w.cuda->context_push(context), 0);
-        if (kind == OWN || kind == OTHER_DEVICE) {
-            /* Done before ours was: nothing of it is left to wait for. */
-            assert_int_equal(w.sim->idle(), true);
+        assert_memory_equal(to, from, BLOCK / 4);
+        assert_string_equal(w.sim->faults(), "");
+        if (kind >= OWN) {
+            assert_int_equal(w.cuda->context_push(context), 0);
             assert_int_equal(w.cuda->stream_destroy(stream), 0);
+            assert_int_equal(w.cuda->context_pop(NULL), 0);
         }
-        if (theirs) {
-            assert_int_equal(w.cuda->memory_free(theirs), 0);
-        }
-        assert_int_equal(w.cuda->context_pop(NULL), 0);
     }
+    assert_int_equal(w.sim->context_destroy(other), 0);
     cuda_close(&w);
 }
 

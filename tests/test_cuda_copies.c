@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * simulated: cuda
+ * long-timeout: 1800
  * Copies out of and into device memory, of the simulated driver, against those of the same piece in
  * the host's memory: random boxes, strides, casts and ranges, many at a time.
  */
@@ -132,9 +133,11 @@ static void check_in(uint64_t *seed, cuda_world *w, cuda_piece *p)
     cuda_check_memory(w, p);
 }
 
-/* What the pieces of a run went by. */
+/* In the long run twenty times as many. */
 static void random_pieces(uint64_t seed, int pieces, bool kernel, bool large)
 {
+    pieces *= getenv("ALLSHARD_LONG") ? 20 : 1;
+    int checked = 0;
     cuda_world w;
     cuda_open(&w, kernel);
     int64_t launches = w.sim->calls("cuLaunchKernel");
@@ -152,6 +155,7 @@ static void random_pieces(uint64_t seed, int pieces, bool kernel, bool large)
         check_in(&seed, &w, &p);
         check_out(&seed, &w, &p);
         cuda_free_piece(&p);
+        checked++;
         assert_string_equal(w.sim->faults(), "");
         assert_int_equal(w.channel->under_way, 0);
         assert_int_equal(w.channel->spare_count, w.channel->bounces ? AS_BOUNCE_COUNT : 0);
@@ -159,6 +163,7 @@ static void random_pieces(uint64_t seed, int pieces, bool kernel, bool large)
     assert_true(kernel || w.sim->calls("cuMemcpy2DAsync") > rows);
     assert_int_equal(w.sim->calls("cuLaunchKernel") > launches, kernel);
     assert_true(w.channel->moved > 0);
+    print_message("%d pieces\n", checked);
     cuda_close(&w);
 }
 
