@@ -122,6 +122,33 @@ void snapshot_forget_time(snapshot *s)
     }
 }
 
+/* Cuts the value of a key out of the text, which ends in NUL. */
+static void cut(char *text, const char *key)
+{
+    char *value = strstr(text, key);
+    if (value) {
+        value += strlen(key);
+        const char *end = value;
+        while (*end && (*end != '"' || end[-1] == '\\')) {
+            end++;
+        }
+        memmove(value, end, strlen(end) + 1);
+    }
+}
+
+void snapshot_forget_engine(snapshot *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        if (strcmp(s->files[i].name, "allshard.manifest.json") == 0) {
+            char *text = (char *)s->files[i].bytes;
+            text[s->files[i].size] = '\0'; /* there is one byte more */
+            cut(text, "\"engine\": \"");
+            cut(text, "\"engine_reason\": \"");
+            s->files[i].size = strlen(text);
+        }
+    }
+}
+
 static bool same_file(const snapshot_file *a, const snapshot_file *b)
 {
     return strcmp(a->name, b->name) == 0 && a->size == b->size &&

@@ -31,6 +31,9 @@ bool snapshot_view(snapshot *s, const char *folder);
  * checksum over it. */
 void snapshot_forget_time(snapshot *s);
 
+/* Takes out of manifests what tells how files were written: the engine, and why that one. */
+void snapshot_forget_engine(snapshot *s);
+
 bool snapshot_same(const snapshot *a, const snapshot *b);
 
 /* What is different, for messages; static text. */
