@@ -42,6 +42,7 @@
  *    cuda of allshard_options, where they are told of. ALLSHARD_LEASE, seconds (30): how long the
  *    lock of a save on another host may stand still before it counts as dead; the same for all who
  *    save into a folder. ALLSHARD_LINKS=off: links in place of a checkpoint's files are refused.
+ *    ALLSHARD_CUFILE: the file of cuFile's library, or off; else it is libcufile.so.0.
  *    ALLSHARD_SHARE=off: ranks of a node send messages in place of sharing memory.
  *
  * Sizes are in bytes, shapes, offsets, strides and counts in elements, unless a line
@@ -367,7 +368,9 @@ typedef struct allshard_save_options {
     /* How bytes get to storage: "posix" (through the page cache), "direct" (O_DIRECT), "uring"
      * (io_uring with O_DIRECT), or "auto" (NULL): what fits the file system. What the kernel or
      * the file system refuses is done the next simpler way; allshard_stats tells which did the
-     * work, and why. */
+     * work, and why. "gds": blocks that lie on one CUDA device of this rank alone go straight from
+     * its memory to the file by cuFile (GPUDirect Storage, docs/gpu.md), where that works, all
+     * others as with "auto", which does so, too, where a trial finds it faster. */
     const char *engine;
 
     /* Tensor data of each file begin at a multiple of this power of two, up to 1 MiB; spaces
