@@ -31,6 +31,19 @@ static inline void calm(void)
     sim->attribute(AS_CU_DEVICE_GPU_DIRECT_RDMA, 1);
 }
 
+/* What the log said last of GPU-direct. */
+static char logged[400];
+
+static inline void keep_log(int level, const char *text, void *user)
+{
+    (void)user;
+    if (strncmp(text, "GPU-direct", 10) == 0) {
+        CHECK(level == ALLSHARD_LOG_INFO || level == ALLSHARD_LOG_DEBUG);
+        CHECK_TEXT(strcmp(logged, text) != 0, "said twice: %s", text);
+        (void)snprintf(logged, sizeof logged, "%s", text);
+    }
+}
+
 /* ---- what is saved ---- */
 
 static const model_tensor large_tensors[] = {
@@ -58,7 +71,8 @@ static inline int32_t stored_as_it_is(int32_t dtype)
 
 static inline void pair_make(pair *p, enum layout layout, bool strided, unsigned kinds)
 {
-    allshard_options options = {.size = sizeof options};
+    allshard_options options = {.size = sizeof options, .log = keep_log};
+    logged[0] = '\0';
     CHECK(allshard_open(&p->as, world_comm(), &options) == ALLSHARD_OK);
     holding_make(&p->h, &large, layout, world_rank(), world_size(), strided);
     twin_make(&p->t, &devices, &p->h, kinds, &random_state);
@@ -136,6 +150,8 @@ static inline void check_engine(const pair *p, const char *engine, const char *r
                    s.engine_reason);
         CHECK_TEXT(!reason || strstr(s.engine_reason, reason), "reason \"%s\", not \"%s\"",
                    s.engine_reason, reason);
+        CHECK_TEXT(!reason || strstr(logged, reason), "the log says \"%s\", not \"%s\"", logged,
+                   reason);
     }
 }
 

@@ -227,12 +227,33 @@ static void tell(as_meter *m, const char *why)
     as_meter_reason(m, text);
 }
 
-void as_gds_explain(const as_gds *g, enum as_gds_wish wish, as_meter *m)
+/* Every save may have the same to say: it is said once. */
+static void say(as_gds *g, enum as_gds_wish wish, const as_log *log, const char *text)
+{
+    static const char name[] = "GPU-direct";
+    char line[sizeof g->told];
+    bool named = strncmp(text, name, sizeof name - 1) == 0;
+    (void)snprintf(line, sizeof line, "%s%s%s", named ? "" : name, named ? "" : ": ", text);
+    if (strcmp(g->told, line) != 0) {
+        memcpy(g->told, line, sizeof line);
+        as_log_say(log, wish == AS_GDS_ASKED ? AS_LOG_INFO : AS_LOG_DEBUG, "%s", line);
+    }
+}
+
+void as_gds_explain(as_gds *g, enum as_gds_wish wish, as_meter *m, const as_log *log)
 {
     /* Who has nothing on devices and did not ask need not read of it. */
     bool asked = wish == AS_GDS_ASKED || (wish == AS_GDS_AUTO && m->device[0]);
-    if (g && g->reason[0] && m->engine[0] && asked) {
+    if (!g || !asked || !m->engine[0]) {
+        return;
+    }
+    if (g->reason[0]) {
         tell(m, g->reason);
+        say(g, wish, log, g->reason);
+    } else if (strcmp(m->engine, "gds") == 0) {
+        say(g, wish, log, m->engine_reason[0] ? m->engine_reason : "used");
+    } else {
+        say(g, wish, log, m->engine_reason);
     }
 }
 

@@ -41,6 +41,7 @@ typedef struct as_gds {
     enum as_gds_wish wish;
     char reason
         [200]; /* why no device writes straight to files in the transfer that runs; "": some do */
+    char told[200]; /* the last line that went to the log */
 } as_gds;
 
 /* Sees for which of the devices that the transfer's pieces lie on bytes can go straight to files and
@@ -50,8 +51,9 @@ typedef struct as_gds {
 int as_gds_prepare(as_gds **out, as_transfer *t, enum as_gds_wish wish, const char *folder,
                    as_error *e);
 
-/* After the transfer: why GPU-direct had no part in it, before what the meter tells already. */
-void as_gds_explain(const as_gds *g, enum as_gds_wish wish, as_meter *m);
+/* After the transfer: why GPU-direct had no part in it, before what the meter tells already; or, once
+ * for each reason, that it had one. Both go to the log, too. */
+void as_gds_explain(as_gds *g, enum as_gds_wish wish, as_meter *m, const as_log *log);
 
 /* The same of a nonblocking save, which writes from the host's memory whatever was asked for. */
 void as_gds_explain_nonblocking(enum as_gds_wish wish, as_meter *m);

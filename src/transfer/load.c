@@ -188,7 +188,7 @@ static int transfer_bytes(as_loading *l, const as_buffer *missing, as_error *e)
     code = as_transfer_load(&t, e);
     as_session_found(session, &homes, t.meter);
     as_storage_explain(t.meter, &storage);
-    as_gds_explain(session->gds, storage.gds, t.meter);
+    as_gds_explain(session->gds, storage.gds, t.meter, &session->log);
     if (code == AS_CORRUPT) {
         name_tensors(l, &bad, e);
     }

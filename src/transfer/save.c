@@ -102,7 +102,7 @@ static int transfer_bytes(saving *s, as_error *e)
     int code = as_transfer_save(&t, e);
     as_session_found(s->session, &homes, t.meter);
     as_storage_explain(&s->session->meter, &s->storage);
-    as_gds_explain(s->session->gds, s->storage.gds, &s->session->meter);
+    as_gds_explain(s->session->gds, s->storage.gds, &s->session->meter, &s->session->log);
     if (code == AS_OK) {
         code = as_stage_settle(&s->stage, e);
     }
