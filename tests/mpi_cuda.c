@@ -10,7 +10,7 @@
  * process.)
  */
 /* simulated: cuda */
-/* ranks: 4 1 2 3 */
+/* ranks: 3 1 2 */
 /* unshared: 4 */
 /* timeout: 200 */
 /* long-timeout: 3600 */

@@ -5,7 +5,7 @@
  * ways tell why they are taken. (ALLSHARD_NO_MPI: also as one process.)
  */
 /* simulated: cuda */
-/* ranks: 2 1 3 */
+/* ranks: 3 1 */
 /* timeout: 120 */
 #include <errno.h>
 #include <linux/magic.h>

@@ -4,7 +4,7 @@
  * and no byte is wrong. (ALLSHARD_NO_MPI: also as one process.)
  */
 /* simulated: cuda */
-/* ranks: 2 1 3 */
+/* ranks: 2 */
 /* timeout: 120 */
 #include <errno.h>
 

@@ -3,6 +3,7 @@
 
 #include "device/cuda_channel.h"
 #include "device/cuda_rule.h"
+#include "tensor/span.h"
 #include "tensor/tiles.h"
 
 enum across_way { NO_WAY, BY_COPIES, BY_KERNEL };
@@ -30,14 +31,18 @@ static bool by_copies(const as_channel *c, const as_across *a)
     return true;
 }
 
-static enum across_way way(const as_channel *c, const as_across *a)
+static enum across_way way(as_channel *c, const as_across *a)
 {
     const as_geometry *g = a->geometry;
     if (by_copies(c, a)) {
         return BY_COPIES;
     }
     bool all = as_geometry_before(g, a->high) - as_geometry_before(g, a->low) == a->high - a->low;
-    return all && as_kernel_can(&c->kernel, g, a->low, a->high) ? BY_KERNEL : NO_WAY;
+    /* Where elements share memory the last one counts, and threads have no order. */
+    return all && !(a->to_piece && as_span_overlaps(g)) && as_channel_has_kernel(c) &&
+                   as_kernel_can(&c->kernel, g, a->low, a->high)
+               ? BY_KERNEL
+               : NO_WAY;
 }
 
 bool as_cuda_can_cross(const as_device *d, const as_across *a)
