@@ -54,8 +54,7 @@ static int open_buffers(as_gather *g, as_error *e)
     if (windows < 1) {
         return as_fail(e, AS_INTERNAL, 0, "the transfer buffers have no room for a block");
     }
-    /* Into a ring many parts come without a window. */
-    g->slot_count = t->ring ? (int)as_max_i64(windows, most) : windows;
+    g->slot_count = t->ring ? most : windows; /* into a ring many parts come without a window */
     g->buffers_of_slot = each;
     windows *= each;
     int code = as_pool_init(&g->filler.pool, as_arena_base(t->arena), unit, windows, e);
@@ -78,7 +77,7 @@ static int open_gather(as_gather *g, const as_transfer *t, const as_sink *sink, 
         code = as_checksum_open(&g->filler.sum, e);
     }
     if (code == AS_OK) {
-        g->slots = calloc((size_t)g->slot_count, sizeof *g->slots);
+        g->slots = calloc((size_t)as_max_i64(1, g->slot_count), sizeof *g->slots);
         code = g->slots ? AS_OK : as_fail_nomem(e);
     }
     for (int i = 0; g->slots && i < g->slot_count; i++) {
