@@ -35,7 +35,7 @@ void as_stalled_text(const as_stalled *s, char *out)
         break;
     case AS_STALL_STORAGE:
         (void)snprintf(what, sizeof what,
-                       "waited %g s in %s without one operation of its storage coming to an end",
+                       "waited %g s in %s without one operation of its storage or devices coming to an end",
                        s->seconds, s->function);
         break;
     }
