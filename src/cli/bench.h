@@ -26,7 +26,7 @@
 /* Which engine did the work, and why. */
 typedef struct as_worker {
     char engine[32];
-    char reason[256];
+    char reason[320];
 } as_worker;
 
 /* One --layout. Samples are complete on rank 0 only. */

@@ -168,7 +168,7 @@ int as_bench_json(const as_bench *b, as_error *e)
     put(&object, "load_ranks", json_integer(b->load_ranks > 0 ? b->load_ranks : ranks));
     put(&object, "hosts", json_integer(b->hosts));
     put(&object, "repeat", json_integer((json_int_t)b->repeat));
-    put(&object, "device", b->memory_of.cuda ? text(b->memory_of.name) : json_null());
+    put(&object, "device", b->memory_of.name[0] ? text(b->memory_of.name) : json_null());
     put(&object, "nonblocking", json_boolean(b->nonblocking));
     put(&object, "caches", text(as_bench_chill_text(b)));
     put(&object, "peak_reset", json_boolean(b->peak_reset));

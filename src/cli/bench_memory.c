@@ -9,11 +9,10 @@
 
 /* ------------------------------------------------------------------ the device */
 
-/* "cuda" or "cuda:3". */
-static int read_number(const char *device, int *number, as_error *e)
+int as_bench_memory_read(const char *device, int *number, as_error *e)
 {
     *number = -1;
-    if (strcmp(device, "cuda") == 0) {
+    if (!device || strcmp(device, "cuda") == 0) {
         return AS_OK;
     }
     char *end = NULL;
@@ -81,7 +80,7 @@ int as_bench_memory_open(as_bench_memory *m, const char *device, as_world *w, as
     if (code != AS_OK) {
         return code;
     }
-    if (read_number(device, &number, e) == AS_OK) {
+    if (as_bench_memory_read(device, &number, e) == AS_OK) {
         m->cuda = as_cuda_library(AS_CUDA_ON, &reason);
         if (!m->cuda) {
             (void)as_fail(e, AS_CUDA, 0, "--device %s: %s", device, reason);
@@ -99,7 +98,8 @@ void as_bench_memory_close(as_bench_memory *m)
         (void)m->cuda->context_pop(&old);
         (void)m->cuda->primary_release(m->device);
     }
-    *m = (as_bench_memory){0};
+    m->context = NULL;
+    m->cuda = NULL;
 }
 
 /* ---------------------------------------------------------------------- memory */

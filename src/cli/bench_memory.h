@@ -14,8 +14,11 @@ typedef struct as_bench_memory {
     const as_cuda *cuda; /* NULL: the host's */
     as_cu_context context;
     as_cu_device device;
-    char name[160]; /* "cuda:0 (NVIDIA H100 80GB HBM3)"; "" for the host's */
+    char name[160]; /* "cuda:0 (NVIDIA H100 80GB HBM3)"; "" for the host's. Stays after the close */
 } as_bench_memory;
+
+/* "cuda:3": 3; "cuda", or NULL: -1. AS_INVALID. */
+int as_bench_memory_read(const char *device, int *number, as_error *e);
 
 /* `device`: NULL for the host's, "cuda" for the devices of each host, dealt to its ranks by turns,
  * or "cuda:N". The device's primary context becomes the calling thread's, as in a program that uses

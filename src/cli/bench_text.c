@@ -56,7 +56,7 @@ static void print_head(const as_text *t)
         }
         as_print(t->out, "Saved by all ranks, loaded and plainly read by %s\n", loaders);
     }
-    if (b->memory_of.cuda) {
+    if (b->memory_of.name[0]) {
         as_print(t->out, "The tensors lie in device memory, those of rank 0 on %s\n",
                  b->memory_of.name);
     }

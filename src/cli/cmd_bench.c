@@ -81,7 +81,8 @@ static const as_arg_option table[] = {
     {.name = "device",
      .value = "CUDA",
      .help = "hold the tensors in the memory of CUDA devices: cuda, which\n"
-             "deals those of a host to its ranks, or cuda:0, cuda:1, …",
+             "deals those of a host to its ranks, or cuda:0, cuda:1, ….\n"
+             "Then --engine may be gds, too: GPU-direct by cuFile",
      .text = &options.device},
     AS_ISAVE_ROWS(options.isave),
     AS_SAVE_ROWS(options.save),
@@ -175,6 +176,9 @@ static int check(const as_arg_result *args, as_error *e)
                        as_quote(options.model, strlen(options.model)).text);
     }
     int code = read_scale(e);
+    int number;
+    code = code == AS_OK ? as_bench_memory_read(options.device, &number, e) : code;
+    options.save.device = options.device != NULL;
     code = code == AS_OK ? as_save_arguments_read(&options.save, &values.save, &values.memory, e)
                          : code;
     code = code == AS_OK ? as_isave_arguments_read(&options.isave, options.nonblocking,

@@ -28,8 +28,15 @@ const char *as_engine_choice(size_t i)
     return i < ENGINE_COUNT ? engines[i] : NULL;
 }
 
-static int read_engine(const char *text, as_error *e)
+/* GPU-direct moves what lies in device memory. */
+static int read_engine(const char *text, bool device, as_error *e)
 {
+    if (text && strcmp(text, "gds") == 0) {
+        return device ? AS_OK
+                      : as_fail(e, AS_INVALID, 0,
+                                "--engine gds is for tensors in device memory, as `allshard bench` "
+                                "holds them with --device");
+    }
     for (size_t i = 0; text && i < ENGINE_COUNT; i++) {
         if (strcmp(text, engines[i]) == 0) {
             return AS_OK;
@@ -94,7 +101,7 @@ int as_save_arguments_read(const as_save_arguments *a, allshard_save_options *sa
                            as_error *e)
 {
     int code = as_save_options_check(a->max_shard_size, NULL, e);
-    code = code == AS_OK ? read_engine(a->engine, e) : code;
+    code = code == AS_OK ? read_engine(a->engine, a->device, e) : code;
     if (code == AS_OK && a->align) {
         code = read_align(a->align, &save->align, e);
     }

@@ -26,6 +26,7 @@ typedef struct as_save_arguments {
     const char *memory;
     bool verify_after_write;
     bool no_check;
+    bool device; /* the tensors may lie in device memory: set by the command */
 } as_save_arguments;
 
 /* "auto" and the others; NULL past the last. */

@@ -29,7 +29,7 @@ typedef struct as_meter {
     as_trace *trace; /* NULL: none */
     int32_t thread;  /* that measures: as_span.thread */
     char engine[16]; /* that did the work */
-    char engine_reason[160];
+    char engine_reason[320];
     char staging_reason[160];
     char device[64]; /* where pieces lay, by as_devices_note; "": all on the host */
     char device_reason[160];
