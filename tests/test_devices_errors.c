@@ -7,6 +7,13 @@
  */
 #include "devices_scene.h"
 
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "device/cuda_channel.h"
+
 enum { ARENA = 1 << 18, MOST = 12 };
 
 /* ---- page-locked memory ---- */
@@ -67,6 +74,57 @@ static void memory_is_locked_once(void **state)
     scene_find(s);
     as_devices_pin(s->devices, &s->homes, &pin, base, ARENA);
     assert_non_null(pin.base);
+}
+
+static bool child_has(char *memory)
+{
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        unsigned char resident;
+        _exit(mincore(memory, 4096, &resident) != 0 && errno == ENOMEM ? 0 : 1);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status) != 0;
+}
+
+/* Else the kernel may give this process another page, and the device goes on to use the child's. */
+static void children_do_not_have_it(void **state)
+{
+    scene *s = *state;
+    as_pin pin = {0};
+    as_copies copies = {0};
+    as_error e = AS_ERROR_INIT;
+    static char out[SCENE_BYTES];
+    char *base = mmap(NULL, ARENA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(base, MAP_FAILED);
+    memset(base, 1, ARENA);
+    assert_true(child_has(base));
+    scene_put(s, "device", scene_pointer(s->memory[0]), SCENE_BYTES);
+    scene_open(s);
+    scene_find(s);
+    as_devices_pin(s->devices, &s->homes, &pin, base, ARENA);
+    assert_ptr_equal(pin.base, base);
+    assert_false(child_has(base));
+    assert_false(child_has(base + ARENA - 4096));
+    /* By a buffer, since this is not pinned. */
+    as_box box = as_state_memory_box(&s->state, 0);
+    as_geometry g;
+    assert_int_equal(as_geometry_memory(&box, &g, &e), AS_OK);
+    const as_device *d = s->homes.of[0];
+    assert_int_equal(d->pack(d, &g, scene_pointer(s->memory[0]), 0, SCENE_BYTES, out, &copies, &e),
+                     AS_OK);
+    assert_non_null(as_channel_of(d)->bounces);
+    assert_false(child_has(as_channel_of(d)->bounces));
+    while (copies.under_way > 0) {
+        bool moved = false;
+        as_devices_step(s->devices, &moved, &e);
+    }
+    assert_int_equal(copies.code, AS_OK);
+    as_devices_unpin(s->devices, &pin);
+    assert_int_equal(munmap(base, ARENA), 0);
 }
 
 static void what_others_have_locked_stays_so(void **state)
@@ -277,6 +335,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(memory_is_locked_once, scene_begin, scene_end),
+        cmocka_unit_test_setup_teardown(children_do_not_have_it, scene_begin, scene_end),
         cmocka_unit_test_setup_teardown(what_others_have_locked_stays_so, scene_begin, scene_end),
         cmocka_unit_test_setup_teardown(every_call_that_fails, scene_begin, scene_end),
     };

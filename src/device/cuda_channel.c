@@ -40,6 +40,7 @@ void as_channel_make_bounces(as_channel *c)
         return;
     }
     c->bounces = map;
+    as_pins_keep(c->bounces, BOUNCES);
     as_cu_result r = c->cuda->host_register(c->bounces, BOUNCES, AS_CU_REGISTER_PORTABLE);
     c->registered = r == AS_CU_SUCCESS;
     if (r) {

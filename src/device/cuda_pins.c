@@ -2,11 +2,17 @@
 #include "device/cuda_pins.h"
 
 #include <stdint.h>
+#include <sys/mman.h>
 
 static as_pinned *ranges_of(const as_pins *p, size_t *count)
 {
     *count = p->ranges.size / sizeof(as_pinned);
     return (as_pinned *)(void *)p->ranges.data;
+}
+
+void as_pins_keep(char *base, size_t bytes)
+{
+    (void)madvise(base, bytes, MADV_DONTFORK);
 }
 
 bool as_pins_cover(const as_pins *p, const char *memory, size_t bytes)

@@ -19,6 +19,12 @@ typedef struct as_pinned {
     size_t bytes;
 } as_pinned;
 
+/* Keeps memory that is to be pinned, whole pages, from children that the program forks: with them
+ * pages would be shared until one side writes, and older kernels (before Linux 5.9) may give the new
+ * page to this process, while devices go on to use the old one, which is the child's: wrong bytes,
+ * with checksums of their own. Until it is unmapped. */
+void as_pins_keep(char *base, size_t bytes);
+
 /* Does all of it lie in one range that is pinned? */
 bool as_pins_cover(const as_pins *p, const char *memory, size_t bytes);
 

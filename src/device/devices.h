@@ -58,7 +58,8 @@ typedef struct as_pin {
 
 /* Pins the memory if any piece lies on a device (h->of); what `pin` held before is unpinned if it is
  * other memory. If it cannot be pinned copies take the way through buffers that are, which is told
- * by as_devices_note. Costs about 0.1 s a GiB, once. */
+ * by as_devices_note. Costs about 0.1 s a GiB, once. Children that the program forks do not have the
+ * memory, from then on and until it is unmapped; it is whole pages. */
 void as_devices_pin(as_devices *d, const as_homes *h, as_pin *pin, char *base, size_t bytes);
 
 /* To be called before the memory is unmapped. Nothing may be under way there. */

@@ -117,6 +117,7 @@ void as_devices_pin(as_devices *d, const as_homes *h, as_pin *pin, char *base, s
     (void)as_buffer_reserve(&d->registered, sizeof r, &trouble); /* first: it cannot fail then */
     (void)as_pins_add(&d->pins, base, bytes, &trouble);
     if (trouble.code == AS_OK) {
+        as_pins_keep(base, bytes);
         (void)register_pages(d, r.context, base, bytes, &ours, &trouble);
     }
     if (ours) {

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "device/cuda_pins.h"
 
 enum { BOTH = 2 * AS_GDS_TILE };
 
@@ -23,6 +24,7 @@ int as_gds_lane_open(as_gds_lane **out, const as_cuda *cuda, as_cu_context conte
         return as_fail_nomem(e);
     }
     l->tiles = map;
+    as_pins_keep(l->tiles, BOTH);
     as_cu_result r = cuda->stream_create(&l->stream, AS_CU_STREAM_NON_BLOCKING, 0);
     if (r) {
         l->stream = NULL;
