@@ -34,9 +34,10 @@ void as_stalled_text(const as_stalled *s, char *out)
                        s->seconds);
         break;
     case AS_STALL_STORAGE:
-        (void)snprintf(what, sizeof what,
-                       "waited %g s in %s without one operation of its storage or devices coming to an end",
-                       s->seconds, s->function);
+        (void)snprintf(
+            what, sizeof what,
+            "waited %g s in %s without one operation of its storage or devices coming to an end",
+            s->seconds, s->function);
         break;
     }
     (void)snprintf(out, AS_STALLED_TEXT,
