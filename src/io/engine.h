@@ -36,18 +36,19 @@ typedef struct as_io {
     enum as_io_kind kind;
     int code; /* out: AS_OK or what went wrong; its text is in the error of `reap` */
     as_io_file *file;
-    char *bytes;   /* not written to by a write; stays put until the operation is done */
-    const as_io_device *device; /* not NULL: the bytes are there. The engine `gds` alone takes that */
+    char *bytes; /* not written to by a write; stays put until the operation is done */
+    const as_io_device
+        *device;   /* not NULL: the bytes are there. The engine `gds` alone takes that */
     int64_t count; /* ≤ 1 GiB */
     int64_t offset;
     int64_t nanoseconds; /* out: from submit to its end */
     /* A read, or anything from or to a device: takes the checksum of the bytes while they are in a
      * cache. */
     bool hash;
-    uint64_t sum;        /* out: it (base/checksum.h) */
-    int64_t hashing;     /* out: nanoseconds that it took */
-    void *owner;         /* the caller's */
-    struct as_io *next;  /* the engine's */
+    uint64_t sum;       /* out: it (base/checksum.h) */
+    int64_t hashing;    /* out: nanoseconds that it took */
+    void *owner;        /* the caller's */
+    struct as_io *next; /* the engine's */
 } as_io;
 
 enum { AS_ENGINE_THREADS = 16 };
