@@ -24,7 +24,6 @@ typedef struct as_gds_device {
     int spare[AS_GDS_BUFFERS]; /* numbers of buffers */
     int spare_count;
     bool works; /* for the save or load that runs */
-    bool full;  /* memory of this size cannot be had: it is not asked for again */
 
     /* What the last trial found, and of what. */
     bool known;
