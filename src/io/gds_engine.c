@@ -258,8 +258,3 @@ void as_gds_engine_note(as_engine *engine, const char *text)
 {
     as_gds_mover_note(&mine(engine)->mover, text);
 }
-
-int64_t as_gds_engine_bytes(const as_engine *engine)
-{
-    return as_gds_mover_bytes(&mine(engine)->mover);
-}

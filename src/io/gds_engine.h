@@ -30,7 +30,4 @@ void as_gds_engine_stop(as_engine *engine, const char *why);
 /* What `used` is to tell beside the name. */
 void as_gds_engine_note(as_engine *engine, const char *text);
 
-/* Bytes that cuFile moved so far. */
-int64_t as_gds_engine_bytes(const as_engine *engine);
-
 #endif
