@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "io/gds_move.h"
 #include "transfer/gds_trial.h"
 
 enum { BLOCK = 4 << 20, LANES = 4 };
@@ -110,12 +111,31 @@ static void test_not_made(void **state)
     assert_true(as_gds_trial_rate(&t, AS_GDS_STRAIGHT) > 0);
 }
 
+/* Its last blocks may end when cuFile has failed already: that is what is told. */
+static void a_trial_does_not_hide_why_it_was_stopped(void **state)
+{
+    (void)state;
+    as_gds_mover m;
+    char text[AS_GDS_REASON];
+    as_gds_mover_init(&m, NULL, NULL);
+    as_gds_mover_note(&m, "it was faster");
+    as_gds_mover_reason(&m, text);
+    assert_string_equal(text, "it was faster");
+    as_gds_mover_stop(&m, "cuFileWrite failed");
+    as_gds_mover_stop(&m, "another one failed");
+    as_gds_mover_note(&m, "it was faster");
+    as_gds_mover_reason(&m, text);
+    assert_string_equal(text, "cuFileWrite failed");
+    as_gds_mover_free(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_winner),
         cmocka_unit_test(test_rate),
         cmocka_unit_test(test_not_made),
+        cmocka_unit_test(a_trial_does_not_hide_why_it_was_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,7 +27,7 @@ bool as_gds_engine_on(const as_engine *engine);
 /* Takes other ways from now on; `why` goes into what `used` tells. */
 void as_gds_engine_stop(as_engine *engine, const char *why);
 
-/* What `used` is to tell beside the name. */
+/* What `used` is to tell beside the name, unless it was stopped by then. */
 void as_gds_engine_note(as_engine *engine, const char *text);
 
 #endif

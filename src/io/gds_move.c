@@ -45,17 +45,24 @@ int64_t as_gds_mover_bytes(const as_gds_mover *m)
     return atomic_load(&m->bytes);
 }
 
-void as_gds_mover_note(as_gds_mover *m, const char *text)
+static void keep_reason(as_gds_mover *m, const char *text, bool stopped)
 {
     (void)pthread_mutex_lock(&m->lock);
-    (void)snprintf(m->reason, sizeof m->reason, "%s", text);
+    if (stopped || as_gds_mover_on(m)) {
+        (void)snprintf(m->reason, sizeof m->reason, "%s", text);
+    }
     (void)pthread_mutex_unlock(&m->lock);
+}
+
+void as_gds_mover_note(as_gds_mover *m, const char *text)
+{
+    keep_reason(m, text, false);
 }
 
 void as_gds_mover_stop(as_gds_mover *m, const char *why)
 {
     if (atomic_exchange(&m->on, false)) {
-        as_gds_mover_note(m, why);
+        keep_reason(m, why, true);
     }
 }
 

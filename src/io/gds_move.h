@@ -31,7 +31,7 @@ int64_t as_gds_mover_bytes(const as_gds_mover *m);
 
 /* cuFile is used no more; the first reason is kept. */
 void as_gds_mover_stop(as_gds_mover *m, const char *why);
-/* Of why it is used. */
+/* Of why it is used; nothing once it is stopped. */
 void as_gds_mover_note(as_gds_mover *m, const char *text);
 void as_gds_mover_reason(as_gds_mover *m, char text[AS_GDS_REASON]);
 
