@@ -103,8 +103,8 @@ int main(int argc, char **argv)
                 (int64_t)bytes / (SLICES * ROW), columns);
         (void)staged_in(as, states[columns], argv[1]); /* plan, memory and pins are new to it */
     }
-    double rates[2][MOST_REPEAT];
-    double ratios[MOST_REPEAT];
+    double rates[2][MOST_REPEAT] = {{0}};
+    double ratios[MOST_REPEAT] = {0};
     for (int i = 0; i < (int)repeat; i++) {
         for (int columns = 0; columns < 2; columns++) {
             rates[columns][i] = (double)bytes / 1e9 / staged_in(as, states[columns], argv[1]);

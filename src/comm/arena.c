@@ -218,6 +218,7 @@ int as_arena_open(as_arena **out, as_comm *c, size_t bytes, as_error *e)
     return open_arena(out, a, c, e);
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the ranks write to it */
 int as_arena_open_over(as_arena **out, as_comm *c, char *memory, const as_memory_file *file,
                        size_t quota, as_error *e)
 {
