@@ -59,8 +59,8 @@ int64_t as_pack_args_make(const as_geometry *g, as_pack_part part, uint64_t memo
     } else {
         unit = as_dtype_bits(g->file_dtype) / 8;
         out->memory_bytes = as_dtype_bits(g->memory_dtype) / 8;
-        out->memory_access = memory % (uint64_t)out->memory_bytes ? 1 : out->memory_bytes;
-        out->packed_access = packed % (uint64_t)unit ? 1 : (int32_t)unit;
+        out->memory_access = (memory % (uint64_t)out->memory_bytes) != 0 ? 1 : out->memory_bytes;
+        out->packed_access = (packed % (uint64_t)unit) != 0 ? 1 : (int32_t)unit;
         out->memory_dtype = g->memory_dtype;
         out->packed_dtype = g->file_dtype;
     }
