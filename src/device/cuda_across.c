@@ -8,11 +8,6 @@
 
 enum across_way { NO_WAY, BY_COPIES, BY_KERNEL };
 
-static bool is_run(const as_tile *t)
-{
-    return t->count == 1 || (t->memory_step == t->length && t->place_step == t->length);
-}
-
 static bool by_copies(const as_channel *c, const as_across *a)
 {
     as_tiles walk = as_tiles_begin(a->geometry, a->low, a->high);
@@ -24,7 +19,7 @@ static bool by_copies(const as_channel *c, const as_across *a)
     while (as_tiles_next(&walk, &t)) {
         bool rows = t.length >= AS_NARROW_ROW && t.memory_step >= t.length &&
                     t.memory_step <= c->max_pitch && t.place_step <= c->max_pitch;
-        if (++calls > AS_ACROSS_CALLS || (!is_run(&t) && !rows)) {
+        if (++calls > AS_ACROSS_CALLS || (!as_tile_is_run(&t) && !rows)) {
             return false;
         }
     }
@@ -56,7 +51,7 @@ static int copy_tile(const as_channel *c, const as_across *a, const as_tile *t, 
     as_cu_pointer window = a->window + (as_cu_pointer)(t->place - a->low);
     as_cu_pointer from = a->to_piece ? window : piece;
     as_cu_pointer to = a->to_piece ? piece : window;
-    if (is_run(t)) {
+    if (as_tile_is_run(t)) {
         size_t bytes = (size_t)(t->length * t->count);
         as_cu_result r = c->cuda->copy_on_device(to, from, bytes, c->stream);
         return r ? as_cuda_fail(e, c->cuda, "cuMemcpyDtoDAsync", r, "%zu bytes on %s", bytes,

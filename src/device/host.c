@@ -59,8 +59,7 @@ static char *direct(const as_geometry *g, char *memory, int64_t low, int64_t hig
         t.length * t.count != high - low) {
         return NULL;
     }
-    bool one_run = t.count == 1 || (t.memory_step == t.length && t.place_step == t.length);
-    return one_run ? memory + t.memory : NULL;
+    return as_tile_is_run(&t) ? memory + t.memory : NULL;
 }
 
 const as_device as_device_host = {

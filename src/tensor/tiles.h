@@ -19,6 +19,12 @@ typedef struct as_tile {
     int64_t memory_step; /* bytes from run to run in memory */
 } as_tile;
 
+/* Are its runs one run, there as here? */
+static inline bool as_tile_is_run(const as_tile *t)
+{
+    return t->count == 1 || (t->memory_step == t->length && t->place_step == t->length);
+}
+
 typedef struct as_tiles {
     const as_geometry *geometry;
     int64_t at;  /* bytes of the piece already walked over */
