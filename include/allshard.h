@@ -718,6 +718,194 @@ ALLSHARD_API int64_t allshard_plan_exchanged_bytes(const allshard_plan *p); /* b
 
 ALLSHARD_API void allshard_plan_free(allshard_plan *p);
 
+/* ------------------------------------------------------------------- series */
+
+/* Checkpoints of one run over time: a root folder with a folder for each, named by a pattern.
+ * A checkpoint holds one or several states (parts), their small files, each rank's small state, and
+ * what it tells of itself (step, time, world, parent, metric, fields) in allshard.manifest.json. It
+ * comes to be under ROOT/.allshard/ and takes its name, whole and durable, in one rename. */
+typedef struct allshard_series allshard_series;
+
+/* For steps: the newest good checkpoint. */
+#define ALLSHARD_NEWEST INT64_C(-1)
+
+enum allshard_signals {
+    ALLSHARD_SIGNALS_NONE = 0,  /* no handler is touched */
+    ALLSHARD_SIGNALS_CATCH = 1, /* those of the options; the handlers of before are called, too */
+};
+
+enum allshard_walltime {
+    ALLSHARD_WALLTIME_AUTO = 0, /* ALLSHARD_END_TIME, Slurm, PBS, LSF: the first that knows */
+    ALLSHARD_WALLTIME_OFF = 1
+};
+
+typedef struct allshard_series_options {
+    size_t size; /* sizeof(allshard_series_options) */
+
+    /* Names of the checkpoints' folders: text with {step}, {step:06} (padded with zeros), and
+     * {NAME} for a field of allshard_checkpoint (letters, digits, '_'), such as
+     * "checkpoint_epoch{epoch}_step{step}" or "v{version}". NULL: "checkpoint-{step}", as Hugging
+     * Face's Trainer names them. Without {step} the manifest tells the step. */
+    const char *pattern;
+
+    /* Retention. A complete checkpoint stays while any rule keeps it; all rules 0: all stay. What
+     * always stays: the newest good one, tagged ones, those that this run began from, damaged ones,
+     * and what is no checkpoint of this pattern. */
+    int64_t keep_last;  /* so many with the highest steps */
+    int64_t keep_every; /* those whose step is a multiple of this */
+    int64_t keep_best;  /* so many with the best metric */
+    const char *metric; /* the metric that counts for keep_best; NULL: of any name */
+    int32_t metric_max; /* not 0: larger is better */
+    int32_t reserved;
+    double keep_seconds; /* those that are younger, by the time in the manifest */
+
+    /* Policy: when allshard_series_poll says to save. 0: not for this reason. */
+    int64_t every_steps;
+    double every_s; /* seconds since the last save began */
+    double
+        overhead_percent; /* as often as saves block the ranks for no more of the time; 0 to 100 */
+    /* Mean time between failures of the whole job, seconds: saves are then so far apart that the
+     * least time is lost (Daly 2006, "A higher order estimate of the optimum checkpoint interval
+     * for restart dumps", equation 37, from the time that saves have blocked the ranks). */
+    double mtbf_s;
+
+    /* The last save before the job's time ends begins margin × (its expected time to durable, from
+     * those measured) + margin_s seconds before the end. margin 0: 1.2. margin_s 0: 5 seconds;
+     * negative: none. Until a save was measured: first_margin_s, 0: 120 seconds. */
+    double margin;
+    double margin_s;
+    double first_margin_s;
+
+    int32_t signals;  /* enum allshard_signals */
+    int32_t walltime; /* enum allshard_walltime */
+    /* Numbers of signals. After a stop signal on any rank the verdict is: save and stop. After a
+     * save signal: save and go on. NULL with count 0: SIGUSR2 and SIGTERM stop, none saves. */
+    const int32_t *stop_signals;
+    size_t stop_signal_count;
+    const int32_t *save_signals;
+    size_t save_signal_count;
+} allshard_series_options;
+
+/* Opens a series, whose root is made if it is not there; finishes or clears what dead saves left.
+ * Collective; all ranks give the same root and options (NULL: defaults). One series of a context per
+ * root; close it before the context. ALLSHARD_INVALID, _PATTERN, _MISMATCH, _SYSTEM, _NOMEM, _MPI,
+ * _FORMAT (a damaged journal), _TIMEOUT. That another process saves into the root just now is no
+ * error here: it is one (ALLSHARD_BUSY) when this one saves. */
+ALLSHARD_API int allshard_series_open(allshard_series **out, allshard *as, const char *root,
+                                      const allshard_series_options *options);
+
+/* Waits for the save that is in flight (whose failure is returned) or cancels it (cancel_on_close of
+ * the context), and for removals in the background; gives signals back to the handlers of before.
+ * Collective. NULL is allowed (then on every rank). */
+ALLSHARD_API int allshard_series_close(allshard_series *r);
+
+typedef struct allshard_field {
+    const char *name;  /* letters, digits and '_' */
+    const char *value; /* UTF-8; where it is part of a folder's name: no '/' */
+} allshard_field;
+
+/* What is to be saved. All is borrowed for the call, but the states' tensors as in
+ * allshard_isave. All ranks give the same, but rank_state. */
+typedef struct allshard_checkpoint {
+    size_t size;  /* sizeof(allshard_checkpoint) */
+    int64_t step; /* 0 or more */
+
+    /* The parts, of different names; and options of each: NULL, or pointers that may be NULL. */
+    allshard_state *const *states;
+    size_t state_count;
+    const allshard_save_options *const *options;
+
+    /* What this rank wants back when it loads: random generators, data position. Up to 64 MiB. NULL
+     * and 0 on all ranks: none. Saved as part "ranks" in allshard-ranks{suffix}.safetensors. */
+    const void *rank_state;
+    size_t rank_state_bytes;
+
+    const allshard_field *fields; /* for the name, and for whoever reads the manifest */
+    size_t field_count;
+    const char *const *tags; /* a tagged checkpoint is kept; a tag is a name without spaces */
+    size_t tag_count;
+    const char *metric; /* name; NULL: none is given */
+    double metric_value;
+    const char *note; /* a line for `allshard log`; NULL: none */
+} allshard_checkpoint;
+
+/* Saves a checkpoint of the series, all of it or nothing of it, then lets go of those that the
+ * retention does not keep: they are renamed away and removed in the background, by all ranks. A
+ * checkpoint of the same name is replaced; it stays until the new one is durable. ROOT/latest, a
+ * symbolic link (a text file where there can be none), leads to the new one. Collective. Codes as of
+ * allshard_save; a failure to tidy up, to link or to write the history is only a warning. */
+ALLSHARD_API int allshard_series_save(allshard_series *r, const allshard_checkpoint *c);
+
+/* The same as allshard_isave is to allshard_save: returns when the states may be changed. One
+ * save of a series is in flight at a time: an earlier one is waited for. allshard_series_poll, every
+ * collective call and allshard_series_wait move it on; outcome and figures come from the verdict of
+ * poll, or from wait. Collective. */
+ALLSHARD_API int allshard_series_isave(allshard_series *r, const allshard_checkpoint *c);
+
+/* Waits for the save that is in flight; its outcome; AS_OK if there is none, or poll has told of
+ * it. `stats` (NULL: no): sums over its parts. Collective. */
+ALLSHARD_API int allshard_series_wait(allshard_series *r, allshard_stats *stats);
+
+typedef struct allshard_loaded {
+    size_t size;      /* sizeof(allshard_loaded), set by the caller */
+    int64_t step;     /* of the checkpoint that was loaded */
+    const char *name; /* of its folder. These live until the next call on the series. */
+    int32_t world;    /* ranks that saved it */
+    int32_t passed;   /* newer checkpoints that were passed over as damaged; the log names them */
+    const void *rank_state; /* that the rank of this number saved; NULL: none */
+    size_t rank_state_bytes;
+    const allshard_field *fields;
+    size_t field_count;
+} allshard_loaded;
+
+/* Loads states from the checkpoint of a step, or from the newest good one: damaged and incomplete
+ * ones are passed over, with a warning that names each, and left as they are. options: NULL, or
+ * pointers for each state that may be NULL. It becomes the parent of the next save. Collective;
+ * `out` may be NULL. ALLSHARD_NOT_FOUND: there is no checkpoint (a fresh run), or none of that step;
+ * ALLSHARD_CORRUPT: there are some, but none is good. Other codes as of allshard_load. */
+ALLSHARD_API int allshard_series_load(allshard_series *r, int64_t step,
+                                      allshard_state *const *states, size_t count,
+                                      const allshard_load_options *const *options,
+                                      allshard_loaded *out);
+
+/* Why, as bits. */
+enum allshard_reason {
+    ALLSHARD_REASON_STEPS = 1,
+    ALLSHARD_REASON_SECONDS = 2,
+    ALLSHARD_REASON_OVERHEAD = 4, /* saves are cheap enough to save again */
+    ALLSHARD_REASON_FAILURES = 8, /* mtbf_s */
+    ALLSHARD_REASON_SIGNAL = 16,
+    ALLSHARD_REASON_WALLTIME = 32,
+    ALLSHARD_REASON_CONTROL = 64 /* allshard.control, or `allshard stop|save-now` */
+};
+
+typedef struct allshard_verdict {
+    size_t size;  /* sizeof(allshard_verdict), set by the caller */
+    int32_t save; /* not 0: save now */
+    int32_t stop; /* not 0: stop after that; it stays so from then on */
+    /* Not 0: the work is not done and the job should be started again: leave with exit status 75.
+     * Signals and the job's end of time say so; a stop that a person asked for does not. */
+    int32_t requeue;
+    int32_t reasons;     /* of save and stop: bits of enum allshard_reason; 0: none */
+    int32_t signal;      /* that was caught; 0: none */
+    int32_t held;        /* not 0: `allshard hold`: saves that can wait, wait */
+    double seconds_left; /* until the job's time ends; negative: not known */
+    double margin_s;     /* that the last save is given before it */
+    double interval_s;   /* between saves, as mtbf_s or overhead_percent ask for; 0: they do not */
+
+    int32_t in_flight;  /* not 0: a nonblocking save is on its way */
+    int32_t saved;      /* not 0: one has become durable since the last poll ... */
+    int64_t saved_step; /* ... that of this step */
+    int32_t failed;     /* the code of one that failed since the last poll; 0: none */
+    int32_t reserved;
+} allshard_verdict;
+
+/* Save now? Stop now? The same answer on every rank, from one small reduction; nothing that is slow
+ * happens in it: a thread of the main process asks the scheduler and looks at the control file.
+ * Moves a nonblocking save on. To be called once a step by all ranks. Collective. ALLSHARD_INVALID,
+ * _MISMATCH (steps differ), _MPI, _TIMEOUT. That a save failed is told in the verdict, its text by the log. */
+ALLSHARD_API int allshard_series_poll(allshard_series *r, int64_t step, allshard_verdict *verdict);
+
 #ifdef __cplusplus
 }
 #endif
