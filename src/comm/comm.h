@@ -145,8 +145,9 @@ int as_comm_probe(as_comm *c, int tag, bool *there, int *from, size_t *count, as
 /* A barrier that is entered now and tested later. */
 int as_comm_barrier_begin(as_comm *c, as_message *m, as_error *e);
 
-/* A pause between tests: nothing at first, then short sleeps that grow to about a
- * millisecond. *idle counts the fruitless tests; set it to 0 when something moved. */
+/* A pause between tests: the core is left to others at first, then short sleeps that grow with what
+ * was waited, to about a millisecond. *idle counts the fruitless tests; set it to 0 when something
+ * moved. */
 void as_comm_pause(int *idle);
 
 /* The same inside a transfer, where a test is a walk over all that is under way: few tests at

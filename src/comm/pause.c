@@ -3,10 +3,13 @@
 #include <time.h>
 
 #include "base/checked.h"
+#include "base/clock.h"
 #include "comm/comm.h"
 
 enum {
     YIELDS = 64,
+    DEAR_YIELD = 500000,
+    SHORTEST_PAUSE = 10000,
     LONGEST_NANOSECONDS = 1000000,
     REST_YIELDS = 2,
     SHORTEST_REST = 20000,
@@ -16,17 +19,27 @@ enum {
 void as_comm_pause(int *idle)
 {
     if (*idle < YIELDS) {
-        (*idle)++;
+        int64_t from = as_clock();
         (void)sched_yield();
+        /* Who yields to one that computes stands behind it for a whole slice, each time anew; who
+         * sleeps is let in when the sleep is over. */
+        *idle = as_clock() - from < DEAR_YIELD ? *idle + 1 : YIELDS;
         return;
     }
-    long nanoseconds = 10000L << (*idle - YIELDS < 7 ? *idle - YIELDS : 7);
-    struct timespec t = {.tv_nsec =
-                             nanoseconds < LONGEST_NANOSECONDS ? nanoseconds : LONGEST_NANOSECONDS};
-    (void)nanosleep(&t, NULL);
-    if (*idle < YIELDS + 7) {
-        (*idle)++;
+    /* An eighth longer each time, so that nobody sleeps past the news by much more than an eighth of
+     * what they waited for it. With doubling each rank was late by as much as the one before it, and
+     * ranks that had once come apart stayed apart from one agreement to the next. */
+    int64_t nanoseconds = SHORTEST_PAUSE;
+    for (int i = YIELDS; i < *idle; i++) {
+        nanoseconds += nanoseconds / 8;
     }
+    if (nanoseconds < LONGEST_NANOSECONDS) {
+        (*idle)++;
+    } else {
+        nanoseconds = LONGEST_NANOSECONDS;
+    }
+    struct timespec t = {.tv_nsec = (long)nanoseconds};
+    (void)nanosleep(&t, NULL);
 }
 
 void as_comm_rest(int *idle, int64_t longest)
