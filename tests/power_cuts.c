@@ -121,6 +121,12 @@ static int cut_linkat(int from_folder, const char *from, int to_folder, const ch
     return real.linkat(from_folder, from, to_folder, to, flags);
 }
 
+static int cut_symlinkat(const char *target, int folder, const char *path)
+{
+    count_call();
+    return real.symlinkat(target, folder, path);
+}
+
 static int cut_fallocate(int fd, int mode, off_t offset, off_t count)
 {
     count_call();
@@ -143,6 +149,7 @@ static void install(void)
     as_sys_table.unlinkat = cut_unlinkat;
     as_sys_table.renameat = cut_renameat;
     as_sys_table.linkat = cut_linkat;
+    as_sys_table.symlinkat = cut_symlinkat;
     as_sys_table.fallocate = cut_fallocate;
     as_sys_table.uring_submit = cut_uring_submit;
 }

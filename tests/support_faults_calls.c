@@ -145,6 +145,18 @@ static int fault_linkat(int from_folder, const char *from, int to_folder, const 
     return (int)end(&m, begin(&m) ? real.linkat(from_folder, from, to_folder, to, flags) : -1);
 }
 
+static int fault_symlinkat(const char *target, int folder, const char *path)
+{
+    fault_making m = {.call = ON_SYMLINKAT, .fd = folder, .path = path};
+    return (int)end(&m, begin(&m) ? real.symlinkat(target, folder, path) : -1);
+}
+
+static ssize_t fault_readlinkat(int folder, const char *path, char *target, size_t size)
+{
+    fault_making m = {.call = ON_READLINKAT, .fd = folder, .path = path};
+    return (ssize_t)end(&m, begin(&m) ? real.readlinkat(folder, path, target, size) : -1);
+}
+
 static DIR *fault_fdopendir(int fd)
 {
     fault_making m = {.call = ON_FDOPENDIR, .fd = fd};
@@ -301,6 +313,8 @@ void fault_install(void)
         .unlinkat = fault_unlinkat,
         .renameat = fault_renameat,
         .linkat = fault_linkat,
+        .symlinkat = fault_symlinkat,
+        .readlinkat = fault_readlinkat,
         .fdopendir = fault_fdopendir,
         .readdir = fault_readdir,
         .closedir = fault_closedir,
