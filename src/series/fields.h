@@ -23,9 +23,11 @@ typedef struct as_fields {
 
 #define AS_FIELDS_INIT ((as_fields){.count = 0})
 
-/* Sets one, over an earlier value. AS_INVALID: the name is not 1 to 64 letters, digits and '_', or
- * is "step"; the value is not UTF-8, has a control character, or more than 4,096 bytes. AS_LIMIT:
- * there are too many. */
+/* AS_INVALID: the name is not 1 to 64 letters, digits and '_', or is "step"; the value is not UTF-8,
+ * has a control character, or more than 4,096 bytes. */
+int as_field_check(const char *name, const char *value, as_error *e);
+
+/* Sets one, over an earlier value. Codes as above; AS_LIMIT: there are too many; AS_NOMEM. */
 int as_fields_set(as_fields *f, const char *name, const char *value, as_error *e);
 
 /* NULL: there is none. */
