@@ -10,6 +10,7 @@
 #define ALLSHARD_SERIES_HISTORY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -47,11 +48,14 @@ typedef struct as_history {
 
 #define AS_HISTORY_INIT ((as_history){0})
 
-/* Appends one; time_ms 0: now; kind_name does not count. `root` is open, `path` for texts. Several
- * processes may do so at the same time. */
+/* Appends one; time_ms 0: now; kind_name does not count, and kind is not AS_EVENT_OTHER. `root` is
+ * open, `path` for texts. Several processes may do so at the same time, with and without the root's
+ * lock. What is not UTF-8 is written with its broken bytes as \xNN. AS_LIMIT: a text of more than 64
+ * KiB; AS_INVALID: a link or no regular file has that name; AS_SYSTEM, AS_NOMEM. */
 int as_history_append(int root, const char *path, const as_event *event, as_error *e);
 
-/* No file: none. At most 64 MiB of its end are read. */
+/* No file: none. At most 64 MiB of its end are read; what follows the last newline is passed over (it
+ * may just be written). *out is overwritten. AS_INVALID: as above; AS_SYSTEM, AS_NOMEM. */
 int as_history_read(int root, const char *path, as_history *out, as_error *e);
 
 void as_history_free(as_history *h);
