@@ -31,14 +31,21 @@ typedef struct as_record {
 
 #define AS_RECORD_INIT ((as_record){0})
 
+enum { AS_LONGEST_METRIC = 256 };
+
+/* AS_INVALID: the name of a metric is not 1 to 256 bytes of UTF-8 without control characters. */
+int as_metric_check(const char *name, as_error *e);
+
 /* The scheduler's variables that tell where a checkpoint comes from (SLURM_JOB_ID, PBS_JOBID, …),
  * those that are set. */
 int as_record_job(as_record *r, as_error *e);
 
-/* *out is the caller's. */
+/* *out is the caller's. AS_INVALID: the metric's name; AS_INTERNAL: the rest is not what the comments
+ * above say; AS_NOMEM. */
 int as_record_to_json(const as_record *r, json_t **out, as_error *e);
 
-/* Every field is checked. AS_FORMAT; `what` names the file. */
+/* Every field is checked. AS_FORMAT; `what` names the file. *out is overwritten; after an error it is
+ * as it was. */
 int as_record_from_json(const json_t *tree, const char *what, as_record *out, as_error *e);
 
 void as_record_free(as_record *r);
