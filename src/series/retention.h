@@ -8,14 +8,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* 0: no such rule. Without any rule all stay. */
+/* 0 (or less, or NaN): no such rule. Without any rule all stay. */
 typedef struct as_keep_rules {
-    int64_t last;
-    int64_t every;
-    int64_t best;
+    int64_t last;       /* so many of the highest steps */
+    int64_t every;      /* those whose step is a multiple of it; 0 is one, too */
+    int64_t best;       /* so many of the best metric */
     const char *metric; /* NULL: of any name */
     bool metric_max;    /* larger is better */
-    double seconds;
+    double seconds;     /* those that are younger; one from the future is */
 } as_keep_rules;
 
 typedef struct as_kept_one {
@@ -42,9 +42,12 @@ enum as_keep_reason {
     AS_KEEP_UNKNOWN = 512, /* its step is not known */
 };
 
+/* Is there any rule? */
+bool as_keep_rules_any(const as_keep_rules *rules);
+
 /* `items` in the order of as_members (the newest last); reasons[i] gets the bits of items[i]; 0: it
  * goes. Good ones alone count for keep_last and keep_best; a metric that is NaN is none; of equal
- * ones the newer is better. */
+ * ones the newer (the later item) is better. */
 void as_retention(const as_keep_rules *rules, const as_kept_one *items, size_t count,
                   int64_t now_ms, uint32_t *reasons);
 
