@@ -39,7 +39,7 @@ int as_prune_plan(as_prune *out, const as_members *members, const as_keep_rules 
  * it back, too: it is better to keep one too many. */
 bool as_prune_comes_back(int folder, const char *what, const char *name);
 
-/* Appends why one stays, in words ("newest, tagged, last 3"), or "goes"; NUL-terminated. AS_NOMEM. */
+/* Appends why one stays, in words ("newest good, tagged, last"), or "goes". AS_NOMEM. */
 int as_prune_words(uint32_t reasons, as_buffer *out, as_error *e);
 
 void as_prune_free(as_prune *p);
