@@ -29,6 +29,8 @@ static void lay(as_members *m, as_member *items, size_t count)
         items[i].time_ms = NOW - (int64_t)(count - i) * 60000;
         items[i].state = AS_MEMBER_GOOD;
         items[i].has_manifest = true;
+        items[i].has_record = true;
+        items[i].record.step = items[i].step;
         items[i].bytes = INT64_C(1) << i;
     }
     *m = (as_members){.items = items, .count = count};
@@ -71,17 +73,32 @@ static void the_rules_are_asked_about_all_that_members_tell(void **state)
     items[1].state = AS_MEMBER_DAMAGED;
     items[5].state = AS_MEMBER_DAMAGED;
     check_going(&m, &(as_keep_rules){.last = 1}, NULL, "300 400", 12);
-    items[3].has_record = true;
-    items[3].record = (as_record){.step = 400, .metric = (char *)"loss", .metric_value = 3};
-    items[2].record = (as_record){.step = 300, .metric = (char *)"loss", .metric_value = 1};
-    check_going(&m, &(as_keep_rules){.best = 1}, NULL, "300",
-                4); /* without a record: not measured */
-    items[2].has_record = true;
+    items[3].record.metric = (char *)"loss";
+    items[3].record.metric_value = 3;
+    check_going(&m, &(as_keep_rules){.best = 1}, NULL, "300", 4);
+    items[2].record.metric = (char *)"loss";
+    items[2].record.metric_value = 1;
     check_going(&m, &(as_keep_rules){.best = 1}, NULL, "400", 8);
     check_going(&m, &(as_keep_rules){.best = 1, .metric = "f1"}, NULL, "300 400", 12);
     check_going(&m, &(as_keep_rules){.best = 1, .metric_max = true}, NULL, "300", 4);
     items[2].step = -1;
     check_going(&m, &(as_keep_rules){.last = 1}, NULL, "400", 8);
+}
+
+/* Somebody else's checkpoint is not ours to remove, and no reason to remove ours either. */
+static void what_no_series_saved_stays(void **state)
+{
+    (void)state;
+    as_member items[MOST];
+    as_members m;
+    lay(&m, items, 4);
+    items[1].has_record = false;
+    items[1].record = (as_record){.metric = (char *)"stale"};
+    items[3].has_record = false;
+    items[3].has_manifest = false;
+    check_going(&m, &(as_keep_rules){.last = 1}, NULL, "100 300", 5);
+    check_going(&m, &(as_keep_rules){.last = 2}, NULL, "100", 1);
+    check_going(&m, &(as_keep_rules){.best = 2}, NULL, "100 300", 5);
 }
 
 static void what_is_in_use_stays(void **state)
@@ -128,14 +145,15 @@ static void reasons_have_words(void **state)
     check_words(0, "goes");
     check_words(AS_KEEP_TAGGED, "tagged");
     check_words(AS_KEEP_NEWEST | AS_KEEP_LAST | AS_KEEP_YOUNG, "newest good, last, young");
-    check_words(1023, "newest good, damaged, step unknown, tagged, in use, last, every, best, "
-                      "young, no rule");
+    check_words(2047, "newest good, damaged, step unknown, tagged, in use, last, every, best, "
+                      "young, not of a series, no rule");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_rules_are_asked_about_all_that_members_tell),
+        cmocka_unit_test(what_no_series_saved_stays),
         cmocka_unit_test(what_is_in_use_stays),
         cmocka_unit_test(sizes_that_are_lies_do_not_overflow),
         cmocka_unit_test(reasons_have_words),

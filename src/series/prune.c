@@ -58,6 +58,9 @@ int as_prune_plan(as_prune *out, const as_members *members, const as_keep_rules 
             items[i] = look_at(&members->items[i], in_use);
         }
         as_retention(rules, items, count, now_ms, out->reasons);
+        for (size_t i = 0; i < count; i++) {
+            out->reasons[i] |= members->items[i].has_record ? 0 : AS_KEEP_FOREIGN;
+        }
         code = note_going(out, members, e);
     }
     free(items);
@@ -77,7 +80,8 @@ int as_prune_words(uint32_t reasons, as_buffer *out, as_error *e)
         {AS_KEEP_UNKNOWN, "step unknown"}, {AS_KEEP_TAGGED, "tagged"},
         {AS_KEEP_IN_USE, "in use"},        {AS_KEEP_LAST, "last"},
         {AS_KEEP_EVERY, "every"},          {AS_KEEP_BEST, "best"},
-        {AS_KEEP_YOUNG, "young"},          {AS_KEEP_NO_RULE, "no rule"},
+        {AS_KEEP_YOUNG, "young"},          {AS_KEEP_FOREIGN, "not of a series"},
+        {AS_KEEP_NO_RULE, "no rule"},
     };
     if (reasons == 0) {
         return as_buffer_format(out, e, "goes");

@@ -27,7 +27,8 @@ typedef struct as_prune {
 
 #define AS_PRUNE_INIT ((as_prune){0})
 
-/* `members` as as_members_read gives them, borrowed for the call. in_use: folder names, in any
+/* `members` as as_members_read gives them, borrowed for the call. Those without a record (has_record)
+ * stay, for no series saved them; if they are good they count like any. in_use: folder names, in any
  * order, that stay whatever the rules say, such as that of the checkpoint that this run was loaded
  * from and of the one that it saved last (which may have a lower step than others, if the run went
  * back); NULL: none. Names that are no members do not count. now_ms: since the epoch. AS_NOMEM. */

@@ -40,6 +40,7 @@ enum as_keep_reason {
     AS_KEEP_YOUNG = 128,
     AS_KEEP_NO_RULE = 256,
     AS_KEEP_UNKNOWN = 512, /* its step is not known */
+    AS_KEEP_FOREIGN = 1024 /* not saved by a series: as_prune_plan says so, not as_retention */
 };
 
 /* Is there any rule? */
