@@ -15,7 +15,7 @@
 #include "box_support.h"
 #include "device/cuda_find.h"
 
-enum { MOST_RANGES = 8, MOST_DEPTH = 8, BOXES = 20000 };
+enum { MOST_RANGES = 8, MOST_DEPTH = 8, MOST_DEVICES = 4, BOXES = 20000 };
 
 /* ---- a driver ---- */
 
@@ -38,6 +38,11 @@ static struct {
     as_cu_result device;
     as_cu_result get;
     as_cu_result retain;
+    as_cu_result count;
+    as_cu_result state;
+    bool strict; /* pointers are looked up in the current context */
+    int devices;
+    bool active[MOST_DEVICES]; /* primary contexts */
     as_cu_context stack[MOST_DEPTH];
     int depth;
     int looks;
@@ -53,6 +58,9 @@ static as_cu_result attributes(unsigned count, int *wanted, void **values, as_cu
     driver.looks++;
     if (driver.attributes != AS_CU_SUCCESS) {
         return driver.attributes;
+    }
+    if (driver.strict && driver.depth == 0) {
+        return AS_CU_INVALID_CONTEXT;
     }
     const range none = {.ordinal = -2};
     const range *r = &none;
@@ -126,6 +134,26 @@ static as_cu_result primary_retain(as_cu_context *out, as_cu_device device)
     return driver.retain;
 }
 
+static as_cu_result primary_release(as_cu_device device)
+{
+    assert_true(device >= 0 && driver.retained > 0);
+    driver.retained--;
+    return AS_CU_SUCCESS;
+}
+
+static as_cu_result primary_state(as_cu_device device, unsigned *flags, int *active)
+{
+    *flags = 0;
+    *active = driver.active[device];
+    return driver.state;
+}
+
+static as_cu_result device_count(int *out)
+{
+    *out = driver.devices;
+    return driver.count;
+}
+
 static as_cu_result no_name(as_cu_result code, const char **out)
 {
     (void)code, (void)out;
@@ -138,7 +166,10 @@ static const as_cuda cuda = {.pointer_attributes = attributes,
                              .context_pop = context_pop,
                              .context_device = context_device,
                              .device_get = device_get,
+                             .device_count = device_count,
                              .primary_retain = primary_retain,
+                             .primary_release = primary_release,
+                             .primary_state = primary_state,
                              .error_name = no_name,
                              .error_text = no_name};
 
@@ -241,6 +272,8 @@ static void the_device_is_that_of_a_context(void **state)
 static void without_cuda_at_work_all_is_the_hosts(void **state)
 {
     (void)state;
+    driver.devices = 2;
+    driver.active[1] = true;
     for (int code = 1; code < 1000; code++) {
         bool sleeps = code == AS_CU_NOT_INITIALIZED || code == AS_CU_DEINITIALIZED ||
                       code == AS_CU_STUB_LIBRARY || code == AS_CU_NO_DEVICE;
@@ -259,6 +292,51 @@ static void without_cuda_at_work_all_is_the_hosts(void **state)
                 assert_int_equal(asleep != NULL, want == AS_OK);
             }
         }
+    }
+}
+
+/* ---- a driver that wants a current context ---- */
+
+static void pointers_are_looked_up_without_a_context(void **state)
+{
+    (void)state;
+    const char *asleep = NULL;
+    as_allocation a;
+    driver.strict = true;
+    driver.devices = MOST_DEVICES;
+    put((range){.start = 1000, .bytes = 100, .type = 2, .ordinal = 3, .owner = CONTEXT(3, 0)});
+    /* Where no device is in use no memory of one can be there. */
+    assert_int_equal(look(1050, &a, &asleep), AS_OK);
+    assert_false(a.on_device);
+    assert_null(asleep);
+    assert_int_equal(driver.looks, 1);
+    driver.active[1] = driver.active[3] = true;
+    driver.looks = 0;
+    assert_int_equal(look(1050, &a, &asleep), AS_OK);
+    assert_true(a.on_device);
+    assert_int_equal(a.ordinal, 3);
+    assert_ptr_equal(a.owner, CONTEXT(3, 0));
+    assert_int_equal(driver.looks, 2);
+    driver.looks = 0;
+    assert_int_equal(look(10, &a, &asleep), AS_OK); /* of the host: all are asked */
+    assert_false(a.on_device);
+    assert_int_equal(driver.looks, 3);
+    /* What goes wrong is told, and nothing is left behind. */
+    as_cu_result *calls[] = {&driver.count,  &driver.get,  &driver.state,
+                             &driver.retain, &driver.push, &driver.pop};
+    const char *names[] = {"cuDeviceGetCount",           "cuDeviceGet",
+                           "cuDevicePrimaryCtxGetState", "cuDevicePrimaryCtxRetain",
+                           "cuCtxPushCurrent",           "cuCtxPopCurrent"};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        as_error e = AS_ERROR_INIT;
+        *calls[i] = 801;
+        assert_int_equal(as_cuda_look(&cuda, pointer_to(1050), &a, &asleep, &e), AS_CUDA);
+        assert_non_null(strstr(as_error_text(&e), names[i]));
+        assert_non_null(strstr(as_error_text(&e), "801"));
+        *calls[i] = 0;
+        as_error_clear(&e);
+        assert_int_equal(driver.depth, 0);
+        assert_int_equal(driver.retained, 0);
     }
 }
 
@@ -413,6 +491,7 @@ int main(void)
         cmocka_unit_test_setup(kinds_of_memory, reset),
         cmocka_unit_test_setup(the_device_is_that_of_a_context, reset),
         cmocka_unit_test_setup(without_cuda_at_work_all_is_the_hosts, reset),
+        cmocka_unit_test_setup(pointers_are_looked_up_without_a_context, reset),
         cmocka_unit_test_setup(contexts, reset),
         cmocka_unit_test_setup(reaches_of_random_pieces, reset),
         cmocka_unit_test_setup(pieces_lie_in_their_allocation, reset),

@@ -139,6 +139,32 @@ static void every_piece_has_its_device(void **state)
     scene_count(s, s->live);
 }
 
+/* No context is current in this thread, and the driver wants one. */
+static void pointers_are_known_without_a_context(void **state)
+{
+    scene *s = *state;
+    static char host[100];
+    const char *homes[] = {"host", "cuda:0", "cuda:1"};
+    scene_put(s, "host", host, 100);
+    scene_put(s, "device 0", scene_pointer(s->memory[0] + 5), 100);
+    scene_put(s, "device 1", scene_pointer(s->memory[1] + 5), 100);
+    scene_open(s);
+    s->sim->strict_pointers(true);
+    int64_t contexts = s->sim->live("contexts");
+    for (int with = 0; with < 2; with++) {
+        if (with) {
+            assert_int_equal(s->cuda->context_push(s->primary[1]), 0);
+        }
+        scene_find(s);
+        for (size_t i = 0; i < 3; i++) {
+            assert_string_equal(scene_home(s, i), homes[i]);
+        }
+        assert_int_equal(s->sim->live("contexts"), contexts);
+        assert_int_equal(s->sim->live("depth"), with);
+    }
+    assert_int_equal(s->cuda->context_pop(NULL), 0);
+}
+
 /* ---- contexts ---- */
 
 static as_cu_context current(const scene *s)
@@ -401,6 +427,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_devices, scene_begin, scene_end),
         cmocka_unit_test_setup_teardown(on_needs_a_driver, scene_begin, scene_end),
         cmocka_unit_test_setup_teardown(every_piece_has_its_device, scene_begin, scene_end),
+        cmocka_unit_test_setup_teardown(pointers_are_known_without_a_context, scene_begin,
+                                        scene_end),
         cmocka_unit_test_setup_teardown(contexts_are_the_owners, scene_begin, scene_end),
         cmocka_unit_test_setup_teardown(what_no_context_owns, scene_begin, scene_end),
         cmocka_unit_test_setup_teardown(pieces_reach_no_further_than_their_memory, scene_begin,

@@ -265,6 +265,8 @@ static bool fits(const outcome *o, const char *name, int code)
         return false;
     }
     return is_one_of(name, ends) || is_one_of(name, ways) ||
+           /* It is asked again, with a context. */
+           (strcmp(name, "cuPointerGetAttributes") == 0 && code == AS_CU_INVALID_CONTEXT) ||
            (strcmp(name, "cuEventQuery") == 0 && code == AS_CU_NOT_READY);
 }
 

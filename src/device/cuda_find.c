@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "device/cuda_pointer.h"
 #include "tensor/geometry.h"
 
 /* Why CUDA is not at work in this process, if that is what the code says. */
@@ -24,8 +25,8 @@ static const char *sleep_reason(as_cu_result result)
 
 /* Without CUDA at work no memory of devices can be there. Another call has to say so too: that all
  * memory is the host's is not believed of one that fails by itself. */
-static int look_failed(const as_cuda *cuda, as_cu_result result, const void *pointer,
-                       const char **asleep, as_error *e)
+static int look_failed(const as_cuda *cuda, const char *call, as_cu_result result,
+                       const void *pointer, const char **asleep, as_error *e)
 {
     as_cu_context current = NULL;
     const char *reason = asleep ? sleep_reason(result) : NULL;
@@ -33,7 +34,7 @@ static int look_failed(const as_cuda *cuda, as_cu_result result, const void *poi
         *asleep = reason;
         return AS_OK;
     }
-    return as_cuda_fail(e, cuda, "cuPointerGetAttributes", result, "where %p lies", pointer);
+    return as_cuda_fail(e, cuda, call, result, "where %p lies", pointer);
 }
 
 int as_cuda_ordinal(const as_cuda *cuda, as_cu_context context, int *out, as_error *e)
@@ -82,11 +83,11 @@ int as_cuda_look(const as_cuda *cuda, const void *pointer, as_allocation *out, c
         *asleep = NULL;
     }
     *out = (as_allocation){.ordinal = -1};
-    as_cu_result result =
-        cuda->pointer_attributes(sizeof attributes / sizeof *attributes, attributes, values,
-                                 (as_cu_pointer)(uintptr_t)pointer);
+    const char *call = NULL;
+    as_cu_result result = as_cuda_pointer(cuda, sizeof attributes / sizeof *attributes, attributes,
+                                          values, (as_cu_pointer)(uintptr_t)pointer, &call);
     if (result != AS_CU_SUCCESS) {
-        return look_failed(cuda, result, pointer, asleep, e);
+        return look_failed(cuda, call, result, pointer, asleep, e);
     }
     if (type == AS_CU_MEMORY_ARRAY) {
         return as_fail(

@@ -32,6 +32,8 @@ enum as_cuda_wish {
     X(device_total, "cuDeviceTotalMem_v2", (size_t * bytes, as_cu_device device))                  \
     X(primary_retain, "cuDevicePrimaryCtxRetain", (as_cu_context * context, as_cu_device device))  \
     X(primary_release, "cuDevicePrimaryCtxRelease_v2", (as_cu_device device))                      \
+    X(primary_state, "cuDevicePrimaryCtxGetState",                                                 \
+      (as_cu_device device, unsigned *flags, int *active))                                         \
     X(context_current, "cuCtxGetCurrent", (as_cu_context * context))                               \
     X(context_push, "cuCtxPushCurrent_v2", (as_cu_context context))                                \
     X(context_pop, "cuCtxPopCurrent_v2", (as_cu_context * context))                                \

@@ -61,6 +61,9 @@ SIM_API void sim_delay(unsigned seed, int microseconds);
 /* While it is on nothing that was asked for runs but while a call waits for something. */
 SIM_API void sim_hold(bool on);
 
+/* While it is on cuPointerGetAttributes needs a current context (201), as some drivers' may. */
+SIM_API void sim_strict_pointers(bool on);
+
 /* "", or the first broken rule since sim_reset, one line. */
 SIM_API const char *sim_faults(void);
 
@@ -104,7 +107,8 @@ SIM_API void *sim_translate(uint64_t address, size_t bytes);
 #define SIM_CONTROLS(X)                                                                            \
     X(devices, sim_devices) X(attribute, sim_attribute) X(inject, sim_fail)                        \
     X(inject_late, sim_fail_late) X(failed, sim_failed) X(calls, sim_calls)                        \
-    X(pageable, sim_pageable) X(delay, sim_delay) X(hold, sim_hold) X(faults, sim_faults)          \
+    X(pageable, sim_pageable) X(delay, sim_delay) X(hold, sim_hold)                                \
+    X(strict_pointers, sim_strict_pointers) X(faults, sim_faults)                                  \
     X(reset, sim_reset) X(read, sim_read) X(write, sim_write) X(idle, sim_idle)                    \
     X(live, sim_live) X(alloc_unowned, sim_alloc_unowned) X(kernel, sim_kernel)                    \
     X(translate, sim_translate)

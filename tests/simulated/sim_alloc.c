@@ -189,7 +189,8 @@ static int tell(const sim_memory *m, int attribute, void *value)
 as_cu_result cu_pointer_attributes(unsigned count, int *attributes, void **values,
                                    as_cu_pointer pointer)
 {
-    int code = sim_enter("cuPointerGetAttributes", SIM_INIT);
+    int code =
+        sim_enter("cuPointerGetAttributes", sim_pointers_are_strict() ? SIM_CURRENT : SIM_INIT);
     if (!code && (count == 0 || !attributes || !values)) {
         code = AS_CU_INVALID_VALUE;
     }

@@ -121,6 +121,19 @@ as_cu_result cu_primary_release(as_cu_device device)
     return sim_leave(told ? told : code);
 }
 
+as_cu_result cu_primary_state(as_cu_device device, unsigned *flags, int *active)
+{
+    int code = sim_enter("cuDevicePrimaryCtxGetState", SIM_INIT);
+    if (!code && (device < 0 || device >= sim_device_count())) {
+        code = SIM_INVALID_DEVICE;
+    }
+    if (!code) {
+        *flags = 0;
+        *active = primary[device] != NULL;
+    }
+    return sim_leave(code);
+}
+
 as_cu_result cu_context_create(as_cu_context *context, unsigned flags, as_cu_device device)
 {
     int code = sim_enter("cuCtxCreate", SIM_INIT);

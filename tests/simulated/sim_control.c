@@ -22,6 +22,7 @@ static struct {
     bool initialised;
     bool forked;
     bool held;
+    bool strict_pointers;
     int devices;
     int log;
     int delay;
@@ -210,6 +211,11 @@ bool sim_is_held(void)
     return state.held;
 }
 
+bool sim_pointers_are_strict(void)
+{
+    return state.strict_pointers;
+}
+
 void sim_count_pageable(void)
 {
     state.pageable++;
@@ -305,6 +311,13 @@ void sim_hold(bool on)
     sim_unlock();
 }
 
+void sim_strict_pointers(bool on)
+{
+    sim_lock();
+    state.strict_pointers = on;
+    sim_unlock();
+}
+
 const char *sim_faults(void)
 {
     static _Thread_local char fault[sizeof state.fault];
@@ -318,6 +331,7 @@ void sim_reset(void)
 {
     sim_lock();
     state.held = false;
+    state.strict_pointers = false;
     state.delay = 0;
     state.attributes = 0;
     memset(state.fault, 0, sizeof state.fault);
