@@ -10,11 +10,10 @@
 #include "commit/manifest_sums.h"
 #include "commit/seal.h"
 
-static const char version_key[] = "allshard_manifest";
 static const char *const role_names[] = {
     [AS_ROLE_SHARD] = "shard", [AS_ROLE_INDEX] = "index", [AS_ROLE_EXTRA] = "extra"};
 
-enum { VERSION = 1, ROLE_COUNT = 3 };
+enum { ROLE_COUNT = 3 };
 
 static int bad(const char *what, const char *part, const char *field, as_error *e)
 {
@@ -173,10 +172,10 @@ static int take_part(const char *name, const json_t *object, const char *what, a
 static int take_all(json_t *root, const char *what, as_manifest *m, as_error *e)
 {
     int64_t version;
-    if (!take_count(root, version_key, &version)) {
+    if (!take_count(root, AS_MANIFEST_KEY, &version)) {
         return as_fail(e, AS_FORMAT, 0, "%s: this is not a manifest of allshard", what);
     }
-    if (version != VERSION) {
+    if (version != AS_MANIFEST_VERSION) {
         return as_fail(e, AS_FORMAT, 0,
                        "%s: written by a newer allshard (manifest version %lld); use that one",
                        what, (long long)version);
@@ -186,6 +185,11 @@ static int take_all(json_t *root, const char *what, as_manifest *m, as_error *e)
     if (!text || !json_is_object(parts)) {
         return as_fail(e, AS_FORMAT, 0, "%s: \"%s\" is missing or not what it should be", what,
                        text ? "parts" : "version");
+    }
+    m->checkpoint = json_object_get(root, AS_MANIFEST_CHECKPOINT);
+    if (m->checkpoint && !json_is_object(m->checkpoint)) {
+        return as_fail(e, AS_FORMAT, 0, "%s: \"%s\" is not what it should be", what,
+                       AS_MANIFEST_CHECKPOINT);
     }
     m->version = text;
     size_t count = json_object_size(parts);
@@ -383,10 +387,11 @@ static int adjust_part(json_t *object, const as_manifest_part *new_part, const a
     return AS_OK;
 }
 
-/* The entries of the old manifest that stay, in *parts. */
+/* What of the old manifest stays, in *root. */
 static int keep_parts(const as_manifest_part *part, const char *old, size_t old_size,
-                      const as_names *touched, const as_log *log, json_t *parts, as_error *e)
+                      const as_names *touched, const as_log *log, json_t *root, as_error *e)
 {
+    json_t *parts = json_object_get(root, "parts");
     as_error own = AS_ERROR_INIT;
     as_manifest m = AS_MANIFEST_INIT;
     int code = as_manifest_from_bytes(old, old_size, AS_MANIFEST_NAME, &m, &own);
@@ -413,6 +418,10 @@ static int keep_parts(const as_manifest_part *part, const char *old, size_t old_
             code = as_fail_nomem(&own);
         }
     }
+    if (code == AS_OK && m.checkpoint &&
+        json_object_set(root, AS_MANIFEST_CHECKPOINT, m.checkpoint) < 0) {
+        (void)as_fail_nomem(&own);
+    }
     as_manifest_free(&m);
     return as_error_pass(e, &own);
 }
@@ -421,7 +430,8 @@ int as_manifest_to_bytes(const as_manifest_part *part, const char *version, cons
                          size_t old_size, const as_names *gone, const as_log *log, as_buffer *out,
                          as_error *e)
 {
-    json_t *root = json_pack("{s:i,s:s,s:{}}", version_key, VERSION, "version", version, "parts");
+    json_t *root = json_pack("{s:i,s:s,s:{}}", AS_MANIFEST_KEY, AS_MANIFEST_VERSION, "version",
+                             version, "parts");
     if (!root) {
         return as_fail_nomem(e);
     }
@@ -436,7 +446,7 @@ int as_manifest_to_bytes(const as_manifest_part *part, const char *version, cons
     }
     as_names_sort(&touched);
     if (code == AS_OK && old) {
-        code = keep_parts(part, old, old_size, &touched, log, parts, e);
+        code = keep_parts(part, old, old_size, &touched, log, root, e);
     }
     if (code == AS_OK && json_object_set_new(parts, part->part, part_to_json(part)) < 0) {
         code =

@@ -9,16 +9,19 @@
  *       "engine": "uring", "engine_reason": "ext4: …", "tensor_count": 12,
  *       "files": [{"name": …, "size": …, "role": "shard", "checksums": "<16 hex digits a block>"},
  *       …], "writers": [bytes of rank 0, …]}},
+ *    "checkpoint": {what it tells of itself as one of a series: series/record.h},
  *    "checksum": "<XXH3-64 of the rest>"}
  *
  * "step" is left out if the save had none, "index" is null without one, "writers", "engine" and
- * "engine_reason" may be left out, and so may "checksums": blocks have block_size bytes, the last
+ * "engine_reason" may be left out, "checkpoint" is there in a series only, and "checksums" may be left
+ * out, too: blocks have block_size bytes, the last
  * one of a file what is left; "checksum" names the function, or says "none". Keys that a reader
  * does not know are kept in entries of other parts.
  */
 #ifndef ALLSHARD_COMMIT_MANIFEST_H
 #define ALLSHARD_COMMIT_MANIFEST_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,7 +31,13 @@
 #include "base/log.h"
 #include "commit/names.h"
 
-enum { AS_MANIFEST_LARGEST = 256 << 20 }; /* bytes that a reader needs to be ready for */
+#define AS_MANIFEST_KEY "allshard_manifest"
+#define AS_MANIFEST_CHECKPOINT "checkpoint"
+
+enum {
+    AS_MANIFEST_VERSION = 1,
+    AS_MANIFEST_LARGEST = 256 << 20 /* bytes that a reader needs to be ready for */
+};
 
 enum as_role { AS_ROLE_SHARD, AS_ROLE_INDEX, AS_ROLE_EXTRA };
 
@@ -66,18 +75,26 @@ typedef struct as_manifest {
     const char *version;     /* of the library that wrote it */
     as_manifest_part *parts; /* in the order of the file */
     size_t part_count;
-    void *tree; /* what the strings above live in */
+    json_t *checkpoint; /* not looked at here but for being an object; borrowed; NULL: none */
+    json_t *tree;       /* what the strings above live in */
 } as_manifest;
 
 #define AS_MANIFEST_INIT ((as_manifest){0})
 
 /* The text of the new manifest: `part`, and the other parts of the old one (old NULL:
- * there was none). An old one that cannot be read is replaced, with a warning. Parts
+ * there was none), and its "checkpoint". An old one that cannot be read is replaced, with a warning. Parts
  * whose shards or index are among `gone` (may be NULL) or are now files of `part` are
  * dropped, with a warning: their data are no more. */
 int as_manifest_to_bytes(const as_manifest_part *part, const char *version, const char *old,
                          size_t old_size, const as_names *gone, const as_log *log, as_buffer *out,
                          as_error *e);
+
+/* The text of one manifest for all parts of several, which were saved into folders of their own, and
+ * whose files come into one; `checkpoint` (NULL: none) is what the whole tells of itself. AS_INVALID:
+ * a part, or a file, is in two of them; only extras may be, if as far as the manifests tell they are
+ * the same. */
+int as_manifest_join(const as_manifest *const *all, size_t count, const char *version,
+                     const json_t *checkpoint, as_buffer *out, as_error *e);
 
 /* AS_FORMAT with the reason; `what` names the file. Every field is checked. */
 int as_manifest_from_bytes(const char *bytes, size_t count, const char *what, as_manifest *out,
