@@ -9,7 +9,7 @@
 #include "base/quote.h"
 #include "base/sys.h"
 #include "base/utf8.h"
-#include "cli/shards.h"
+#include "series/shards.h"
 #include "commit/folder.h"
 #include "commit/view.h"
 

@@ -13,7 +13,7 @@
 #include "base/sys.h"
 #include "cli/look_join.h"
 #include "cli/look_share.h"
-#include "cli/shards.h"
+#include "series/shards.h"
 #include "comm/collect.h"
 #include "commit/view.h"
 #include "io/probe.h"

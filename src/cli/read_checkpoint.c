@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/quote.h"
-#include "cli/shards.h"
+#include "series/shards.h"
 #include "commit/view.h"
 #include "format/checkpoint.h"
 

@@ -8,7 +8,7 @@
 #include "base/checked.h"
 #include "base/checksum.h"
 #include "base/sys.h"
-#include "cli/shards.h"
+#include "series/shards.h"
 #include "commit/view.h"
 #include "plan/words.h"
 

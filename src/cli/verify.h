@@ -12,7 +12,7 @@
 #include "base/error.h"
 #include "cli/findings.h"
 #include "cli/progress.h"
-#include "cli/shards.h"
+#include "series/shards.h"
 #include "cli/world.h"
 #include "commit/manifest.h"
 #include "commit/names.h"

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/sys.h"
-#include "cli/shards.h"
+#include "series/shards.h"
 #include "cli/verify.h"
 #include "commit/folder.h"
 #include "commit/manifest.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The files of a checkpoint with their tables, and the look-up of tensors in them.
  */
-#ifndef ALLSHARD_CLI_SHARDS_H
-#define ALLSHARD_CLI_SHARDS_H
+#ifndef ALLSHARD_SERIES_SHARDS_H
+#define ALLSHARD_SERIES_SHARDS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/shards.h"
+#include "series/shards.h"
 
 #include <errno.h>
 #include <stdlib.h>
