@@ -29,9 +29,10 @@ typedef struct as_member {
         has_manifest; /* else it is somebody else's checkpoint, good if its files keep the format */
     bool has_record;
     as_record record;
-    as_names parts; /* of the manifest */
-    as_names tags;  /* sorted */
-    int64_t bytes;  /* of its files */
+    as_names parts;    /* of the manifest */
+    as_names tags;     /* sorted */
+    bool tags_unknown; /* the list of tags cannot be read: it counts as tagged */
+    int64_t bytes;     /* of its files */
 } as_member;
 
 typedef struct as_members {
@@ -42,13 +43,17 @@ typedef struct as_members {
 #define AS_MEMBERS_INIT ((as_members){0})
 
 /* All folders of the root that the pattern can have named, and looks at each without reading
- * weights. `pattern` NULL: every folder that has an allshard manifest or is a checkpoint, whatever
- * its name (for tools that do not know the pattern). Links to folders are not followed and no
- * checkpoints; names that begin with '.' are none. AS_NOT_FOUND: there is no such root; AS_SYSTEM, AS_NOMEM. Local. */
+ * weights. `pattern` NULL: every folder that has an allshard manifest or weights, whatever its name
+ * (for tools that do not know the pattern). Links to folders are not followed and no checkpoints;
+ * names that begin with '.' are none. `log` (may be NULL) is warned of a save that was killed after
+ * it counted. *out is overwritten. AS_NOT_FOUND: there is no such root; AS_INVALID: it is no folder;
+ * AS_SYSTEM, AS_NOMEM. Local. */
 int as_members_read(as_members *out, const char *root, const as_folder_pattern *pattern,
                     const as_log *log, as_error *e);
 
-/* One folder. *is_one false: it is no checkpoint at all (another folder, or it went away). */
+/* One folder of the root, which is open; root_path is for texts and must lead to it. *is_one false: it
+ * is no checkpoint at all (another folder, or it went away), and *out is untouched. AS_NOMEM, AS_SYSTEM
+ * where this process has no more descriptors: whatever else goes wrong is the checkpoint's damage. */
 int as_member_read(as_member *out, int root, const char *root_path, const char *name,
                    const as_folder_pattern *pattern, bool *is_one, as_error *e);
 
