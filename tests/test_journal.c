@@ -159,6 +159,14 @@ static void test_hostile(void **state)
         "{\"allshard_journal\":1,\"incoming\":[],\"outgoing\":[\".allshard\"]}",
         "{\"allshard_journal\":1,\"incoming\":[],\"outgoing\":[1]}",
         "{\"allshard_journal\":1,\"incoming\":[],\"outgoing\":[\"a\",\"a\"]}",
+        "{\"allshard_journal\":0,\"incoming\":[],\"outgoing\":[]}",
+        "{\"allshard_journal\":1,\"folders\":true,\"incoming\":[],\"outgoing\":[]}",
+        "{\"allshard_journal\":2,\"folders\":false,\"incoming\":[],\"outgoing\":[]}",
+        "{\"allshard_journal\":2,\"folders\":1,\"incoming\":[],\"outgoing\":[]}",
+        ("{\"allshard_journal\":2,\"folders\":true,\"incoming\":[{\"name\":\"a\",\"size\":0}],"
+         "\"outgoing\":[]}"),
+        ("{\"allshard_journal\":2,\"folders\":true,\"incoming\":[{\"name\":\"a/b\"}],"
+         "\"outgoing\":[]}"),
     };
     for (size_t i = 0; i < COUNT(texts); i++) {
         json_t *object = json_loads(texts[i], 0, NULL);
@@ -193,7 +201,7 @@ static void test_hostile(void **state)
 static void test_newer(void **state)
 {
     (void)state;
-    json_t *object = json_pack("{s:i,s:s}", "allshard_journal", 2, "moves", "?");
+    json_t *object = json_pack("{s:i,s:s}", "allshard_journal", 3, "moves", "?");
     as_buffer bytes = AS_BUFFER_INIT;
     as_journal j = AS_JOURNAL_INIT;
     as_error e = AS_ERROR_INIT;
@@ -203,6 +211,34 @@ static void test_newer(void **state)
     assert_non_null(strstr(as_error_text(&e), "J: the save of a newer allshard"));
     assert_null(strstr(as_error_text(&e), "remove the folder"));
     as_error_clear(&e);
+    as_buffer_free(&bytes);
+}
+
+static void test_folders(void **state)
+{
+    (void)state;
+    static const char *const in[] = {"checkpoint-7"};
+    static const char *const out[] = {"checkpoint-3", "checkpoint-7"};
+    static const int64_t none[] = {0};
+    as_journal j = AS_JOURNAL_INIT;
+    as_journal back = AS_JOURNAL_INIT;
+    as_buffer bytes = AS_BUFFER_INIT;
+    assert_int_equal(as_journal_make(&j, in, none, 1, out, 2, NULL), AS_OK);
+    assert_false(j.folders);
+    j.folders = true;
+    assert_int_equal(as_journal_to_bytes(&j, &bytes, NULL), AS_OK);
+    assert_int_equal(as_buffer_append(&bytes, "", 1, NULL), AS_OK);
+    assert_non_null(strstr(bytes.data, "\"allshard_journal\": 2"));
+    assert_null(strstr(bytes.data, "size"));
+    assert_int_equal(as_journal_from_bytes(bytes.data, bytes.size - 1, "J", &back, NULL), AS_OK);
+    assert_true(back.folders);
+    assert_int_equal(back.incoming.count, 1);
+    assert_int_equal(back.outgoing.count, 2);
+    assert_string_equal(back.outgoing.items[0], "checkpoint-3");
+    assert_true(as_journal_brings(&back, "checkpoint-7") &&
+                as_journal_takes(&back, "checkpoint-7"));
+    as_journal_free(&back);
+    as_journal_free(&j);
     as_buffer_free(&bytes);
 }
 
@@ -231,6 +267,7 @@ int main(void)
         cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_damage),
         cmocka_unit_test(test_names),       cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_reformatted), cmocka_unit_test(test_newer),
+        cmocka_unit_test(test_folders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

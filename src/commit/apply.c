@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/sys.h"
@@ -15,16 +16,17 @@ typedef struct places {
     int old;         /* .allshard/old; -1: the disk has no room for it */
     bool again;      /* old/ is there from an earlier time: it was cut off */
     const char *dir; /* for texts */
-    const as_lock *lock;
+    as_lock *lock;
 } places;
 
 enum presence { ABSENT, GOOD, WRONG };
 
-/* Is the file there, with this size? */
-static int find_file(int folder, const char *dir, const char *name, int64_t size,
-                     enum presence *found, as_error *e)
+/* Is the file there, with this size, or the folder? */
+static int find_entry(const as_journal *j, size_t i, int folder, const char *dir,
+                      enum presence *found, as_error *e)
 {
     struct stat status;
+    const char *name = j->incoming.items[i];
     *found = ABSENT;
     if (folder < 0) {
         return AS_OK;
@@ -33,7 +35,9 @@ static int find_file(int folder, const char *dir, const char *name, int64_t size
         return errno == ENOENT ? AS_OK
                                : as_fail(e, AS_SYSTEM, errno, "%s: cannot stat \"%s\"", dir, name);
     }
-    *found = S_ISREG(status.st_mode) && status.st_size == size ? GOOD : WRONG;
+    bool good = j->folders ? S_ISDIR(status.st_mode)
+                           : S_ISREG(status.st_mode) && status.st_size == j->sizes[i];
+    *found = good ? GOOD : WRONG;
     return AS_OK;
 }
 
@@ -52,33 +56,50 @@ int as_name_is_folder(int folder, const char *dir, const char *name, bool *there
     return AS_OK;
 }
 
-/* Before the first move: is every promised file there? What lies in staging has not moved
+/* The journal promises what is not to be had. */
+static int broken_promise(const as_journal *j, size_t i, const char *dir, enum presence found,
+                          as_error *e)
+{
+    char promised[64] = "as a folder";
+    if (!j->folders) {
+        (void)snprintf(promised, sizeof promised, "with %lld bytes", (long long)j->sizes[i]);
+    }
+    return as_fail(e, AS_FORMAT, 0,
+                   "%s: the journal of a save promises \"%s\" %s, but %s. Nothing "
+                   "was changed. Check the storage; then see with `allshard verify` whether "
+                   "the checkpoint is good without it, and if it is, remove %s/" AS_META_NAME,
+                   dir, j->incoming.items[i], promised,
+                   found == ABSENT ? "it lies neither there nor in " AS_META_NAME "/" AS_NEW_NAME
+                   : j->folders    ? "something else lies there"
+                                   : "the file has another size",
+                   dir);
+}
+
+/* Before the first move: is all that is promised there? What lies in staging has not moved
  * in yet, so only without it can the one in DIR be it. */
 static int check_incoming(const as_journal *j, const places *p, as_error *e)
 {
     for (size_t i = 0; i < j->incoming.count; i++) {
-        const char *name = j->incoming.items[i];
         enum presence found;
-        int code = find_file(p->staged, p->dir, name, j->sizes[i], &found, e);
+        int code = find_entry(j, i, p->staged, p->dir, &found, e);
         if (code == AS_OK && found == ABSENT) {
-            code = find_file(p->folder, p->dir, name, j->sizes[i], &found, e);
+            code = find_entry(j, i, p->folder, p->dir, &found, e);
         }
         if (code == AS_OK && found != GOOD) {
-            code = as_fail(
-                e, AS_FORMAT, 0,
-                "%s: the journal of a save promises \"%s\" with %lld bytes, but %s. Nothing "
-                "was changed. Check the storage; then see with `allshard verify` whether "
-                "the checkpoint is good without it, and if it is, remove %s/" AS_META_NAME,
-                p->dir, name, (long long)j->sizes[i],
-                found == WRONG ? "the file has another size"
-                               : "it lies neither there nor in " AS_META_NAME "/" AS_NEW_NAME,
-                p->dir);
+            code = broken_promise(j, i, p->dir, found, e);
         }
         if (code != AS_OK) {
             return code;
         }
     }
     return AS_OK;
+}
+
+/* Freeing large files takes long: the lock must look alive meanwhile, and whoever lost it
+ * must not remove what is another's by now. */
+static int keep_lock(void *self, as_error *e)
+{
+    return as_lock_refresh(self, false, e);
 }
 
 static bool is_full(int sys_errno)
@@ -88,16 +109,20 @@ static bool is_full(int sys_errno)
 
 /* The old file's name goes; its bytes are freed later, which can take seconds. Where there is not
  * even room for a name it is removed at once: it is of no use any more, since the journal counts. */
-static int move_away(const places *p, const char *name, as_error *e)
+static int move_away(const as_journal *j, const places *p, const char *name, as_error *e)
 {
-    if (p->old >= 0 && p->again) {
+    if (p->old >= 0 && p->again && !j->folders) {
         /* A power cut can leave a rename half done, with both names; and of two names of one
-         * file rename(2) takes none away. */
+         * file rename(2) takes none away. A folder never has two names. */
         (void)as_sys_table.unlinkat(p->old, name, 0);
     }
     bool moved = p->old >= 0 && as_sys_table.renameat(p->folder, name, p->old, name) == 0;
     if (!moved && p->old >= 0 && !is_full(errno)) {
         return as_fail(e, AS_SYSTEM, errno, "%s: cannot move \"%s\" out of the way", p->dir, name);
+    }
+    if (!moved && j->folders) {
+        const as_tick tick = {.call = keep_lock, .self = p->lock};
+        return as_tree_remove(p->folder, name, p->dir, &tick, e);
     }
     if (!moved && as_sys_table.unlinkat(p->folder, name, 0) < 0 && errno != ENOENT) {
         return as_fail(e, AS_SYSTEM, errno, "%s: cannot remove the old file \"%s\"", p->dir, name);
@@ -114,16 +139,16 @@ static int is_staged(const places *p, const char *name, bool *staged, as_error *
                          : as_name_is_folder(p->staged, p->dir, name, staged, &is_folder, e);
 }
 
-/* Is the file there that has to go, or a folder in its place? */
-static int check_outgoing(const places *p, const char *name, bool *there, as_error *e)
+/* Is the file there that has to go, or a folder in its place? Or the other way about? */
+static int check_outgoing(const as_journal *j, const places *p, const char *name, bool *there,
+                          as_error *e)
 {
     bool is_folder;
     int code = as_name_is_folder(p->folder, p->dir, name, there, &is_folder, e);
-    if (code == AS_OK && is_folder) {
-        code = as_fail(e, AS_INVALID, 0,
-                       "%s: \"%s\" is a folder where a file should go; move it away and run "
-                       "`allshard recover`",
-                       p->dir, name);
+    if (code == AS_OK && *there && is_folder != j->folders) {
+        code = as_fail(
+            e, AS_INVALID, 0, "%s: \"%s\" is %s should go; move it away and run `allshard recover`",
+            p->dir, name, is_folder ? "a folder where a file" : "no folder, where a checkpoint's");
     }
     return code;
 }
@@ -141,10 +166,10 @@ static int move_out(const as_journal *j, const places *p, as_error *e)
         }
         bool there = false;
         if (code == AS_OK && old_one) {
-            code = check_outgoing(p, name, &there, e);
+            code = check_outgoing(j, p, name, &there, e);
         }
         if (code == AS_OK && there) {
-            code = move_away(p, name, e);
+            code = move_away(j, p, name, e);
         }
         if (code != AS_OK) {
             return code;
@@ -206,7 +231,7 @@ int as_apply_check(const as_journal *j, int meta, const char *meta_path, int fol
     }
     for (size_t i = 0; code == AS_OK && i < j->outgoing.count; i++) {
         bool there;
-        code = check_outgoing(&p, j->outgoing.items[i], &there, e);
+        code = check_outgoing(j, &p, j->outgoing.items[i], &there, e);
     }
     if (p.staged >= 0) {
         (void)as_sys_table.close(p.staged);
@@ -247,13 +272,6 @@ int as_apply_end(as_lock *lock, as_error *e)
         return as_fail(e, AS_SYSTEM, errno, "%s: cannot remove the journal", lock->meta_path);
     }
     return as_folder_sync(lock->meta, lock->meta_path, e);
-}
-
-/* Freeing large files takes long: the lock must look alive meanwhile, and whoever lost it
- * must not remove what is another's by now. */
-static int keep_lock(void *self, as_error *e)
-{
-    return as_lock_refresh(self, false, e);
 }
 
 int as_meta_clear(as_lock *lock, as_error *e)

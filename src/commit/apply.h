@@ -9,10 +9,11 @@
 #include "commit/journal.h"
 #include "commit/lock.h"
 
-/* Moves the outgoing files to .allshard/old/ and the incoming ones in from .allshard/new/, in
+/* Moves the outgoing files, or folders, to .allshard/old/ and the incoming ones in from .allshard/new/, in
  * the order of the journal, and fsyncs DIR (`folder`, open; `dir` its path for texts). What
  * is done already is left. AS_FORMAT, before anything is moved, if an incoming file is
- * neither in staging nor in DIR with its size; AS_INVALID if a folder is in the way. */
+ * neither in staging nor in DIR with its size; AS_INVALID if a folder is in the way of a file,
+ * or something else in the way of a folder. */
 int as_apply(const as_journal *j, as_lock *lock, int folder, const char *dir, as_error *e);
 
 /* Would it go well? The checks of as_apply, and those that it makes on its way; changes nothing. */

@@ -19,6 +19,7 @@
 #define AS_META_NAME ".allshard"
 #define AS_NEW_NAME "new"
 #define AS_OLD_NAME "old"
+#define AS_GONE_PREFIX "gone-" /* what lay in old/, and is being removed */
 #define AS_LOCK_NAME "lock"
 #define AS_JOURNAL_NAME "journal"
 #define AS_MANIFEST_NAME "allshard.manifest.json"

@@ -10,7 +10,7 @@
 
 static const char version_key[] = "allshard_journal";
 
-enum { VERSION = 1, LARGEST_JOURNAL = 64 << 20 };
+enum { VERSION = 1, FOLDERS_VERSION = 2, LARGEST_JOURNAL = 64 << 20 };
 
 static int copy_sorted(const as_names *from, as_names *to, as_error *e)
 {
@@ -166,7 +166,9 @@ static int fill_incoming(const as_journal *j, json_t *array, as_error *e)
         if (code != AS_OK) {
             return code;
         }
-        json_t *entry = json_pack("{s:o,s:I}", "name", name, "size", (json_int_t)j->sizes[i]);
+        json_t *entry = j->folders
+                            ? json_pack("{s:o}", "name", name)
+                            : json_pack("{s:o,s:I}", "name", name, "size", (json_int_t)j->sizes[i]);
         if (!entry || json_array_append_new(array, entry) < 0) {
             return as_fail_nomem(e);
         }
@@ -191,8 +193,10 @@ static int fill_outgoing(const as_journal *j, json_t *array, as_error *e)
 
 int as_journal_to_bytes(const as_journal *j, as_buffer *out, as_error *e)
 {
-    json_t *object = json_pack("{s:i,s:[],s:[]}", version_key, VERSION, "incoming", "outgoing");
-    if (!object) {
+    json_t *object = json_pack("{s:i,s:[],s:[]}", version_key,
+                               j->folders ? FOLDERS_VERSION : VERSION, "incoming", "outgoing");
+    if (!object || (j->folders && json_object_set_new(object, "folders", json_true()) < 0)) {
+        json_decref(object);
         return as_fail_nomem(e);
     }
     int code = fill_incoming(j, json_object_get(object, "incoming"), e);
@@ -216,6 +220,21 @@ static int bad_shape(const char *what, const char *which, as_error *e)
     return as_fail(e, AS_FORMAT, 0, "%s: \"%s\" is missing or not what it should be", what, which);
 }
 
+/* Which the version must agree with: who knows the first alone takes all names for files. */
+static int read_kind(const json_t *object, int64_t version, const char *what, as_journal *j,
+                     as_error *e)
+{
+    const json_t *folders = json_object_get(object, "folders");
+    j->folders = version == FOLDERS_VERSION;
+    bool good = j->folders ? json_is_true(folders) : !folders;
+    return good ? AS_OK : bad_shape(what, "folders", e);
+}
+
+static bool size_is_good(const as_journal *j, const json_t *size)
+{
+    return j->folders ? !size : json_is_integer(size) && json_integer_value(size) >= 0;
+}
+
 static int read_lists(const json_t *object, const char *what, as_journal *j, as_error *e)
 {
     const json_t *incoming = json_object_get(object, "incoming");
@@ -236,7 +255,7 @@ static int read_lists(const json_t *object, const char *what, as_journal *j, as_
         const json_t *entry = json_array_get(incoming, i);
         const char *name = json_string_value(json_object_get(entry, "name"));
         const json_t *size = json_object_get(entry, "size");
-        if (!name || !json_is_integer(size) || json_integer_value(size) < 0) {
+        if (!name || !size_is_good(j, size)) {
             return bad_shape(what, "incoming", e);
         }
         j->sizes[i] = json_integer_value(size);
@@ -269,20 +288,21 @@ int as_journal_from_bytes(const char *bytes, size_t count, const char *what, as_
     int code = as_unseal(bytes, count, what, &object, &own);
     if (code == AS_OK) {
         const json_t *version = json_object_get(object, version_key);
-        if (json_integer_value(version) > VERSION) {
+        if (json_integer_value(version) > FOLDERS_VERSION) {
             /* Its checksum is right, so this is no damage, and nobody is to remove it. */
             code = as_fail(e, AS_FORMAT, 0,
                            "%s: the save of a newer allshard was cut off here: its journal is of "
-                           "version %lld, and this allshard knows version %d only. Nothing was "
+                           "version %lld, and this allshard knows those up to %d only. Nothing was "
                            "changed. Run `allshard recover` of that allshard",
-                           what, (long long)json_integer_value(version), VERSION);
+                           what, (long long)json_integer_value(version), FOLDERS_VERSION);
             json_decref(object);
             return code;
         }
-        if (!json_is_integer(version) || json_integer_value(version) != VERSION) {
+        if (!json_is_integer(version) || json_integer_value(version) < VERSION) {
             code = bad_shape(what, version_key, &own);
         } else {
-            code = read_lists(object, what, &j, &own);
+            code = read_kind(object, json_integer_value(version), what, &j, &own);
+            code = code == AS_OK ? read_lists(object, what, &j, &own) : code;
         }
     }
     json_decref(object);

@@ -9,6 +9,9 @@
  *
  * The moves are made in the order of the lists, all outgoing ones first. A name in
  * both lists goes out only as long as the new file still lies in .allshard/new/.
+ *
+ * In a root of a series all names are those of folders, each moved with all that is in it. Then the
+ * version is 2, for those that know of files alone, "folders" is true, and entries have no "size".
  */
 #ifndef ALLSHARD_COMMIT_JOURNAL_H
 #define ALLSHARD_COMMIT_JOURNAL_H
@@ -24,17 +27,19 @@
 
 typedef struct as_journal {
     as_names incoming;        /* indexes last */
-    int64_t *sizes;           /* bytes of each incoming file; heap */
+    int64_t *sizes;           /* bytes of each incoming file; heap. Of folders: 0 */
     as_names outgoing;        /* indexes first */
     as_names incoming_sorted; /* for look-ups */
     as_names outgoing_sorted;
+    bool folders; /* all names are those of folders, not of files */
 } as_journal;
 
 #define AS_JOURNAL_INIT ((as_journal){0})
 
 /* Makes a journal from the names that come in, with their sizes, and those that go
  * out. Puts the indexes where they belong, drops names given twice in `outgoing`.
- * AS_INVALID: a name that is not plain, or comes in twice. */
+ * AS_INVALID: a name that is not plain, or comes in twice. That they are folders the
+ * caller says afterwards. */
 int as_journal_make(as_journal *out, const char *const *incoming, const int64_t *sizes,
                     size_t incoming_count, const char *const *outgoing, size_t outgoing_count,
                     as_error *e);

@@ -37,17 +37,26 @@ static int list_folder(int meta, const char *meta_path, const char *name, as_nam
         return AS_OK;
     }
     if (code == AS_OK) {
-        code = as_folder_list(fd, meta_path, files, &own);
-        for (size_t i = 0; code == AS_OK && i < files->count; i++) {
+        as_names here = AS_NAMES_INIT;
+        code = as_folder_list(fd, meta_path, &here, &own);
+        for (size_t i = 0; code == AS_OK && i < here.count; i++) {
             struct stat status;
-            if (as_sys_table.fstatat(fd, files->items[i], &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+            if (as_sys_table.fstatat(fd, here.items[i], &status, AT_SYMLINK_NOFOLLOW) == 0 &&
                 S_ISREG(status.st_mode)) {
                 *bytes += status.st_size;
             }
+            code = as_names_add(files, here.items[i], &own);
         }
+        as_names_free(&here);
         (void)as_sys_table.close(fd);
     }
     return as_error_pass(e, &own);
+}
+
+/* Old ones that were being removed. */
+static bool is_gone(const char *name)
+{
+    return strncmp(name, AS_GONE_PREFIX, sizeof AS_GONE_PREFIX - 1) == 0;
 }
 
 /* What a save makes in .allshard/ under a fixed name. */
@@ -59,7 +68,7 @@ static bool is_known(const char *name)
             return true;
         }
     }
-    return false;
+    return is_gone(name);
 }
 
 /* What lies in .allshard/ besides lock and journal. *any: anything at all. */
@@ -74,13 +83,13 @@ static int list_leftovers(int meta, const char *meta_path, const as_names *names
         if (!is_known(name)) {
             code = as_names_add(&report->others, name, e);
         }
+        if (code == AS_OK && (is_gone(name) || strcmp(name, AS_OLD_NAME) == 0)) {
+            report->had_old = true;
+            code = list_folder(meta, meta_path, name, &report->freed, &report->freed_bytes, e);
+        }
     }
     /* The list is sorted. */
-    report->had_old = as_names_find(names, AS_OLD_NAME);
     report->had_staging = !report->had_old && as_names_find(names, AS_NEW_NAME);
-    if (code == AS_OK && report->had_old) {
-        code = list_folder(meta, meta_path, AS_OLD_NAME, &report->freed, &report->freed_bytes, e);
-    }
     return code;
 }
 

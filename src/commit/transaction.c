@@ -16,26 +16,10 @@
 #include "commit/lock.h"
 #include "commit/meta.h"
 #include "commit/recover.h"
+#include "commit/transaction_parts.h"
 
 enum {
     MOST_TRIES = 20 /* of making a folder that another save, giving up, takes away again */
-};
-
-enum txn_state {
-    TXN_OPEN,      /* nothing counts yet */
-    TXN_COMMITTED, /* all moves are made and durable */
-    TXN_LEFT       /* pending or unknown: everything stays for recovery */
-};
-
-struct as_txn {
-    char *dir;
-    int folder; /* DIR */
-    int staged; /* DIR/.allshard/new */
-    as_lock *lock;
-    as_made made;
-    mode_t mode;
-    as_log log;
-    enum txn_state state;
 };
 
 static void close_if_open(int fd)
@@ -69,11 +53,11 @@ static void end(as_txn *t)
     as_error own = AS_ERROR_INIT;
     if (as_lock_release(t->lock, t->folder, &own) != AS_OK) {
         warn(t, &own, next_save);
-    } else if (t->state == TXN_COMMITTED) {
+    } else if (t->state == AS_TXN_COMMITTED || t->state == AS_TXN_SETTLED) {
         /* Only so that no power cut shows .allshard/ again. */
         (void)as_folder_sync(t->folder, t->dir, NULL);
     }
-    if (t->state == TXN_OPEN) {
+    if (t->state == AS_TXN_OPEN) {
         as_made_undo(&t->made);
     }
     free_txn(t);
@@ -133,7 +117,7 @@ int as_txn_begin(as_txn **out, const char *dir, const as_txn_options *options, c
     t->staged = -1;
     t->mode = o->mode;
     t->log = log ? *log : (as_log){0};
-    t->state = TXN_OPEN;
+    t->state = AS_TXN_OPEN;
     t->dir = strdup(dir);
     int code = t->dir ? enter(t, o->lease_ms, &o->tick, e) : as_fail_nomem(e);
     if (code == AS_OK) {
@@ -245,28 +229,38 @@ static int add_pointer(as_buffer *list, const char *name, as_error *e)
     return as_buffer_append(list, &name, sizeof name, e);
 }
 
-/* Adds `name` to the outgoing ones if it is in DIR; a folder is an error. */
-static int add_if_there(as_txn *t, const char *name, as_buffer *list, as_error *e)
+/* Adds `name` to the outgoing ones if it is in DIR; the other of file and folder is an error. */
+static int add_if_there(as_txn *t, const char *name, bool folders, as_buffer *list, as_error *e)
 {
-    bool there;
-    bool is_folder;
-    int code = as_name_check(name, e);
-    if (code == AS_OK) {
-        code = as_name_is_folder(t->folder, t->dir, name, &there, &is_folder, e);
-    }
-    if (code == AS_OK && is_folder) {
-        return as_fail(e, AS_INVALID, 0,
-                       "%s: \"%s\" is a folder, but the save has to put or remove a file of that "
-                       "name; move the folder away or save elsewhere",
-                       t->dir, name);
-    }
+    bool there = false;
+    int code = as_txn_check_name(t, name, folders, &there, e);
     return code == AS_OK && there ? add_pointer(list, name, e) : code;
 }
 
+static int check_staged(as_txn *t, const char *name, bool folder, int64_t *size, as_error *e)
+{
+    if (!folder) {
+        return as_txn_staged_size(t, name, size, e);
+    }
+    bool there = false;
+    bool is_folder = false;
+    *size = 0;
+    int code = as_name_check(name, e);
+    if (code == AS_OK) {
+        code = as_name_is_folder(t->staged, t->lock->meta_path, name, &there, &is_folder, e);
+    }
+    if (code == AS_OK && !is_folder) {
+        code = as_fail(e, AS_SYSTEM, there ? ENOTDIR : ENOENT,
+                       "%s/" AS_NEW_NAME ": \"%s\" is not the folder that the save made",
+                       t->lock->meta_path, name);
+    }
+    return code;
+}
+
 /* Checks every name and builds the journal; changes nothing. */
-static int draft_journal(as_txn *t, const char *const *incoming, size_t incoming_count,
-                         const char *const *outgoing, size_t outgoing_count, as_journal *j,
-                         as_error *e)
+static int draft_journal(as_txn *t, bool folders, const char *const *incoming,
+                         size_t incoming_count, const char *const *outgoing, size_t outgoing_count,
+                         as_journal *j, as_error *e)
 {
     int64_t *sizes = calloc(incoming_count ? incoming_count : 1, sizeof *sizes);
     if (!sizes) {
@@ -275,20 +269,21 @@ static int draft_journal(as_txn *t, const char *const *incoming, size_t incoming
     as_buffer list = AS_BUFFER_INIT;
     int code = AS_OK;
     for (size_t i = 0; code == AS_OK && i < incoming_count; i++) {
-        code = as_txn_staged_size(t, incoming[i], &sizes[i], e);
+        code = check_staged(t, incoming[i], folders, &sizes[i], e);
     }
     for (size_t i = 0; code == AS_OK && i < outgoing_count; i++) {
-        code = add_if_there(t, outgoing[i], &list, e);
+        code = add_if_there(t, outgoing[i], folders, &list, e);
     }
     /* Files that are replaced make room first: renaming over them would free their blocks on
      * the spot, which can take seconds per GiB. */
     for (size_t i = 0; code == AS_OK && i < incoming_count; i++) {
-        code = add_if_there(t, incoming[i], &list, e);
+        code = add_if_there(t, incoming[i], folders, &list, e);
     }
     if (code == AS_OK) {
         code =
             as_journal_make(j, incoming, sizes, incoming_count,
                             (const char *const *)(void *)list.data, list.size / sizeof(char *), e);
+        j->folders = folders;
     }
     as_buffer_free(&list);
     free(sizes);
@@ -345,17 +340,17 @@ static int commit(as_txn *t, const as_journal *j, as_error *e)
         code = as_decide(j, t->lock, t->dir, mode, &unknown, e);
     }
     if (code != AS_OK) {
-        t->state = unknown ? TXN_LEFT : t->state;
+        t->state = unknown ? AS_TXN_LEFT : t->state;
         return code;
     }
     as_error own = AS_ERROR_INIT;
     code = apply_journal(t, j, &own);
     as_lock_unguard(t->lock);
     if (code == AS_OK) {
-        t->state = TXN_COMMITTED;
+        t->state = AS_TXN_COMMITTED;
         return AS_OK;
     }
-    t->state = TXN_LEFT;
+    t->state = AS_TXN_LEFT;
     code =
         as_fail(e, AS_PENDING, 0,
                 "%s: the new checkpoint is durable and counts, but it could not be moved into its "
@@ -379,17 +374,18 @@ static int explain_loss(as_txn *t, int code, as_error *e)
     return code;
 }
 
-int as_txn_commit(as_txn *t, const char *const *incoming, size_t incoming_count,
-                  const char *const *outgoing, size_t outgoing_count, as_error *e)
+static int commit_all(as_txn *t, bool folders, const char *const *incoming, size_t incoming_count,
+                      const char *const *outgoing, size_t outgoing_count, as_error *e)
 {
-    if (t->state != TXN_OPEN) {
+    if (t->state != AS_TXN_OPEN && t->state != AS_TXN_SETTLED) {
         return as_fail(e, AS_INTERNAL, 0, "%s: a save was committed twice", t->dir);
     }
     as_error own = AS_ERROR_INIT;
     as_journal j = AS_JOURNAL_INIT;
     int code = as_lock_refresh(t->lock, true, &own);
     if (code == AS_OK) {
-        code = draft_journal(t, incoming, incoming_count, outgoing, outgoing_count, &j, &own);
+        code =
+            draft_journal(t, folders, incoming, incoming_count, outgoing, outgoing_count, &j, &own);
     }
     if (code == AS_OK) {
         code = commit(t, &j, &own);
@@ -400,34 +396,63 @@ int as_txn_commit(as_txn *t, const char *const *incoming, size_t incoming_count,
     return code;
 }
 
+int as_txn_commit(as_txn *t, const char *const *incoming, size_t incoming_count,
+                  const char *const *outgoing, size_t outgoing_count, as_error *e)
+{
+    return commit_all(t, false, incoming, incoming_count, outgoing, outgoing_count, e);
+}
+
+int as_txn_commit_folders(as_txn *t, const char *const *incoming, size_t incoming_count,
+                          const char *const *outgoing, size_t outgoing_count, as_error *e)
+{
+    return commit_all(t, true, incoming, incoming_count, outgoing, outgoing_count, e);
+}
+
+int as_txn_settle(as_txn *t, as_error *e)
+{
+    if (t->state != AS_TXN_COMMITTED) {
+        return as_fail(e, AS_INTERNAL, 0, "%s: a save was finished before its commit", t->dir);
+    }
+    as_error own = AS_ERROR_INIT;
+    int code = as_lock_guard(t->lock, &own);
+    t->state = AS_TXN_LEFT;
+    if (code == AS_BUSY) {
+        return as_error_pass(e, &own);
+    }
+    if (code == AS_OK) {
+        code = as_apply_end(t->lock, &own);
+        as_lock_unguard(t->lock);
+    }
+    if (code == AS_OK) {
+        t->state = AS_TXN_SETTLED;
+        return AS_OK;
+    }
+    code = as_fail(e, AS_PENDING, 0,
+                   "%s: the new checkpoint is durable and in its place, but the journal is still "
+                   "there (%s); remove the cause and run `allshard recover %s`",
+                   t->dir, as_error_text(&own), t->dir);
+    as_error_clear(&own);
+    return code;
+}
+
 int as_txn_finish(as_txn *t, as_error *e)
 {
-    if (t->state != TXN_COMMITTED) {
+    if (t->state != AS_TXN_COMMITTED && t->state != AS_TXN_SETTLED) {
         int code = as_fail(e, AS_INTERNAL, 0, "%s: a save was finished before its commit", t->dir);
         as_txn_abort(t);
         return code;
     }
     as_error own = AS_ERROR_INIT;
-    int code = as_lock_guard(t->lock, &own);
+    int code = t->state == AS_TXN_COMMITTED ? as_txn_settle(t, &own) : AS_OK;
     if (code == AS_BUSY) {
         /* Whoever took the folder over has finished this save before its own. */
         warn(t, &own, "the save itself is complete");
         end(t);
         return AS_OK;
     }
-    if (code == AS_OK) {
-        code = as_apply_end(t->lock, &own);
-        as_lock_unguard(t->lock);
-    }
     if (code != AS_OK) {
-        code =
-            as_fail(e, AS_PENDING, 0,
-                    "%s: the new checkpoint is durable and in its place, but the journal is still "
-                    "there (%s); remove the cause and run `allshard recover %s`",
-                    t->dir, as_error_text(&own), t->dir);
-        as_error_clear(&own);
         end(t);
-        return code;
+        return as_error_pass(e, &own);
     }
     if (as_meta_clear(t->lock, &own) != AS_OK) {
         warn(t, &own, next_save);
@@ -445,7 +470,8 @@ void as_txn_abort(as_txn *t)
         t->lock->deaf = true;
     }
     as_error own = AS_ERROR_INIT;
-    if (t->state == TXN_OPEN && t->lock && as_meta_clear(t->lock, &own) != AS_OK) {
+    bool clear = t->state == AS_TXN_OPEN || t->state == AS_TXN_SETTLED;
+    if (clear && t->lock && as_meta_clear(t->lock, &own) != AS_OK) {
         warn(t, &own, next_save);
     }
     end(t);

@@ -4,6 +4,10 @@
  *   as_txn_begin  →  ranks write and fsync DIR/.allshard/new/NAME (staged.h)  →  as_txn_put
  *   for small files  →  as_txn_commit  →  AS_OK: as_txn_finish, else: as_txn_abort
  *
+ * In the root of a series what is staged, comes in and goes out are folders, and there may be several
+ * commits one after the other: as_txn_commit_folders → AS_OK: as_txn_settle → AS_OK: another commit,
+ * or as_txn_finish.
+ *
  * Before the journal is durable a crash or an abort leaves the old checkpoint as it
  * was; after it, the new one counts, whatever happens.
  */
@@ -71,6 +75,37 @@ int as_txn_refresh(as_txn *t, as_error *e);
  * Any other code: nothing has changed, the old checkpoint counts. */
 int as_txn_commit(as_txn *t, const char *const *incoming, size_t incoming_count,
                   const char *const *outgoing, size_t outgoing_count, as_error *e);
+
+/* The same with folders in place of files: what is in those that come in is fsynced all the way down.
+ * Here a name of DIR that is no folder and would have to go is AS_INVALID. */
+int as_txn_commit_folders(as_txn *t, const char *const *incoming, size_t incoming_count,
+                          const char *const *outgoing, size_t outgoing_count, as_error *e);
+
+/* Is the name plain, and nothing of DIR in the way of a file (or a folder) of that name but another
+ * file (or folder), which has to go (*there)? AS_INVALID. */
+int as_txn_check_name(as_txn *t, const char *name, bool folder, bool *there, as_error *e);
+
+/* After a commit that gave AS_OK: removes the journal, durably. What went lies in .allshard/old/, and
+ * another commit may follow. AS_PENDING if the journal stays for recovery; AS_BUSY if the folder is
+ * another's by now, who has finished this save: as_txn_abort follows after both. */
+int as_txn_settle(as_txn *t, as_error *e);
+
+/* After as_txn_settle: what went gets another place, .allshard/NAME-<number>, so that who removes it
+ * meets nothing of later commits. NAME begins with AS_GONE_PREFIX. *any false: nothing went. */
+int as_txn_set_aside(as_txn *t, const char *name, bool *any, as_error *e);
+
+/* After as_txn_settle: opens .allshard/old/, where what went lies. AS_NOT_FOUND: nothing went. */
+int as_txn_open_old(as_txn *t, int *fd, as_error *e);
+
+/* After as_txn_settle: what went comes back under its name, durably. AS_SYSTEM. */
+int as_txn_put_back(as_txn *t, const char *name, as_error *e);
+
+/* DIR as it was given, for texts; DIR, open; .allshard/new, open; where it tells things. They live as
+ * long as the transaction. */
+const char *as_txn_dir(const as_txn *t);
+int as_txn_folder(const as_txn *t);
+int as_txn_staged(const as_txn *t);
+const as_log *as_txn_log(const as_txn *t);
 
 /* After a commit that gave AS_OK: removes the journal, the old files (which may take
  * seconds), lock and .allshard/, and frees the transaction in any case. AS_PENDING

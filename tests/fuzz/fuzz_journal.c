@@ -37,6 +37,7 @@ static void read_one(const char *data, size_t size)
             MUST(strcmp(again.incoming.items[i], j.incoming.items[i]) == 0);
             MUST(again.sizes[i] == j.sizes[i]);
         }
+        MUST(again.folders == j.folders);
         as_journal_free(&again);
         as_buffer_free(&b);
         as_journal_free(&j);

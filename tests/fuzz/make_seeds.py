@@ -181,7 +181,11 @@ def journals():
     yield "larger", whole([{"name": "a", "size": 2**63}], [])
     yield "meta", whole([{"name": ".allshard", "size": 1}], [".ALLSHARD"])
     yield "shape", '{"allshard_journal":1,"incoming":{},"outgoing":1}'
-    yield "version", '{"allshard_journal":2}'
+    yield "version", '{"allshard_journal":3}'
+    folders = {"allshard_journal": 2, "folders": True}
+    yield "folders", json.dumps({**folders, "incoming": [{"name": "checkpoint-7"}],
+                                 "outgoing": ["checkpoint-3", "checkpoint-7"]})
+    yield "folders-sized", json.dumps({**folders, "incoming": [one], "outgoing": []})
     for i, name in enumerate(names()):
         if "\0" not in name:
             yield f"name-{i}", whole([{"name": name, "size": 1}], [name])
