@@ -266,8 +266,8 @@ void as_args_help(const as_arg_command *command, FILE *out)
     print_option(out, "help", NULL, "show this text");
     (void)fprintf(out, "\nExamples:\n%s", command->examples);
     (void)fputs(
-        "\nExit status: 0 good; 1 the checkpoint is bad, or differs; 2 wrong usage; 3 it could "
-        "not\nbe done.\n",
+        "\nExit status: 0 good; 1 the checkpoint is bad, or differs, or there is none; 2 wrong "
+        "usage;\n3 it could not be done.\n",
         out);
 }
 

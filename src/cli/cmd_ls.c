@@ -6,6 +6,7 @@
 
 #include "cli/command.h"
 #include "cli/read_checkpoint.h"
+#include "cli/series_root.h"
 #include "format/pattern.h"
 #include "tensor/dtype.h"
 
@@ -13,6 +14,7 @@ static struct {
     bool tensors;
     bool json;
     const char *pattern;
+    const char *series_pattern;
 } options;
 
 static const as_arg_option table[] = {
@@ -22,19 +24,32 @@ static const as_arg_option table[] = {
      .help = "which checkpoint, if the folder holds several,\n"
              "such as 'optimizer{suffix}.safetensors'",
      .text = &options.pattern},
+    {.name = "series-pattern",
+     .value = "P",
+     .help = "PATH is a series of checkpoints in folders that are\n"
+             "named so, such as 'checkpoint-{step}'; without this,\n"
+             "all checkpoints that lie in it are shown",
+     .text = &options.series_pattern},
     {.name = "json", .help = "print one JSON object", .flag = &options.json},
     {.name = NULL},
 };
 
 static const as_arg_command arguments = {
     .name = "ls",
-    .usage = "PATH [--tensors] [--pattern P] [--json]",
+    .usage = "PATH [--tensors] [--pattern P] [--json] | ROOT [--series-pattern P] [--json]",
     .summary =
         "Shows the shards of a checkpoint folder or file: their sizes, types and parameters, and\n"
-        "how even they are. Reads the index and the headers only.\n",
+        "how even they are. Reads the index and the headers only.\n"
+        "\n"
+        "Of the ROOT of a series, a folder that is no checkpoint itself but has some in it, shows "
+        "the\n"
+        "checkpoints: step, age, size, how long the save took, parts, metric, tags, and of damaged "
+        "ones\n"
+        "what is wrong (exit status 1).\n",
     .examples = "  allshard ls llama-3-8b/\n"
                 "  allshard ls model.safetensors --tensors\n"
-                "  allshard ls llama-3-8b/ --json | jq .parameters\n",
+                "  allshard ls llama-3-8b/ --json | jq .parameters\n"
+                "  allshard ls runs/a\n",
     .least = 1,
     .most = 1,
     .operands = "one PATH",
@@ -248,29 +263,51 @@ static void print_text(const as_output *o, const char *path, const as_contents *
 static int check(const as_arg_result *args, as_error *e)
 {
     (void)args;
-    return options.pattern ? as_pattern_check(options.pattern, e) : AS_OK;
+    if (options.series_pattern && (options.pattern || options.tensors)) {
+        return as_fail(e, AS_INVALID, 0,
+                       "--series-pattern is for a series of checkpoints, --%s for a single one",
+                       options.tensors ? "tensors" : "pattern");
+    }
+    int code = options.pattern ? as_pattern_check(options.pattern, e) : AS_OK;
+    return code == AS_OK ? as_root_check_pattern(options.series_pattern, e) : code;
+}
+
+static int show_checkpoint(as_tool *tool, const char *path, as_error *e)
+{
+    as_contents c = AS_CONTENTS_INIT;
+    as_log log = as_output_as_log(&tool->out);
+    as_sums *sums = NULL;
+    as_progress progress;
+    as_progress_begin(&progress, &tool->out, "reading");
+    int code = as_contents_read(&c, path, options.pattern, &progress, &log, e);
+    as_progress_end(&progress);
+    if (code == AS_OK) {
+        sums = sum_up(&c, e);
+    }
+    if (sums && options.json) {
+        make_json(tool, path, &c, sums);
+    } else if (sums) {
+        print_text(&tool->out, path, &c, sums);
+    }
+    free(sums);
+    as_contents_free(&c);
+    return code;
 }
 
 static int run(as_tool *tool, const as_arg_result *args, as_error *e)
 {
     if (tool->world.rank == 0) {
-        as_contents c = AS_CONTENTS_INIT;
-        as_log log = as_output_as_log(&tool->out);
-        as_sums *sums = NULL;
-        as_progress progress;
-        as_progress_begin(&progress, &tool->out, "reading");
-        int code = as_contents_read(&c, args->operands[0], options.pattern, &progress, &log, e);
-        as_progress_end(&progress);
-        if (code == AS_OK) {
-            sums = sum_up(&c, e);
+        const char *path = args->operands[0];
+        bool is_series = false;
+        int code = AS_OK;
+        if (!options.pattern && !options.tensors) {
+            code = as_root_is_series(path, options.series_pattern, &is_series, e);
         }
-        if (sums && options.json) {
-            make_json(tool, args->operands[0], &c, sums);
-        } else if (sums) {
-            print_text(&tool->out, args->operands[0], &c, sums);
+        if (code == AS_OK && (is_series || options.series_pattern)) {
+            (void)as_ls_series(tool, path, options.series_pattern, options.json, e);
+        } else if (code == AS_OK) {
+            (void)show_checkpoint(tool, path, e);
         }
-        free(sums);
-        as_contents_free(&c);
     }
     return as_world_agree(&tool->world, e);
 }

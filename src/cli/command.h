@@ -50,6 +50,11 @@ extern const as_command as_cmd_plan;
 extern const as_command as_cmd_demo;
 extern const as_command as_cmd_bench;
 extern const as_command as_cmd_info;
+extern const as_command as_cmd_log;
+extern const as_command as_cmd_latest;
+extern const as_command as_cmd_wait;
+extern const as_command as_cmd_tag;
+extern const as_command as_cmd_best;
 
 /* The code of an argument's reader, passed on: if it says that the argument is wrong, the status
  * will be AS_STATUS_USAGE. The same codes out of the library tell of what lies on disk. */

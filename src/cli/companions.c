@@ -10,6 +10,7 @@
 #include "base/sys.h"
 #include "base/utf8.h"
 #include "series/shards.h"
+#include "series/tags.h"
 #include "commit/folder.h"
 #include "commit/view.h"
 
@@ -33,7 +34,7 @@ bool as_companion_name(const char *name)
             return false;
         }
     }
-    return name[0] != '.' && strcmp(name, AS_MANIFEST_NAME) != 0;
+    return name[0] != '.' && strcmp(name, AS_MANIFEST_NAME) != 0 && strcmp(name, AS_TAGS_NAME) != 0;
 }
 
 /* Reads an open file and gives it to the state. */

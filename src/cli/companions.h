@@ -12,7 +12,7 @@
 #include "cli/spread.h"
 
 /* Does a file of that name come along? Not weights of any kind, nor their indexes, nor hidden
- * files, nor allshard's own manifest. */
+ * files, nor allshard's own manifest and tags, which are of that place. */
 bool as_companion_name(const char *name);
 
 /* Adds the companions of the folder `path` to the state; nothing if it is a file. What is too

@@ -13,8 +13,9 @@
 #include "cli/command.h"
 
 static const as_command *const commands[] = {
-    &as_cmd_copy, &as_cmd_ls,   &as_cmd_verify, &as_cmd_diff, &as_cmd_recover,
-    &as_cmd_plan, &as_cmd_demo, &as_cmd_bench,  &as_cmd_info,
+    &as_cmd_copy,   &as_cmd_ls,   &as_cmd_verify, &as_cmd_diff, &as_cmd_recover,
+    &as_cmd_plan,   &as_cmd_demo, &as_cmd_bench,  &as_cmd_info, &as_cmd_log,
+    &as_cmd_latest, &as_cmd_wait, &as_cmd_tag,    &as_cmd_best,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -26,7 +27,7 @@ static const char general_help[] =
     "\n"
     "Commands:\n"
     "  copy      read a checkpoint as N ranks and save it anew, with other shards\n"
-    "  ls        show shards, sizes, types and parameters\n"
+    "  ls        show shards, sizes, types and parameters; of a series, its checkpoints\n"
     "  verify    check every rule of the format, every byte's checksum, and stale files\n"
     "  diff      compare two checkpoints, however they are sharded\n"
     "  recover   finish or clear away what a killed save left\n"
@@ -35,11 +36,18 @@ static const char general_help[] =
     "  bench     measure saves and loads here, beside the plainest loops\n"
     "  info      tell what this build and this machine can do, and why not\n"
     "\n"
+    "For a series, a folder in which a run's checkpoints lie:\n"
+    "  log       show its history, or add a note\n"
+    "  latest    print the path of the newest good checkpoint\n"
+    "  wait      wait until there is a checkpoint of a step\n"
+    "  tag       tag a checkpoint, so that it is kept\n"
+    "  best      print the paths of the checkpoints with the best metric\n"
+    "\n"
     "`allshard COMMAND --help` explains a command, with examples. `allshard --version` tells the\n"
     "version. All commands work plain and under mpirun or srun.\n"
     "\n"
-    "Exit status: 0 good; 1 the checkpoint is bad, or differs; 2 wrong usage; 3 it could not\n"
-    "be done.\n";
+    "Exit status: 0 good; 1 the checkpoint is bad, or differs, or there is none; 2 wrong usage;\n"
+    "3 it could not be done.\n";
 
 /* ------------------------------------------------------------------- statuses */
 
