@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/command.h"
+#include "cli/recover_series.h"
 #include "commit/recover.h"
 
 static struct {
@@ -26,9 +27,12 @@ static const as_arg_command arguments = {
                "the old\n"
                "checkpoint stays as it was. One process is enough, whatever number of ranks saved. "
                "It is no\n"
-               "error if there is nothing to do. Another save does the same by itself.\n",
+               "error if there is nothing to do. Another save does the same by itself. DIR may be "
+               "the root of a\n"
+               "series, too: then its checkpoints are looked at, and the damaged ones are told.\n",
     .examples = "  allshard recover checkpoints/step-1000\n"
-                "  allshard recover checkpoints/step-1000 --dry-run\n",
+                "  allshard recover checkpoints/step-1000 --dry-run\n"
+                "  allshard recover run1/\n",
     .least = 1,
     .most = 1,
     .operands = "one DIR",
@@ -66,7 +70,8 @@ static json_t *json_of_holder(const as_recover_report *r)
     return holder;
 }
 
-static void make_json(as_tool *tool, const char *path, const as_recover_report *r)
+static void make_json(as_tool *tool, const char *path, const as_recover_report *r,
+                      const as_members *series)
 {
     static const char *const outcomes[] = {
         [AS_RECOVER_NOTHING] = "nothing",
@@ -89,6 +94,7 @@ static void make_json(as_tool *tool, const char *path, const as_recover_report *
     as_tool_set(tool, "freed", json_of_names(&r->freed));
     as_tool_set(tool, "freed_bytes", json_integer((json_int_t)r->freed_bytes));
     as_tool_set(tool, "others", json_of_names(&r->others));
+    as_tool_set(tool, "series", series ? as_recover_series_json(series) : json_null());
 }
 
 static void print_names(const as_output *o, const char *what, const as_names *names)
@@ -141,6 +147,11 @@ static void print_text(const as_output *o, const char *path, const as_recover_re
         print_cleared(o, path, r);
         break;
     case AS_RECOVER_FINISHED:
+        if (r->incoming.count == 0) {
+            as_print(o, "%s: a prune had been cut off after it counted. It %s finished.\n", path,
+                     options.dry_run ? "would be" : "was");
+            break;
+        }
         as_print(o,
                  "%s: a save had been cut off after it counted. It %s finished; the folder %s its "
                  "checkpoint.\n",
@@ -167,13 +178,21 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
     if (tool->world.rank == 0) {
         as_recover_report report = AS_RECOVER_REPORT_INIT;
         as_log log = as_output_as_log(&tool->out);
-        if (as_recover(path, options.dry_run, 0, &report, &log, e) == AS_OK) {
-            if (options.json) {
-                make_json(tool, path, &report);
-            } else {
-                print_text(&tool->out, path, &report);
+        as_members members = AS_MEMBERS_INIT;
+        bool is_series = false;
+        int code = as_recover(path, options.dry_run, 0, &report, &log, e);
+        if (code == AS_OK) {
+            code = as_recover_series(path, &report, options.dry_run, &members, &is_series, &log, e);
+        }
+        if (code == AS_OK && options.json) {
+            make_json(tool, path, &report, is_series ? &members : NULL);
+        } else if (code == AS_OK) {
+            print_text(&tool->out, path, &report);
+            if (is_series) {
+                as_recover_series_print(&tool->out, &members);
             }
         }
+        as_members_free(&members);
         as_recover_report_free(&report);
     }
     return as_world_agree(&tool->world, e);
