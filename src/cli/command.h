@@ -55,6 +55,7 @@ extern const as_command as_cmd_latest;
 extern const as_command as_cmd_wait;
 extern const as_command as_cmd_tag;
 extern const as_command as_cmd_best;
+extern const as_command as_cmd_prune;
 
 /* The code of an argument's reader, passed on: if it says that the argument is wrong, the status
  * will be AS_STATUS_USAGE. The same codes out of the library tell of what lies on disk. */

@@ -15,7 +15,7 @@
 static const as_command *const commands[] = {
     &as_cmd_copy,   &as_cmd_ls,   &as_cmd_verify, &as_cmd_diff, &as_cmd_recover,
     &as_cmd_plan,   &as_cmd_demo, &as_cmd_bench,  &as_cmd_info, &as_cmd_log,
-    &as_cmd_latest, &as_cmd_wait, &as_cmd_tag,    &as_cmd_best,
+    &as_cmd_latest, &as_cmd_wait, &as_cmd_tag,    &as_cmd_best, &as_cmd_prune,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -31,6 +31,7 @@ static const char general_help[] =
     "  verify    check every rule of the format, every byte's checksum, and stale files\n"
     "  diff      compare two checkpoints, however they are sharded\n"
     "  recover   finish or clear away what a killed save left\n"
+    "  prune     remove checkpoints of a series that no rule keeps\n"
     "  plan      tell what a save would do, without doing it\n"
     "  demo      save a known model with seeded random weights\n"
     "  bench     measure saves and loads here, beside the plainest loops\n"
