@@ -63,7 +63,7 @@ int hf_files_add(allshard_state *state, const config *c)
              "  \"resid_pdrop\": %g,\n"
              "  \"attn_pdrop\": 0.0,\n"
              "  \"layer_norm_epsilon\": 1e-05,\n"
-             "  \"initializer_range\": 0.02,\n"
+             "  \"initializer_range\": 0.08,\n"
              "  \"tie_word_embeddings\": true,\n"
              "  \"bos_token_id\": %d,\n"
              "  \"eos_token_id\": %d,\n"
