@@ -34,10 +34,11 @@ enum { CALLS = sizeof calls / sizeof *calls };
 
 /* What a save does without: there is another way, or the work was done before. */
 static const char *const spare[] = {
-    "cuGetErrorName",      "cuGetErrorString",   "cuMemHostRegister", "cuMemHostUnregister",
-    "cuMemAlloc",          "cuMemFree",          "cuModuleLoadData",  "cuModuleUnload",
-    "cuModuleGetFunction", "cuStreamDestroy",    "cuEventDestroy",    "cuDevicePrimaryCtxRelease",
-    "cuStreamSynchronize", "cuDriverGetVersion", "cuCtxPushCurrent",  "cuCtxPopCurrent",
+    "cuGetErrorName",      "cuGetErrorString",    "cuMemHostRegister",  "cuMemHostUnregister",
+    "cuMemAlloc",          "cuMemFree",           "cuModuleLoadData",   "cuModuleUnload",
+    "cuModuleGetFunction", "cuStreamDestroy",     "cuEventDestroy",     "cuDevicePrimaryCtxRelease",
+    "cuStreamQuery",       "cuStreamSynchronize", "cuDriverGetVersion", "cuCtxPushCurrent",
+    "cuCtxPopCurrent",
 };
 
 /* Without _v2. */

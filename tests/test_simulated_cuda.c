@@ -314,7 +314,7 @@ static void failures(void **state)
     OK(cu->event_record(event, c->stream[0]));
     assert_int_equal(cu->event_query(event), AS_CU_NOT_READY);
     c->s->hold(false);
-    assert_int_equal(cu->event_synchronize(event), AS_CU_ILLEGAL_ADDRESS);
+    assert_int_equal(c->s->event_synchronize(event), AS_CU_ILLEGAL_ADDRESS);
     assert_int_equal(cu->stream_synchronize(c->stream[0]), AS_CU_ILLEGAL_ADDRESS);
     assert_string_not_equal(c->host, "new");
     assert_int_equal(cu->event_destroy(event), AS_CU_ILLEGAL_ADDRESS);

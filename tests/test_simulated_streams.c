@@ -203,7 +203,7 @@ static void events(void **state)
     static const char *const after[] = {"axb", "abx"};
     OK(c->cu->event_create(&event, AS_CU_EVENT_DISABLE_TIMING));
     OK(c->cu->event_query(event)); /* of one that was never recorded, as all of these */
-    OK(c->cu->event_synchronize(event));
+    OK(c->s->event_synchronize(event));
     OK(c->cu->stream_wait(c->stream[0], event, 0));
     assert_all(c, one_waits, after, 2);
     never_in_any_other_order(c, free_waits_for_legacy, "ab");
@@ -212,10 +212,10 @@ static void events(void **state)
     put(c, c->stream[0], 'a');
     OK(c->cu->event_record(event, c->stream[0]));
     assert_int_equal(c->cu->event_query(event), AS_CU_NOT_READY);
-    assert_int_equal(c->s->stream_query(c->stream[0]), AS_CU_NOT_READY);
+    assert_int_equal(c->cu->stream_query(c->stream[0]), AS_CU_NOT_READY);
     assert_false(c->s->idle());
     c->s->hold(false);
-    OK(c->cu->event_synchronize(event));
+    OK(c->s->event_synchronize(event));
     OK(c->cu->event_query(event));
     assert_string_equal(wait_for_letters(c), "a");
     assert_true(c->s->idle());

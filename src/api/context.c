@@ -173,6 +173,7 @@ static int open_context(allshard **out, const void *mpi_comm, const allshard_opt
         as->error = AS_ERROR_INIT;
         as->cancel_on_close = settings.cancel_on_close;
         as_comm_meanwhile(comm, move_flights, as);
+        as_session_watch(&as->session);
         *out = as;
     }
     as_error_clear(&e);

@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "device/cuda_channel.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
-enum { BOUNCES = AS_BOUNCE_COUNT * AS_BOUNCE_BYTES };
+enum {
+    BOUNCES = AS_BOUNCE_COUNT * AS_BOUNCE_BYTES,
+    YIELDS = 16,
+    REST = 20000 /* nanoseconds: a buffer of 4 MiB crosses in 80 µs, and others are under way */
+};
 
 /* ---- the current context ---- */
 
@@ -24,9 +30,27 @@ int as_channel_pop(const as_channel *c, as_error *e)
     return r ? as_cuda_fail(e, c->cuda, "cuCtxPopCurrent", r, "the context of %s", c->name) : AS_OK;
 }
 
+int as_channel_pause(const as_channel *c, int *idle, as_error *e)
+{
+    if ((*idle)++ < YIELDS) {
+        (void)sched_yield();
+    } else {
+        (void)nanosleep(&(struct timespec){.tv_nsec = REST}, NULL);
+    }
+    return c->meanwhile && c->meanwhile->look ? c->meanwhile->look(c->meanwhile->user, c->moved, e)
+                                              : AS_OK;
+}
+
 void as_channel_wait(const as_channel *c)
 {
-    if (c->stream && c->cuda->stream_synchronize(c->stream)) {
+    int idle = 0;
+    as_cu_result r = c->stream ? AS_CU_NOT_READY : AS_CU_SUCCESS;
+    while (r == AS_CU_NOT_READY) {
+        (void)as_channel_pause(c, &idle, NULL); /* the memory is not free before */
+        r = c->cuda->stream_query(c->stream);
+    }
+    /* A context that has failed still has to come to rest, and will. */
+    if (r && c->cuda->stream_synchronize(c->stream)) {
         (void)c->cuda->stream_synchronize(c->stream);
     }
 }

@@ -56,7 +56,8 @@ struct as_channel {
     int64_t max_pitch;
     int64_t part; /* bytes that go through a buffer at once: AS_BOUNCE_BYTES; less in tests, ≥ 8 */
     const as_pins *pins;
-    char *bounces; /* one mapping, registered if it can be; NULL: not had yet */
+    const as_meanwhile *meanwhile; /* NULL: nothing is done while the device is waited for */
+    char *bounces;                 /* one mapping, registered if it can be; NULL: not had yet */
     char *spare[AS_BOUNCE_COUNT];
     as_cu_pointer stagings; /* one allocation, or 0 */
     as_cu_pointer spare_staging[AS_BOUNCE_COUNT];
@@ -106,6 +107,10 @@ int as_channel_follow(as_channel *c, as_cu_stream stream, as_error *e);
 int as_channel_push(const as_channel *c, as_error *e);
 int as_channel_pop(const as_channel *c, as_error *e);
 
+/* A moment of a wait for the device, the *idle-th of it: lets the time go by, and looks after what is
+ * to be done meanwhile, whose error it returns. */
+int as_channel_pause(const as_channel *c, int *idle, as_error *e);
+
 /* Waits for the stream, before memory is used for something else after an error. The first answer
  * may be the error of something that was begun earlier; a second one says that the context is lost,
  * and then nothing is under way in it any more. With the context current. */
@@ -120,7 +125,8 @@ bool as_channel_has_kernel(as_channel *c);
 /* The next job, empty but for what was asked for; waits for older ones, and sees to their end, where
  * there is none free: an error of those is this one's, too. `staging`: as_channel_has_kernel has said
  * so. Then the channel's context is the current one, and nothing else may be begun, until it is
- * submitted or dropped: only copies and launches of this job. AS_NOMEM, AS_CUDA. */
+ * submitted or dropped: only copies and launches of this job. AS_NOMEM, AS_CUDA, and what
+ * c->meanwhile says while older ones are waited for. */
 int as_channel_take(as_channel *c, bool bounce, bool staging, as_job **out, as_error *e);
 
 /* What was put into the stream since as_channel_take is the job. `copies` counts it from now on;

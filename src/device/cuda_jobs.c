@@ -66,27 +66,19 @@ static void finish_oldest(as_channel *c, as_error *e)
 }
 
 /* With the context current. */
-static void advance(as_channel *c, bool wait, bool *moved, as_error *e)
+static void advance(as_channel *c, bool *moved, as_error *e)
 {
     while (c->under_way > 0) {
-        as_job *job = oldest(c);
-        const char *call = "cuEventQuery";
-        as_cu_result r = c->cuda->event_query(job->event);
-        if (r == AS_CU_NOT_READY && !wait) {
+        as_cu_result r = c->cuda->event_query(oldest(c)->event);
+        if (r == AS_CU_NOT_READY) {
             return;
         }
-        if (r == AS_CU_NOT_READY) {
-            call = "cuEventSynchronize";
-            r = c->cuda->event_synchronize(job->event);
-        }
-        int before = c->under_way;
         if (r) {
             as_channel_wait(c);
-            end_oldest(c, as_cuda_fail(e, c->cuda, call, r, "copies of %s", c->name));
+            end_oldest(c, as_cuda_fail(e, c->cuda, "cuEventQuery", r, "copies of %s", c->name));
         } else {
             finish_oldest(c, e);
         }
-        wait = wait && c->under_way == before;
         *moved = true;
     }
 }
@@ -117,7 +109,13 @@ void as_channel_step(as_channel *c, bool wait, bool *moved, as_error *e)
             (void)as_channel_pop(c, NULL);
         }
     } else {
-        advance(c, wait, moved, &own);
+        int before = c->under_way;
+        int idle = 0;
+        advance(c, moved, &own);
+        while (wait && c->under_way == before) {
+            (void)as_channel_pause(c, &idle, NULL);
+            advance(c, moved, &own);
+        }
         (void)as_channel_pop(c, &own);
     }
     (void)as_error_pass(e, &own);
@@ -144,6 +142,14 @@ static int provide(as_channel *c, as_job *job, bool bounce, bool staging, as_err
     return AS_OK;
 }
 
+/* Has an older one to end first? */
+static bool lacks_place(const as_channel *c, bool bounce, bool staging)
+{
+    return c->under_way > 0 && (c->under_way == AS_JOBS || c->changing ||
+                                (bounce && c->bounces && c->spare_count == 0) ||
+                                (staging && c->spare_staging_count == 0));
+}
+
 int as_channel_take(as_channel *c, bool bounce, bool staging, as_job **out, as_error *e)
 {
     int code = as_channel_push(c, e);
@@ -151,10 +157,13 @@ int as_channel_take(as_channel *c, bool bounce, bool staging, as_job **out, as_e
         return code;
     }
     as_error older = AS_ERROR_INIT;
-    while (c->under_way > 0 && (c->under_way == AS_JOBS || c->changing ||
-                                (bounce && c->bounces && c->spare_count == 0) ||
-                                (staging && c->spare_staging_count == 0))) {
-        advance(c, true, &c->ended, &older);
+    int idle = 0;
+    while (older.code == AS_OK && lacks_place(c, bounce, staging)) {
+        int before = c->under_way;
+        advance(c, &c->ended, &older);
+        if (c->under_way == before) {
+            (void)as_channel_pause(c, &idle, &older);
+        }
     }
     as_job *job = &c->jobs[(c->first + c->under_way) % AS_JOBS];
     *job = (as_job){.event = job->event};

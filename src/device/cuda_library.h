@@ -57,12 +57,12 @@ enum as_cuda_wish {
     X(stream_destroy, "cuStreamDestroy_v2", (as_cu_stream stream))                                 \
     X(stream_context, "cuStreamGetCtx", (as_cu_stream stream, as_cu_context * context))            \
     X(stream_wait, "cuStreamWaitEvent", (as_cu_stream stream, as_cu_event event, unsigned flags))  \
+    X(stream_query, "cuStreamQuery", (as_cu_stream stream))                                        \
     X(stream_synchronize, "cuStreamSynchronize", (as_cu_stream stream))                            \
     X(event_create, "cuEventCreate", (as_cu_event * out, unsigned flags))                          \
     X(event_destroy, "cuEventDestroy_v2", (as_cu_event event))                                     \
     X(event_record, "cuEventRecord", (as_cu_event event, as_cu_stream stream))                     \
     X(event_query, "cuEventQuery", (as_cu_event event))                                            \
-    X(event_synchronize, "cuEventSynchronize", (as_cu_event event))                                \
     X(module_load, "cuModuleLoadData", (as_cu_module * out, const void *image))                    \
     X(module_unload, "cuModuleUnload", (as_cu_module module))                                      \
     X(module_function, "cuModuleGetFunction",                                                      \

@@ -16,6 +16,14 @@ typedef struct as_copies {
     int code;          /* of the first that failed; its text is in the error of as_devices_step */
 } as_copies;
 
+/* Called again and again while a function waits for a device that has not done what was asked of it
+ * (`moved`: bytes that it has moved so far): other ranks may wait meanwhile. An error ends the
+ * wait where that can be, and is told there. */
+typedef struct as_meanwhile {
+    int (*look)(void *user, int64_t moved, as_error *e); /* NULL: nothing is called */
+    void *user;
+} as_meanwhile;
+
 typedef struct as_device as_device;
 
 /* `memory` is the piece's pointer, [low, high) a range of the tensor's line of bytes, `packed`

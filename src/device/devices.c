@@ -31,6 +31,13 @@ int as_devices_open(as_devices **out, enum as_cuda_wish wish, as_error *e)
     return AS_OK;
 }
 
+void as_devices_meanwhile(as_devices *d, const as_meanwhile *meanwhile)
+{
+    if (d) {
+        d->meanwhile = *meanwhile;
+    }
+}
+
 void as_homes_free(as_homes *h)
 {
     free((void *)h->of);
@@ -65,6 +72,7 @@ static int add_channel(as_devices *d, const as_allocation *a, as_error *e)
     as_reached r = {0};
     code = as_channel_open(&r.channel, d->cuda, context, a->ordinal, retained, &d->pins, e);
     if (code == AS_OK) {
+        r.channel->meanwhile = &d->meanwhile;
         d->reached[d->count++] = r;
     } else if (retained) {
         (void)d->cuda->primary_release(a->ordinal);

@@ -19,6 +19,9 @@ int as_devices_open(as_devices **out, enum as_cuda_wish wish, as_error *e);
 /* Waits for copies that are under way; unpins all memory. NULL is allowed. */
 void as_devices_close(as_devices *d);
 
+/* What is done from now on while a function here, or one of an as_device, waits for a device. */
+void as_devices_meanwhile(as_devices *d, const as_meanwhile *meanwhile);
+
 /* Where the pieces of a state lie. Zero at first. */
 typedef struct as_homes {
     const as_device **of; /* [count]; NULL: all pieces lie on the host */

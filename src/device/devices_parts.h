@@ -21,6 +21,7 @@ struct as_devices {
     as_reached *reached; /* [count]: one for each context that pieces were met in */
     int count;
     as_pins pins;
+    as_meanwhile meanwhile;
     as_buffer registered;         /* of devices_pin.c */
     char names[AS_DEVICES_NAMES]; /* of the devices of the last save or load */
     as_error unpinned;            /* why memory of it is not pinned */

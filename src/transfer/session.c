@@ -21,6 +21,22 @@ void as_session_close(as_session *s)
     *s = (as_session){0};
 }
 
+/* Within the loops that move bytes, which say themselves when nothing is waited for any more. */
+static int look_meanwhile(void *user, int64_t moved, as_error *e)
+{
+    const as_session *s = user;
+    if (!as_comm_watches(s->comm)) {
+        return AS_OK;
+    }
+    as_comm_storage(s->comm, true, -1 - moved); /* no number that the loops tell */
+    return as_comm_look(s->comm, e);
+}
+
+void as_session_watch(as_session *s)
+{
+    as_devices_meanwhile(s->devices, &(as_meanwhile){.look = look_meanwhile, .user = s});
+}
+
 void as_session_begin(as_session *s, enum as_operation operation)
 {
     free(s->meters);

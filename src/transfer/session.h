@@ -54,6 +54,10 @@ typedef struct as_session {
     as_meter *meters;            /* main process: [ranks], of the last call if it succeeded */
 } as_session;
 
+/* Who waits for a device gives signs of life to the other ranks from now on. The session stays where
+ * it is. */
+void as_session_watch(as_session *s);
+
 void as_session_close(as_session *s);
 
 /* A save or load begins: the meter starts anew. */

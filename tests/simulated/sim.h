@@ -61,6 +61,9 @@ SIM_API void sim_delay(unsigned seed, int microseconds);
 /* While it is on nothing that was asked for runs but while a call waits for something. */
 SIM_API void sim_hold(bool on);
 
+/* While it is on nothing that was asked for runs at all: a device that hangs. */
+SIM_API void sim_stall(bool on);
+
 /* While it is on cuPointerGetAttributes needs a current context (201), as some drivers' may. */
 SIM_API void sim_strict_pointers(bool on);
 
@@ -107,7 +110,7 @@ SIM_API void *sim_translate(uint64_t address, size_t bytes);
 #define SIM_CONTROLS(X)                                                                            \
     X(devices, sim_devices) X(attribute, sim_attribute) X(inject, sim_fail)                        \
     X(inject_late, sim_fail_late) X(failed, sim_failed) X(calls, sim_calls)                        \
-    X(pageable, sim_pageable) X(delay, sim_delay) X(hold, sim_hold)                                \
+    X(pageable, sim_pageable) X(delay, sim_delay) X(hold, sim_hold) X(stall, sim_stall)            \
     X(strict_pointers, sim_strict_pointers) X(faults, sim_faults)                                  \
     X(reset, sim_reset) X(read, sim_read) X(write, sim_write) X(idle, sim_idle)                    \
     X(live, sim_live) X(alloc_unowned, sim_alloc_unowned) X(kernel, sim_kernel)                    \
@@ -122,7 +125,7 @@ SIM_API void *sim_translate(uint64_t address, size_t bytes);
     X(context_set, "cuCtxSetCurrent", (as_cu_context context))                                     \
     X(context_synchronize, "cuCtxSynchronize", (void))                                             \
     X(stream_create_plain, "cuStreamCreate", (as_cu_stream * out, unsigned flags))                 \
-    X(stream_query, "cuStreamQuery", (as_cu_stream stream))                                        \
+    X(event_synchronize, "cuEventSynchronize", (as_cu_event event))                                \
     X(stream_priority, "cuStreamGetPriority", (as_cu_stream stream, int *priority))                \
     X(stream_flags, "cuStreamGetFlags", (as_cu_stream stream, unsigned *flags))                    \
     X(managed_alloc, "cuMemAllocManaged", (as_cu_pointer * out, size_t bytes, unsigned flags))     \

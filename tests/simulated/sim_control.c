@@ -22,6 +22,7 @@ static struct {
     bool initialised;
     bool forked;
     bool held;
+    bool stalled;
     bool strict_pointers;
     int devices;
     int log;
@@ -211,6 +212,11 @@ bool sim_is_held(void)
     return state.held;
 }
 
+bool sim_is_stalled(void)
+{
+    return state.stalled;
+}
+
 bool sim_pointers_are_strict(void)
 {
     return state.strict_pointers;
@@ -311,6 +317,14 @@ void sim_hold(bool on)
     sim_unlock();
 }
 
+void sim_stall(bool on)
+{
+    sim_lock();
+    state.stalled = on;
+    sim_wake();
+    sim_unlock();
+}
+
 void sim_strict_pointers(bool on)
 {
     sim_lock();
@@ -331,6 +345,7 @@ void sim_reset(void)
 {
     sim_lock();
     state.held = false;
+    state.stalled = false;
     state.strict_pointers = false;
     state.delay = 0;
     state.attributes = 0;

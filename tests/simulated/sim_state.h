@@ -115,6 +115,7 @@ int sim_late(const char *call);
 /* Microseconds that the next operation takes. */
 int64_t sim_next_delay(void);
 bool sim_is_held(void);
+bool sim_is_stalled(void);
 bool sim_pointers_are_strict(void);
 void sim_count_pageable(void);
 

@@ -92,7 +92,8 @@ static void *worker(void *unused)
     sim_lock();
     for (;;) {
         int64_t soonest = INT64_MAX;
-        sim_op *op = sim_is_held() && !waiting ? NULL : choose(&soonest);
+        bool held = sim_is_stalled() || (sim_is_held() && !waiting);
+        sim_op *op = held ? NULL : choose(&soonest);
         if (op) {
             run(op);
             sim_stream *s = op->stream;
