@@ -10,8 +10,8 @@
 #include "commit/transaction.h"
 
 /* Takes the folders `names` (any order) out of ROOT, all of them or none, however it is cut off. `t`
- * is a transaction on ROOT without files of its own: just begun, or committed (commit and settle are
- * seen to here). Then the tags of each are read once more (as_prune_comes_back): one that got a tag
+ * is a transaction on ROOT in which nothing waits for a commit: just begun, or settled
+ * (as_txn_settle). Then the tags of each are read once more (as_prune_comes_back): one that got a tag
  * meanwhile, which needs no lock, is put back under its name, and told to the log.
  *
  * Those that went for good are added to *gone (may be NULL): they lie in ROOT/.allshard/old/, and are

@@ -25,6 +25,7 @@
 #include "transfer/session.h"
 
 #define AS_RANKS_PART "ranks"
+#define AS_RANKS_KEY "rank_state" /* in the manifest's "checkpoint": bytes of each rank */
 #define AS_RANKS_PATTERN "allshard-ranks{suffix}.safetensors"
 
 enum { AS_MOST_PARTS = 64, AS_MOST_RANK_STATE = 64 << 20 };
