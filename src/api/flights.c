@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/flights.h"
+#include "api/series.h"
 
 #include <stdlib.h>
 
@@ -21,6 +22,9 @@ void as_flights_move(allshard *as)
 {
     for (allshard_request *r = as->flights; r; r = r->next) {
         (void)as_isave_move(r->save);
+    }
+    for (allshard_series *r = as->series; r; r = r->next) {
+        (void)as_series_move(r->series);
     }
 }
 
@@ -78,7 +82,9 @@ static void free_flight(allshard *as, allshard_request *r)
         at = &(*at)->next;
     }
     *at = r->next;
-    as_isave_free(r->save);
+    if (!r->borrowed) {
+        as_isave_free(r->save);
+    }
     free(r);
 }
 

@@ -13,13 +13,14 @@ struct allshard_request {
     allshard_state *state; /* NULL: another save of it may begin */
     int64_t number;        /* from 1, among those of the context */
     as_isave *save;
+    bool borrowed; /* the save is a part of a series' one, which frees it */
     allshard_request *next;
 };
 
 /* A new one; `r` comes zeroed from calloc. */
 void as_flights_add(allshard_request *r, allshard_state *s, as_isave *save);
 
-/* Takes the next steps of all. Local, never blocks. */
+/* Takes the next steps of all, and of those of series. Local, never blocks. */
 void as_flights_move(allshard *as);
 
 /* Before another save of the state: waits for the one that is in flight, if there is one, or

@@ -39,6 +39,20 @@ static void take_options(as_isave_call *call, const allshard_save_options *o, as
     (void)as_manners_check(&call->manners, e);
 }
 
+void as_isave_call_from(as_isave_call *call, allshard_state *s, const char *directory,
+                        const allshard_save_options *options, allshard_save_options *known,
+                        as_error *e)
+{
+    *known = (allshard_save_options){.size = 0};
+    *call = (as_isave_call){.staging = AS_STAGE_AUTO};
+    as_save_call_from(&call->save, s, directory, options, e);
+    if (e->code == AS_OK) { /* else the options may be none */
+        (void)as_take_options(known, sizeof *known, options, options ? options->size : 0,
+                              "allshard_save_options", e);
+        take_options(call, known, e);
+    }
+}
+
 /* Arguments that decide how the ranks go on together. Collective. */
 static int compare(as_comm *c, const allshard_save_options *o, as_error *e)
 {
@@ -74,14 +88,9 @@ int allshard_isave(allshard_state *s, const char *directory, const allshard_save
     if (as_meet(as, "allshard_isave") != AS_OK) {
         return as_end(as);
     }
-    allshard_save_options o = {.size = 0};
-    as_isave_call call = {.staging = AS_STAGE_AUTO};
-    as_save_call_from(&call.save, s, directory, options, e);
-    if (e->code == AS_OK) { /* else the options may be none */
-        (void)as_take_options(&o, sizeof o, options, options ? options->size : 0,
-                              "allshard_save_options", e);
-        take_options(&call, &o, e);
-    }
+    allshard_save_options o;
+    as_isave_call call;
+    as_isave_call_from(&call, s, directory, options, &o, e);
     if (!directory || !*directory) {
         (void)as_fail(e, AS_INVALID, 0, "no directory is given to save to");
     }

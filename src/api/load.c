@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "transfer/load.h"
+#include "api/load.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include "api/handles.h"
 
 /* Pointers to the names of a list; without memory the list stays empty. */
 static const char **point(const as_buffer *names, size_t *count)
@@ -23,28 +21,24 @@ static const char **point(const as_buffer *names, size_t *count)
     return pointers;
 }
 
-int allshard_load(allshard_state *s, const char *path, const allshard_load_options *options)
+void as_load_point(allshard *as)
 {
-    if (!s) {
-        return ALLSHARD_INVALID;
-    }
-    allshard *as = s->context;
-    as_error *e = as_begin(as);
-    if (as_meet(as, "allshard_load") != AS_OK) {
-        return as_end(as);
-    }
+    as->missing = point(&as->missing_names, &as->missing_count);
+    as->unexpected = point(&as->unexpected_names, &as->unexpected_count);
+}
+
+void as_load_call_from(as_load_call *call, allshard_state *s, const char *path,
+                       const allshard_load_options *options, as_error *e)
+{
     allshard_load_options o;
     (void)as_take_options(&o, sizeof o, options, options ? options->size : 0,
                           "allshard_load_options", e);
-    if (!path || !*path) {
-        (void)as_fail(e, AS_INVALID, 0, "no path is given to load from");
-    }
     if (o.checksum < ALLSHARD_CHECKSUM_DEFAULT || o.checksum > ALLSHARD_CHECKSUM_XXH3) {
         (void)as_fail(e, AS_INVALID, 0, "%d is no checksum; see enum allshard_checksum",
                       o.checksum);
     }
-    as_load_call call = {
-        .session = &as->session,
+    *call = (as_load_call){
+        .session = &s->context->session,
         .state = &s->state,
         .path = path,
         .pattern = o.pattern,
@@ -55,9 +49,25 @@ int allshard_load(allshard_state *s, const char *path, const allshard_load_optio
         .no_checksums = o.checksum == ALLSHARD_CHECKSUM_NONE,
         .cuda_stream = o.cuda_stream,
     };
+}
+
+int allshard_load(allshard_state *s, const char *path, const allshard_load_options *options)
+{
+    if (!s) {
+        return ALLSHARD_INVALID;
+    }
+    allshard *as = s->context;
+    as_error *e = as_begin(as);
+    if (as_meet(as, "allshard_load") != AS_OK) {
+        return as_end(as);
+    }
+    as_load_call call;
+    as_load_call_from(&call, s, path, options, e);
+    if (!path || !*path) {
+        (void)as_fail(e, AS_INVALID, 0, "no path is given to load from");
+    }
     (void)as_load_run(&call, &as->missing_names, &as->unexpected_names, e);
-    as->missing = point(&as->missing_names, &as->missing_count);
-    as->unexpected = point(&as->unexpected_names, &as->unexpected_count);
+    as_load_point(as);
     return as_end(as);
 }
 

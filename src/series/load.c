@@ -310,17 +310,22 @@ static int load_rank_state(search *q, own *o, const char *path, as_error *e)
     as_series *r = q->r;
     as_buffer missing = AS_BUFFER_INIT;
     as_buffer unexpected = AS_BUFFER_INIT;
-    (void)as_series_ranks_declare(r, o->rank_state, o->rank_bytes, e);
+    as_state state = {.part = NULL};
+    bool declared = as_rank_state_declare(&state, as_comm_rank(r->session->comm), o->rank_state,
+                                          o->rank_bytes, e) == AS_OK;
     int code = as_comm_agree(r->session->comm, e);
     if (code == AS_OK) {
         const as_load_call call = {.session = r->session,
-                                   .state = &r->ranks_state,
+                                   .state = &state,
                                    .path = path,
                                    .pattern = AS_RANKS_PATTERN,
                                    .allow_unexpected = true};
         (void)as_load_run(&call, &missing, &unexpected, e);
         blame(e);
         code = e->code;
+    }
+    if (declared) {
+        as_state_free(&state);
     }
     as_buffer_free(&missing);
     as_buffer_free(&unexpected);

@@ -193,6 +193,7 @@ void as_series_close(as_series *r)
     if (r) {
         as_background_wait(r->background);
         as_background_tell(r->background, &r->session->log);
+        r->lost = r->lost || as_comm_verdict(r->session->comm) != NULL;
     }
     free_series(r);
 }

@@ -70,7 +70,7 @@ struct as_series {
     bool settled; /* ... and all that had to be journaled is done */
     bool lost;    /* no agreement can be had any more */
 
-    as_state ranks_state; /* of the save that is in flight, or of the last load */
+    as_state ranks_state; /* of the last save */
     bool has_ranks_state;
     as_plan_cache ranks_plans;
 
@@ -97,17 +97,14 @@ int as_series_job_sweep(void *user, as_error *e);  /* all ranks */
 /* The main process: a line of the series' history, whose failure is only told. */
 void as_series_note_event(as_series *r, const as_log *log, const as_event *event);
 
-/* The ranks' state as a part: this rank's piece, named by its number. AS_NOMEM. */
-int as_series_ranks_declare(as_series *r, void *bytes, int64_t count, as_error *e);
+/* The ranks' state as a part: makes *s with the piece of a rank, named by its number. AS_NOMEM. */
+int as_rank_state_declare(as_state *s, int rank, void *bytes, int64_t count, as_error *e);
 
 /* Before as_series_job_abort, which the save and its error may not outlive. Main process. */
 void as_series_keep_failure(as_series *r);
 
 /* All parts are staged, or saved: the machine goes on from here. */
 void as_series_set_out(as_series *r, enum as_series_step step);
-
-/* Waits until the save that is in flight is over. Collective. */
-void as_series_await(as_series *r);
 
 /* Adds the session's figures of the last operation to those of the save. */
 void as_saving_add_figures(as_saving *s, const as_session *session);

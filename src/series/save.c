@@ -192,6 +192,18 @@ static int compare(as_series *r, const as_series_call *call, as_error *e)
 
 /* ---- the beginning ---- */
 
+static int declare_ranks(as_series *r, const as_series_call *call, as_error *e)
+{
+    if (r->has_ranks_state) {
+        as_state_free(&r->ranks_state);
+    }
+    int code = as_rank_state_declare(&r->ranks_state, as_comm_rank(r->session->comm),
+                                     (void *)(uintptr_t)call->rank_state,
+                                     (int64_t)call->rank_state_bytes, e);
+    r->has_ranks_state = code == AS_OK;
+    return code;
+}
+
 /* How large each rank's state is; a part comes of it if any has one. Collective. */
 static int gather_ranks(as_series *r, const as_series_call *call, as_error *e)
 {
@@ -213,8 +225,7 @@ static int gather_ranks(as_series *r, const as_series_call *call, as_error *e)
     }
     s->count = call->count + s->has_ranks;
     if (code == AS_OK && s->has_ranks) { /* an error is for the next agreement */
-        (void)as_series_ranks_declare(r, (void *)(uintptr_t)call->rank_state,
-                                      (int64_t)call->rank_state_bytes, e);
+        (void)declare_ranks(r, call, e);
     }
     return code;
 }

@@ -92,6 +92,9 @@ int as_series_take(as_series *r, as_series_news *news, as_error *e);
  * by it. Collective. */
 void as_series_join(as_series *r);
 
+/* Waits until the save that is in flight is over on this rank. Collective. */
+void as_series_await(as_series *r);
+
 /* From any rank; of the save that is in flight. Local. */
 void as_series_cancel(as_series *r);
 
