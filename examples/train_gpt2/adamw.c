@@ -40,7 +40,7 @@ void adamw_close(adamw *o)
 /* The stretch's elements [first, last) of the flat array, which belong to one piece. */
 static void update(adamw *o, real *weights, size_t first, size_t last, int64_t step, double shrink)
 {
-    const double now = rate * (step < warm_up ? (double)step / warm_up : 1);
+    const double now = rate * fmin((double)step / warm_up, 1);
     const double whole_1 = 1 - pow(beta_1, (double)step), whole_2 = 1 - pow(beta_2, (double)step);
     for (size_t i = first; i < last; i++) {
         const size_t j = i - o->begin;

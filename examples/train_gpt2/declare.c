@@ -7,7 +7,7 @@
 
 /* rows × columns of a piece, from its (row, column) on, which lie in `data` in C order. */
 static int declare_box(allshard_state *state, const piece *q, const char *ending, int64_t row,
-                       int64_t column, int64_t rows, int64_t columns, real *data)
+                       int64_t column, int64_t rows, int64_t columns, void *data)
 {
     char name[96];
     const int64_t offset[] = {q->offset[0] + row, q->offset[1] + column};

@@ -215,12 +215,12 @@ double cross_entropy(real *logits, const uint16_t *targets, int rows, int column
     double loss = 0;
     for (int i = 0; i < rows; i++, logits += columns) {
         real most = logits[0];
-        double sum = 0;
         for (int j = 1; j < columns; j++) {
             most = logits[j] > most ? logits[j] : most;
         }
         const double target = logits[targets[i]] - most;
-        for (int j = 0; j < columns; j++) {
+        double sum = logits[0] = exp(logits[0] - most);
+        for (int j = 1; j < columns; j++) {
             logits[j] = exp(logits[j] - most);
             sum += logits[j];
         }

@@ -21,7 +21,7 @@ void ranks_open(ranks *r, int tp);
 void ranks_close(ranks *r);
 
 /* Ends the whole job with a line on standard error. */
-_Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+__attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...);
 
 /* Memory filled with zeros; dies without. */
 void *take(size_t count, size_t size);
