@@ -13,7 +13,7 @@
 
 enum { MOST = 8 };
 
-static const int64_t NOW = INT64_C(1700000000000);
+static const int64_t now = INT64_C(1700000000000);
 
 /* A series whose strings live in the program; it is never freed. */
 static void lay(as_members *m, as_member *items, size_t count)
@@ -26,7 +26,7 @@ static void lay(as_members *m, as_member *items, size_t count)
     for (size_t i = 0; i < count; i++) {
         items[i].name = names[i];
         items[i].step = (int64_t)(i + 1) * 100;
-        items[i].time_ms = NOW - (int64_t)(count - i) * 60000;
+        items[i].time_ms = now - (int64_t)(count - i) * 60000;
         items[i].state = AS_MEMBER_GOOD;
         items[i].has_manifest = true;
         items[i].has_record = true;
@@ -42,7 +42,7 @@ static void check_going(const as_members *m, const as_keep_rules *rules, const a
 {
     as_error e = AS_ERROR_INIT;
     as_prune plan;
-    assert_int_equal(as_prune_plan(&plan, m, rules, in_use, NOW, &e), AS_OK);
+    assert_int_equal(as_prune_plan(&plan, m, rules, in_use, now, &e), AS_OK);
     assert_int_equal(plan.count, m->count);
     as_buffer found = AS_BUFFER_INIT;
     for (size_t i = 0; i < plan.going.count; i++) {

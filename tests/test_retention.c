@@ -17,12 +17,12 @@
 
 enum { MOST = 24 };
 
-static const int64_t NOW = INT64_C(1700000000000);
+static const int64_t now = INT64_C(1700000000000);
 
 /* A good one of that step, saved a day ago. */
 static as_kept_one good(int64_t step)
 {
-    return (as_kept_one){.step = step, .time_ms = NOW - 86400000, .good = true};
+    return (as_kept_one){.step = step, .time_ms = now - 86400000, .good = true};
 }
 
 static as_kept_one measured(int64_t step, const char *metric, double value)
@@ -46,7 +46,7 @@ static size_t row(as_kept_one *items, size_t count)
 static uint32_t staying(const as_keep_rules *rules, const as_kept_one *items, size_t count)
 {
     uint32_t reasons[MOST];
-    as_retention(rules, items, count, NOW, reasons);
+    as_retention(rules, items, count, now, reasons);
     uint32_t stay = 0;
     for (size_t i = 0; i < count; i++) {
         stay |= reasons[i] ? UINT32_C(1) << i : 0;
@@ -62,14 +62,14 @@ static void without_a_rule_all_stay(void **state)
     uint32_t reasons[MOST];
     as_keep_rules none = {.metric = "loss", .metric_max = true};
     assert_false(as_keep_rules_any(&none));
-    as_retention(&none, items, count, NOW, reasons);
+    as_retention(&none, items, count, now, reasons);
     for (size_t i = 0; i < count; i++) {
         assert_int_equal(reasons[i], AS_KEEP_NO_RULE | (i == 4 ? AS_KEEP_NEWEST : 0));
     }
     as_keep_rules negative = {.last = -1, .every = -1, .best = INT64_MIN, .seconds = NAN};
     assert_false(as_keep_rules_any(&negative));
     assert_int_equal(staying(&negative, items, count), 0x1f);
-    as_retention(&none, NULL, 0, NOW, reasons);
+    as_retention(&none, NULL, 0, now, reasons);
 }
 
 static void the_last_stay(void **state)
@@ -138,7 +138,7 @@ static void the_young_stay(void **state)
     size_t count = row(items, 6);
     const int64_t ages[] = {INT64_C(3600000), 3600001, 3599999, 1, -1, 7200000};
     for (size_t i = 0; i < count; i++) {
-        items[i].time_ms = NOW - ages[i];
+        items[i].time_ms = now - ages[i];
     }
     assert_int_equal(staying(&(as_keep_rules){.seconds = 3600}, items, count), 0x3c);
     items[0].time_ms = INT64_MAX;
@@ -158,7 +158,7 @@ static void some_always_stay(void **state)
     items[3].step = -1;
     items[6].good = false;
     uint32_t reasons[MOST];
-    as_retention(&(as_keep_rules){.every = 1000}, items, count, NOW, reasons);
+    as_retention(&(as_keep_rules){.every = 1000}, items, count, now, reasons);
     const uint32_t expected[] = {
         AS_KEEP_TAGGED, AS_KEEP_IN_USE, AS_KEEP_DAMAGED, AS_KEEP_UNKNOWN, 0,
         AS_KEEP_NEWEST, AS_KEEP_DAMAGED};
@@ -210,7 +210,7 @@ static void reference(const as_keep_rules *rules, const as_kept_one *items, size
         if (rules->every && step >= 0 && step / rules->every * rules->every == step) {
             reasons[i] |= AS_KEEP_EVERY;
         }
-        if (rules->seconds > 0 && NOW - (int64_t)(rules->seconds * 1000) < items[i].time_ms) {
+        if (rules->seconds > 0 && now - (int64_t)(rules->seconds * 1000) < items[i].time_ms) {
             reasons[i] |= AS_KEEP_YOUNG;
         }
         if (!rules->last && !rules->every && !rules->best && rules->seconds == 0) {
@@ -244,7 +244,7 @@ static void random_series_keep_what_the_reference_keeps(void **state)
             step += between(&seed, 0, 3);
             items[k] = (as_kept_one){
                 .step = step < 0 ? -1 : step,
-                .time_ms = NOW + between(&seed, -20, 2) * 500,
+                .time_ms = now + between(&seed, -20, 2) * 500,
                 .good = between(&seed, 0, 3) != 0,
                 .tagged = between(&seed, 0, 7) == 0,
                 .in_use = between(&seed, 0, 15) == 0,
@@ -263,7 +263,7 @@ static void random_series_keep_what_the_reference_keeps(void **state)
         uint32_t expected[MOST];
         uint32_t found[MOST];
         reference(&rules, items, count, expected);
-        as_retention(&rules, items, count, NOW, found);
+        as_retention(&rules, items, count, now, found);
         for (size_t k = 0; k < count; k++) {
             assert_int_equal(expected[k], found[k]);
         }

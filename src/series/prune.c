@@ -52,17 +52,19 @@ int as_prune_plan(as_prune *out, const as_members *members, const as_keep_rules 
     as_kept_one *items = calloc(count + 1, sizeof *items);
     out->reasons = calloc(count + 1, sizeof *out->reasons);
     out->count = count;
-    int code = items && out->reasons ? AS_OK : as_fail_nomem(e);
-    if (code == AS_OK) {
-        for (size_t i = 0; i < count; i++) {
-            items[i] = look_at(&members->items[i], in_use);
-        }
-        as_retention(rules, items, count, now_ms, out->reasons);
-        for (size_t i = 0; i < count; i++) {
-            out->reasons[i] |= members->items[i].has_record ? 0 : AS_KEEP_FOREIGN;
-        }
-        code = note_going(out, members, e);
+    if (!items || !out->reasons) {
+        free(items);
+        as_prune_free(out);
+        return as_fail_nomem(e);
     }
+    for (size_t i = 0; i < count; i++) {
+        items[i] = look_at(&members->items[i], in_use);
+    }
+    as_retention(rules, items, count, now_ms, out->reasons);
+    for (size_t i = 0; i < count; i++) {
+        out->reasons[i] |= members->items[i].has_record ? 0 : AS_KEEP_FOREIGN;
+    }
+    int code = note_going(out, members, e);
     free(items);
     if (code != AS_OK) {
         as_prune_free(out);
