@@ -11,9 +11,8 @@
 #include "series/prune_root.h"
 #include "series/sweep.h"
 
-/* What as_txn_set_aside makes of the name the first time. */
+/* Where what went lies in ROOT/.allshard/ while the ranks remove it. */
 #define ASIDE AS_GONE_PREFIX "prune"
-#define ASIDE_PLACE ASIDE "-0"
 
 static struct {
     const char *keep_last;
@@ -158,8 +157,8 @@ typedef struct prune_work {
     as_members members;
     as_prune plan;
     as_names gone;
-    as_txn *txn;     /* holds what went; NULL: nothing did */
-    as_buffer aside; /* where that lies, in ROOT/.allshard/, for all ranks; empty: nothing went */
+    as_txn *txn;   /* holds what went; NULL: nothing did */
+    int64_t swept; /* on all ranks: 1 if there is something to remove */
 } prune_work;
 
 static int64_t now_ms(void)
@@ -180,7 +179,8 @@ static int begin(prune_work *w, const as_log *log, as_error *e)
     if (code == AS_OK && w->txn) {
         code = as_txn_set_aside(w->txn, ASIDE, &any, e);
     }
-    return code == AS_OK && any ? as_buffer_format(&w->aside, e, "%s", ASIDE_PLACE) : code;
+    w->swept = any;
+    return code;
 }
 
 static int tell(as_tool *tool, const prune_work *w, as_error *e)
@@ -203,18 +203,12 @@ static int tell(as_tool *tool, const prune_work *w, as_error *e)
  * checkpoints are gone, and the next save tries again. */
 static int sweep(as_tool *tool, prune_work *w, const as_log *log, as_error *e)
 {
-    int code = as_world_bcast(&tool->world, 0, &w->aside, e);
-    if (code != AS_OK || w->aside.size == 0) {
+    int code = as_world_max(&tool->world, &w->swept, 1, e);
+    if (code != AS_OK || w->swept == 0) {
         return code;
     }
     as_error own = AS_ERROR_INIT;
-    const char *aside = as_buffer_string(&w->aside);
-    if (!aside) {
-        (void)as_fail_nomem(&own);
-    } else {
-        (void)as_sweep(w->call.root, aside, tool->world.rank, tool->world.size, NULL, &own);
-    }
-    if (own.code != AS_OK) {
+    if (as_sweep(w->call.root, ASIDE, tool->world.rank, tool->world.size, &own) != AS_OK) {
         as_log_say(log, AS_LOG_WARNING, "%s", as_error_text(&own));
     }
     as_error_clear(&own);
@@ -232,9 +226,8 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
     if (tool->world.rank == 0) {
         (void)begin(&w, &log, e);
     }
-    int code = as_world_agree(&tool->world, e);
-    if (code == AS_OK) {
-        code = sweep(tool, &w, &log, e);
+    if (as_world_agree(&tool->world, e) == AS_OK) {
+        (void)sweep(tool, &w, &log, e);
     }
     if (w.txn) {
         as_error end = AS_ERROR_INIT;
@@ -244,7 +237,6 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
     if (tool->world.rank == 0 && e->code == AS_OK) {
         (void)tell(tool, &w, e);
     }
-    as_buffer_free(&w.aside);
     as_names_free(&w.gone);
     as_prune_free(&w.plan);
     as_members_free(&w.members);
