@@ -253,7 +253,8 @@ void book_print(const book *b)
 
 /* ---- the disk ---- */
 
-static int put_shard(int folder, const char *path, int64_t id, int64_t *size, as_error *e)
+static int put_shard(int folder, const char *path, const char *name, int64_t id, int64_t *size,
+                     as_error *e)
 {
     static const char header[] =
         "{\"id\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8]}}         ";
@@ -263,18 +264,31 @@ static int put_shard(int folder, const char *path, int64_t id, int64_t *size, as
     memcpy(bytes + 8, header, length);
     memcpy(bytes + 8 + length, &id, 8);
     *size = (int64_t)(8 + length + 8);
-    return as_file_put(folder, SHARD, 0, path, bytes, (size_t)*size, e);
+    return as_file_put(folder, name, 0, path, bytes, (size_t)*size, e);
 }
 
-static int put_manifest(int folder, const char *path, const book_one *one, int64_t size,
-                        as_error *e)
+int series_record(const book_one *one, json_t **out, as_error *e)
 {
-    const as_manifest_file file = {.name = SHARD, .size = size, .role = AS_ROLE_SHARD};
+    const as_record record = {.step = one->step,
+                              .time_ms = one->time_ms,
+                              .save_seconds = 0.5,
+                              .world_size = 1,
+                              .metric = (char *)one->metric,
+                              .metric_value = one->value};
+    return as_record_to_json(&record, out, e);
+}
+
+/* Of one part, as an ordinary save writes it; `whole`: with the record, as that of a series. */
+static int put_manifest(int folder, const char *path, const char *name, const book_one *one,
+                        int64_t size, bool whole, as_error *e)
+{
+    const as_manifest_file file = {.name = name, .size = size, .role = AS_ROLE_SHARD};
     const as_manifest_part part = {
-        .part = "model",
+        .part = strcmp(name, SHARD) == 0 ? "model" : "optimizer",
         .has_step = true,
         .step = one->step,
-        .pattern = "model{suffix}.safetensors",
+        .pattern = strcmp(name, SHARD) == 0 ? "model{suffix}.safetensors"
+                                            : "optimizer{suffix}.safetensors",
         .created = "2026-01-31T12:00:00Z",
         .world_size = 1,
         .block_size = 4096,
@@ -284,29 +298,24 @@ static int put_manifest(int folder, const char *path, const book_one *one, int64
         .files = &file,
         .file_count = 1,
     };
-    as_record record = {.step = one->step,
-                        .time_ms = one->time_ms,
-                        .save_seconds = 0.5,
-                        .world_size = 1,
-                        .metric = (char *)one->metric,
-                        .metric_value = one->value};
     json_t *checkpoint = NULL;
     as_buffer plain = AS_BUFFER_INIT;
     as_buffer text = AS_BUFFER_INIT;
     as_manifest manifest = AS_MANIFEST_INIT;
     const as_manifest *all[] = {&manifest};
-    int code = as_record_to_json(&record, &checkpoint, e);
-    if (code == AS_OK) {
-        code = as_manifest_to_bytes(&part, "0.1.0", NULL, 0, NULL, NULL, &plain, e);
+    int code = as_manifest_to_bytes(&part, "0.1.0", NULL, 0, NULL, NULL, &plain, e);
+    if (code == AS_OK && whole) {
+        code = series_record(one, &checkpoint, e);
     }
-    if (code == AS_OK) {
+    if (code == AS_OK && whole) {
         code = as_manifest_from_bytes(plain.data, plain.size, path, &manifest, e);
     }
-    if (code == AS_OK) {
+    if (code == AS_OK && whole) {
         code = as_manifest_join(all, 1, "0.1.0", checkpoint, &text, e);
     }
     if (code == AS_OK) {
-        code = as_file_put(folder, AS_MANIFEST_NAME, 0, path, text.data, text.size, e);
+        const as_buffer *bytes = whole ? &text : &plain;
+        code = as_file_put(folder, AS_MANIFEST_NAME, 0, path, bytes->data, bytes->size, e);
     }
     json_decref(checkpoint);
     as_manifest_free(&manifest);
@@ -319,7 +328,7 @@ static int put_tag(int folder, const char *path, as_error *e)
 {
     as_names tags = AS_NAMES_INIT;
     as_buffer text = AS_BUFFER_INIT;
-    int code = as_names_add(&tags, "keep", e);
+    int code = as_names_add(&tags, SERIES_TAG, e);
     if (code == AS_OK) {
         code = as_tags_to_bytes(&tags, &text, e);
     }
@@ -331,24 +340,52 @@ static int put_tag(int folder, const char *path, as_error *e)
     return code;
 }
 
+static int make_folder(int parent, const char *path, const char *name, int *out, as_error *e)
+{
+    if (as_sys_table.mkdirat(parent, name, 0777) < 0) {
+        return as_fail(e, AS_SYSTEM, errno, "%s/%s: cannot make it", path, name);
+    }
+    *out = as_open(parent, name, O_RDONLY | O_DIRECTORY, 0);
+    return *out >= 0 ? AS_OK : as_fail(e, AS_SYSTEM, errno, "%s/%s: cannot open it", path, name);
+}
+
 int series_lay(int parent, const char *path, const book_one *one, as_error *e)
 {
-    if (as_sys_table.mkdirat(parent, one->name, 0777) < 0) {
-        return as_fail(e, AS_SYSTEM, errno, "%s/%s: cannot make it", path, one->name);
-    }
-    int folder = as_open(parent, one->name, O_RDONLY | O_DIRECTORY, 0);
-    if (folder < 0) {
-        return as_fail(e, AS_SYSTEM, errno, "%s/%s: cannot open it", path, one->name);
-    }
+    int folder = -1;
     int64_t size = 0;
-    int code = put_shard(folder, path, one->id, &size, e);
+    int code = make_folder(parent, path, one->name, &folder, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    code = put_shard(folder, path, SHARD, one->id, &size, e);
     if (code == AS_OK && !one->foreign) {
-        code = put_manifest(folder, path, one, size, e);
+        code = put_manifest(folder, path, SHARD, one, size, true, e);
     }
     if (code == AS_OK && one->tagged) {
         code = put_tag(folder, path, e);
     }
     (void)as_sys_table.close(folder);
+    return code;
+}
+
+int series_lay_parts(int staged, const char *path, const book_one *one, as_error *e)
+{
+    static const char *const files[] = {SHARD, "optimizer.safetensors"};
+    static const char *const folders[] = {"part-0", "part-1"};
+    int code = AS_OK;
+    for (int i = 0; i < 2 && code == AS_OK; i++) {
+        int folder = -1;
+        int64_t size = 0;
+        code = make_folder(staged, path, folders[i], &folder, e);
+        if (code != AS_OK) {
+            return code;
+        }
+        code = put_shard(folder, path, files[i], one->id, &size, e);
+        if (code == AS_OK) {
+            code = put_manifest(folder, path, files[i], one, size, false, e);
+        }
+        (void)as_sys_table.close(folder);
+    }
     return code;
 }
 
@@ -364,7 +401,8 @@ void series_tag(const char *root, const char *name, bool tagged)
     char folder[700];
     (void)snprintf(folder, sizeof folder, "%.400s/%s", root, name);
     if (tagged) {
-        write_text(folder, AS_TAGS_NAME, "{\"allshard_tags\": 1, \"tags\": [\"keep\"]}\n");
+        write_text(folder, AS_TAGS_NAME,
+                   "{\"allshard_tags\": 1, \"tags\": [\"" SERIES_TAG "\"]}\n");
     } else {
         char path[1100];
         (void)snprintf(path, sizeof path, "%s/%s", folder, AS_TAGS_NAME);

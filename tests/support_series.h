@@ -5,6 +5,7 @@
 #ifndef ALLSHARD_TESTS_SUPPORT_SERIES_H
 #define ALLSHARD_TESTS_SUPPORT_SERIES_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -56,9 +57,19 @@ void book_print(const book *b);
 
 /* ---- the disk ---- */
 
+/* What they are tagged with. */
+#define SERIES_TAG "keep"
+
 /* Lays the checkpoint `one` into the open folder `parent`, through as_sys_table; a foreign one
  * without a manifest. `path` is the parent's. */
 int series_lay(int parent, const char *path, const book_one *one, as_error *e);
+
+/* The same as the saves of two parts leave it, for as_assemble: part-0 and part-1 in the folder
+ * `staged`. */
+int series_lay_parts(int staged, const char *path, const book_one *one, as_error *e);
+
+/* What the checkpoint tells of itself; *out is the caller's. */
+int series_record(const book_one *one, json_t **out, as_error *e);
 
 /* Breaks it, as a dying disk does. */
 void series_damage(const char *root, const char *name);

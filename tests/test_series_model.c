@@ -18,33 +18,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#include "base/sys.h"
 #include "box_support.h"
 #include "checkpoint_folder.h"
 #include "commit/folder.h"
-#include "commit/recover.h"
-#include "commit/transaction.h"
-#include "series/away.h"
-#include "series/history.h"
-#include "series/latest.h"
-#include "series/prune_root.h"
+#include "series/members.h"
 #include "support_faults.h"
 #include "support_series.h"
-
-#define PATTERN "e{epoch}_s{step}"
+#include "support_series_jobs.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { OPERATIONS = 600 }; /* forks are dear */
 #else
 enum { OPERATIONS = 10000 };
 #endif
-enum { CANDIDATES = 40, CROWD = 26, LEASE_MS = 60000 };
+enum { CANDIDATES = 40, CROWD = 26 };
 
 static char root[256];
 static uint64_t seed;
@@ -72,6 +63,11 @@ static void add_account(book *list, size_t *count, const book *b)
     list[(*count)++] = *b;
 }
 
+static void set_name(char to[BOOK_NAME], const char *name)
+{
+    (void)snprintf(to, BOOK_NAME, "%s", name);
+}
+
 /* The account; where there are several, settle() comes first. */
 static book *account(void)
 {
@@ -83,158 +79,13 @@ static book *account(void)
 
 enum trouble { NONE, KILL, FAIL, DEAD_DISK, FULL_DISK };
 
-typedef struct job {
-    enum { SAVE, PRUNE, RECOVER } what;
-    book_one one;        /* a save's */
-    as_keep_rules rules; /* a prune's, or the run's */
-    char tag[BOOK_NAME]; /* gets a tag when it is about to be moved; empty: none does */
-} job;
-
-/* The steps of a save of one process, in the order of the library's. The code is the save's. */
-static int save(const job *j, as_error *e)
-{
-    const as_txn_options options = {.lease_ms = LEASE_MS};
-    as_txn *t;
-    int code = as_txn_begin(&t, root, &options, NULL, e);
-    if (code != AS_OK) {
-        return code;
-    }
-    const char *name = j->one.name;
-    code = series_lay(as_txn_staged(t), root, &j->one, e);
-    if (code == AS_OK) {
-        code = as_txn_commit_folders(t, &name, 1, NULL, 0, e);
-    }
-    if (code != AS_OK) {
-        as_txn_abort(t);
-        return code;
-    }
-    as_error later = AS_ERROR_INIT; /* the save counts: what follows fails by itself */
-    as_members members = AS_MEMBERS_INIT;
-    as_folder_pattern *pattern = NULL;
-    as_prune plan = AS_PRUNE_INIT;
-    as_names used = AS_NAMES_INIT;
-    int code_2 = as_txn_settle(t, &later);
-    if (code_2 == AS_OK) {
-        code_2 = as_latest_set(as_txn_folder(t), root, name, &later);
-    }
-    if (code_2 == AS_OK) {
-        const as_event event = {.kind = AS_EVENT_SAVED, .name = name, .step = j->one.step};
-        code_2 = as_history_append(as_txn_folder(t), root, &event, &later);
-    }
-    if (code_2 == AS_OK) {
-        code_2 = as_folder_pattern_make(&pattern, PATTERN, &later);
-    }
-    if (code_2 == AS_OK) {
-        code_2 = as_members_read(&members, root, pattern, NULL, &later);
-    }
-    if (code_2 == AS_OK) {
-        code_2 = as_names_add(&used, name, &later);
-    }
-    if (code_2 == AS_OK) {
-        code_2 = as_names_add(&used, loaded, &later);
-    }
-    if (code_2 == AS_OK) {
-        code_2 = as_prune_plan(&plan, &members, &j->rules, &used, now_ms, &later);
-    }
-    if (code_2 == AS_OK) {
-        code_2 = as_away_move(t, &plan.going, NULL, &later);
-    }
-    if (code_2 == AS_OK) {
-        (void)as_txn_finish(t, &later);
-    } else {
-        as_txn_abort(t);
-    }
-    as_names_free(&used);
-    as_prune_free(&plan);
-    as_members_free(&members);
-    as_folder_pattern_free(pattern);
-    as_error_clear(&later);
-    return AS_OK;
-}
-
-static int prune(const job *j, as_error *e)
-{
-    const as_prune_call call = {
-        .root = root, .pattern = PATTERN, .rules = j->rules, .now_ms = now_ms};
-    as_members members = AS_MEMBERS_INIT;
-    as_prune plan = AS_PRUNE_INIT;
-    as_names gone = AS_NAMES_INIT;
-    as_txn *t;
-    int code = as_prune_begin(&t, &call, &members, &plan, &gone, NULL, e);
-    if (t) {
-        code = as_txn_finish(t, e);
-    }
-    as_members_free(&members);
-    as_prune_free(&plan);
-    as_names_free(&gone);
-    return code;
-}
-
-/* ---- a tag that comes at the worst moment ---- */
-
-static char tag_now[BOOK_NAME];
-static int (*plain_renameat)(int, const char *, int, const char *);
-
-static int tagging_renameat(int from, const char *name, int to, const char *new_name)
-{
-    if (tag_now[0] && strcmp(name, tag_now) == 0) {
-        tag_now[0] = '\0';
-        series_tag(root, name, true);
-    }
-    return plain_renameat(from, name, to, new_name);
-}
-
-/* ---- trouble ---- */
-
 static struct { /* what was done last, for texts */
     job job;
     enum trouble trouble;
     int code;
 } last;
 
-static int usual_calls[] = {[SAVE] = 120, [PRUNE] = 120, [RECOVER] = 60}; /* the last time */
-
-/* Its code. */
-static int act(const job *j)
-{
-    as_error e = AS_ERROR_INIT;
-    int code = AS_OK;
-    switch (j->what) {
-    case SAVE:
-        code = save(j, &e);
-        break;
-    case PRUNE:
-        code = prune(j, &e);
-        break;
-    case RECOVER:
-        code = as_recover(root, false, LEASE_MS, NULL, NULL, &e);
-        break;
-    }
-    if (code != AS_OK && last.trouble == NONE) {
-        print_message("operation %d: %s\n", operation, as_error_text(&e));
-    }
-    as_error_clear(&e);
-    return code;
-}
-
-/* A process of its own, whose locks are a dead one's afterwards. Its code; 1: it was killed. */
-static int act_in_child(const job *j, enum fault_mode mode, int at, int error)
-{
-    (void)fflush(NULL);
-    pid_t child = fork();
-    must(child >= 0, "fork");
-    if (child == 0) {
-        fault_set(mode, at, error);
-        _exit(-act(j));
-    }
-    int status;
-    must(waitpid(child, &status, 0) == child, "waitpid");
-    if (WIFSIGNALED(status)) {
-        assert_int_equal(WTERMSIG(status), SIGKILL);
-        return 1;
-    }
-    return -WEXITSTATUS(status);
-}
+static int usual_calls[JOB_KINDS] = {200, 120, 60}; /* as many as the last time */
 
 static int perform(const job *j, enum trouble trouble)
 {
@@ -245,18 +96,20 @@ static int perform(const job *j, enum trouble trouble)
         [DEAD_DISK] = FAULT_DEAD_DISK,
         [FULL_DISK] = FAULT_FULL_DISK,
     };
-    int at = (int)between(&seed, 1, usual_calls[j->what] + 4);
+    int at = (int)between(&seed, 1, usual_calls[j->kind] + 4);
     int error = trouble == FULL_DISK ? ENOSPC : errors[between(&seed, 0, 4)];
     last.job = *j;
     last.trouble = trouble;
-    (void)strcpy(tag_now, j->tag);
     if (trouble == NONE) {
+        as_error e = AS_ERROR_INIT;
         fault_set(FAULT_NONE, 0, 0);
-        last.code = act(j);
-        usual_calls[j->what] = fault_end();
-        assert_int_equal(last.code, AS_OK);
+        last.code = job_do(j, &e);
+        usual_calls[j->kind] = fault_end();
+        if (last.code != AS_OK) {
+            fail_msg("operation %d: %s", operation, as_error_text(&e));
+        }
     } else {
-        last.code = act_in_child(j, modes[trouble], at, error);
+        last.code = job_do_in_child(j, modes[trouble], at, error);
     }
     return last.code;
 }
@@ -285,7 +138,7 @@ static void foresee_save(const book *before, const job *j, int code, enum troubl
     if (code != AS_OK && code != AS_PENDING) {
         add_account(list, count, before); /* a failed save changes nothing; a kill may not */
     }
-    if (code != AS_OK && code != AS_PENDING && code != AS_UNKNOWN && code != 1) {
+    if (code != AS_OK && code != AS_PENDING && code != AS_UNKNOWN && code != JOB_KILLED) {
         return;
     }
     book after = *before;
@@ -293,7 +146,7 @@ static void foresee_save(const book *before, const job *j, int code, enum troubl
     if (!clean) {
         add_account(list, count, &after);
     }
-    (void)strcpy(after.latest, j->one.name);
+    set_name(after.latest, j->one.name);
     if (!clean) {
         add_account(list, count, &after);
     }
@@ -323,7 +176,7 @@ static void settle(void)
     if (account_count == 1 && !exists(root, AS_META_NAME)) {
         return;
     }
-    const job recovery = {.what = RECOVER};
+    const job recovery = {.kind = JOB_RECOVER, .root = root};
     for (int i = (int)between(&seed, 0, 2); i > 0; i--) {
         tally.recoveries += perform(&recovery, KILL) == 1;
     }
@@ -361,7 +214,7 @@ static void check_members(void)
     as_error e = AS_ERROR_INIT;
     as_members m = AS_MEMBERS_INIT;
     as_folder_pattern *pattern;
-    assert_int_equal(as_folder_pattern_make(&pattern, PATTERN, &e), AS_OK);
+    assert_int_equal(as_folder_pattern_make(&pattern, SERIES_PATTERN, &e), AS_OK);
     assert_int_equal(as_members_read(&m, root, pattern, NULL, &e), AS_OK);
     assert_int_equal(m.count, b->count);
     for (size_t i = 0; i < m.count; i++) {
@@ -425,8 +278,14 @@ static void work(bool is_save)
 {
     static book after[CANDIDATES];
     size_t count = 0;
-    job j = {.what = is_save ? SAVE : PRUNE, .rules = is_save ? rules : any_rules(true)};
+    job j = {
+        .kind = is_save ? JOB_SAVE : JOB_PRUNE,
+        .root = root,
+        .now_ms = now_ms,
+        .rules = is_save ? rules : any_rules(true),
+    };
     enum trouble trouble = NONE;
+    set_name(j.loaded, loaded);
     if (is_save) {
         j.one = any_save();
     }
@@ -435,7 +294,7 @@ static void work(bool is_save)
     } else if (account_count == 1 && any_one() && between(&seed, 0, 2) == 0) {
         const book_one *one = any_one();
         if (strcmp(one->name, j.one.name) != 0) {
-            (void)strcpy(j.tag, one->name);
+            set_name(j.tag, one->name);
         }
     }
     int code = perform(&j, trouble);
@@ -450,8 +309,8 @@ static void work(bool is_save)
     account_count = count;
     tally.saves += is_save;
     tally.prunes += !is_save;
-    tally.killed += code == 1;
-    tally.failed += code != AS_OK && code != 1;
+    tally.killed += code == JOB_KILLED;
+    tally.failed += code != AS_OK && code != JOB_KILLED;
     /* Now and then the next save or prune finds what this one left. */
     if (trouble == NONE || account_count > CANDIDATES / 8 || between(&seed, 0, 3)) {
         settle();
@@ -503,7 +362,7 @@ static void restart(void)
 {
     const book_one *one = between(&seed, 0, 3) ? book_newest(account()) : any_one();
     rules = any_rules(false);
-    (void)strcpy(loaded, one ? one->name : "none");
+    set_name(loaded, one ? one->name : "none");
     at_step = one && one->step >= 10 ? one->step : 10;
 }
 
@@ -590,8 +449,7 @@ static int set_up(void **state)
     (void)state;
     (void)snprintf(root, sizeof root, "%s", scratch_folder());
     fault_install();
-    plain_renameat = as_sys_table.renameat;
-    as_sys_table.renameat = tagging_renameat;
+    job_install();
     return 0;
 }
 
