@@ -302,7 +302,6 @@ static int put_manifest(int folder, const char *path, const char *name, const bo
     as_buffer plain = AS_BUFFER_INIT;
     as_buffer text = AS_BUFFER_INIT;
     as_manifest manifest = AS_MANIFEST_INIT;
-    const as_manifest *all[] = {&manifest};
     int code = as_manifest_to_bytes(&part, "0.1.0", NULL, 0, NULL, NULL, &plain, e);
     if (code == AS_OK && whole) {
         code = series_record(one, &checkpoint, e);
@@ -311,6 +310,7 @@ static int put_manifest(int folder, const char *path, const char *name, const bo
         code = as_manifest_from_bytes(plain.data, plain.size, path, &manifest, e);
     }
     if (code == AS_OK && whole) {
+        const as_manifest *all[] = {&manifest};
         code = as_manifest_join(all, 1, "0.1.0", checkpoint, &text, e);
     }
     if (code == AS_OK) {

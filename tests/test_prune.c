@@ -69,19 +69,19 @@ static void the_rules_are_asked_about_all_that_members_tell(void **state)
     check_going(&m, &(as_keep_rules){.seconds = 120}, NULL, "100 200 300 400 500", 31);
 
     char *tag = (char *)"best";
-    items[0].tags = (as_names){.items = &tag, .count = 1, .capacity = 1};
-    items[1].state = AS_MEMBER_DAMAGED;
-    items[5].state = AS_MEMBER_DAMAGED;
+    m.items[0].tags = (as_names){.items = &tag, .count = 1, .capacity = 1};
+    m.items[1].state = AS_MEMBER_DAMAGED;
+    m.items[5].state = AS_MEMBER_DAMAGED;
     check_going(&m, &(as_keep_rules){.last = 1}, NULL, "300 400", 12);
-    items[3].record.metric = (char *)"loss";
-    items[3].record.metric_value = 3;
+    m.items[3].record.metric = (char *)"loss";
+    m.items[3].record.metric_value = 3;
     check_going(&m, &(as_keep_rules){.best = 1}, NULL, "300", 4);
-    items[2].record.metric = (char *)"loss";
-    items[2].record.metric_value = 1;
+    m.items[2].record.metric = (char *)"loss";
+    m.items[2].record.metric_value = 1;
     check_going(&m, &(as_keep_rules){.best = 1}, NULL, "400", 8);
     check_going(&m, &(as_keep_rules){.best = 1, .metric = "f1"}, NULL, "300 400", 12);
     check_going(&m, &(as_keep_rules){.best = 1, .metric_max = true}, NULL, "300", 4);
-    items[2].step = -1;
+    m.items[2].step = -1;
     check_going(&m, &(as_keep_rules){.last = 1}, NULL, "400", 8);
 }
 
@@ -92,10 +92,10 @@ static void what_no_series_saved_stays(void **state)
     as_member items[MOST];
     as_members m;
     lay(&m, items, 4);
-    items[1].has_record = false;
-    items[1].record = (as_record){.metric = (char *)"stale"};
-    items[3].has_record = false;
-    items[3].has_manifest = false;
+    m.items[1].has_record = false;
+    m.items[1].record = (as_record){.metric = (char *)"stale"};
+    m.items[3].has_record = false;
+    m.items[3].has_manifest = false;
     check_going(&m, &(as_keep_rules){.last = 1}, NULL, "100 300", 5);
     check_going(&m, &(as_keep_rules){.last = 2}, NULL, "100", 1);
     check_going(&m, &(as_keep_rules){.best = 2}, NULL, "100 300", 5);
@@ -123,8 +123,8 @@ static void sizes_that_are_lies_do_not_overflow(void **state)
     as_member items[MOST];
     as_members m;
     lay(&m, items, 3);
-    items[0].bytes = INT64_MAX;
-    items[1].bytes = INT64_MAX;
+    m.items[0].bytes = INT64_MAX;
+    m.items[1].bytes = INT64_MAX;
     check_going(&m, &(as_keep_rules){.last = 1}, NULL, "100 200", INT64_MAX);
     lay(&m, items, 0);
     check_going(&m, &(as_keep_rules){.last = 1}, NULL, "", 0);

@@ -190,7 +190,7 @@ static void reference(const as_keep_rules *rules, const as_kept_one *items, size
     memset(reasons, 0, count * sizeof *reasons);
     size_t good_ones[MOST];
     size_t goods = 0;
-    size_t ranked[MOST];
+    size_t ranked[MOST] = {0};
     size_t measures = 0;
     for (size_t i = 0; i < count; i++) {
         if (items[i].good) {

@@ -82,6 +82,7 @@ enum trouble { NONE, KILL, FAIL, DEAD_DISK, FULL_DISK };
 static struct { /* what was done last, for texts */
     job job;
     enum trouble trouble;
+    int at; /* call that was disturbed */
     int code;
 } last;
 
@@ -96,22 +97,27 @@ static int perform(const job *j, enum trouble trouble)
         [DEAD_DISK] = FAULT_DEAD_DISK,
         [FULL_DISK] = FAULT_FULL_DISK,
     };
+    int code;
     int at = (int)between(&seed, 1, usual_calls[j->kind] + 4);
     int error = trouble == FULL_DISK ? ENOSPC : errors[between(&seed, 0, 4)];
-    last.job = *j;
-    last.trouble = trouble;
+    if (j->kind != JOB_RECOVER) {
+        last.job = *j;
+        last.trouble = trouble;
+        last.at = at;
+    }
     if (trouble == NONE) {
         as_error e = AS_ERROR_INIT;
         fault_set(FAULT_NONE, 0, 0);
-        last.code = job_do(j, &e);
+        code = job_do(j, &e);
         usual_calls[j->kind] = fault_end();
-        if (last.code != AS_OK) {
+        if (code != AS_OK) {
             fail_msg("operation %d: %s", operation, as_error_text(&e));
         }
     } else {
-        last.code = job_do_in_child(j, modes[trouble], at, error);
+        code = job_do_in_child(j, modes[trouble], at, error);
     }
-    return last.code;
+    last.code = j->kind == JOB_RECOVER ? last.code : code;
+    return code;
 }
 
 /* ------------------------------------------------------------------ what should be */
@@ -195,14 +201,17 @@ static void check_root(const char *what)
             return;
         }
     }
-    book_print(&accounts[account_count - 1]);
+    for (size_t i = 0; i < account_count; i++) {
+        book_print(&accounts[i]);
+    }
+    const as_keep_rules *r = &last.job.rules;
     print_message(
-        "the last job: %s %s, trouble %d, code %d; last %lld, every %lld, best %lld %s %s, "
-        "seconds %.0f; loaded %s\n",
-        what, last.job.one.name, (int)last.trouble, last.code, (long long)last.job.rules.last,
-        (long long)last.job.rules.every, (long long)last.job.rules.best,
-        last.job.rules.metric ? last.job.rules.metric : "any",
-        last.job.rules.metric_max ? "max" : "min", last.job.rules.seconds, loaded);
+        "before: %s of %s, trouble %d at call %d of %d, code %d; last %lld, every %lld, best "
+        "%lld %s %s, seconds %.0f; loaded %s, now %lld\n",
+        last.job.kind == JOB_SAVE ? "save" : "prune", last.job.one.name, (int)last.trouble, last.at,
+        usual_calls[last.job.kind], last.code, (long long)r->last, (long long)r->every,
+        (long long)r->best, r->metric ? r->metric : "any", r->metric_max ? "max" : "min",
+        r->seconds, loaded, (long long)now_ms);
     fail_msg("operation %d, %s: %s (the last of %zu possible states)", operation, what, wrong,
              account_count);
 }
@@ -311,8 +320,9 @@ static void work(bool is_save)
     tally.prunes += !is_save;
     tally.killed += code == JOB_KILLED;
     tally.failed += code != AS_OK && code != JOB_KILLED;
-    /* Now and then the next save or prune finds what this one left. */
-    if (trouble == NONE || account_count > CANDIDATES / 8 || between(&seed, 0, 3)) {
+    /* Now and then the next save or prune finds what a killed one left. What may have gone or not must
+     * be known before the rules are asked again. */
+    if (trouble != KILL || account_count > CANDIDATES / 8 || between(&seed, 0, 3)) {
         settle();
         check_root(is_save ? "save" : "prune");
     }
