@@ -16,7 +16,8 @@ import unittest.mock
 from tool_support import (COUNT_FLAG, DTYPES, MPIEXEC, TOOL, WITH_MPI, Case, Tensor, checkpoint,
                           model, put, safetensors)
 
-COMMANDS = ["copy", "ls", "verify", "diff", "recover", "plan", "demo", "bench", "info"]
+COMMANDS = ["copy", "ls", "verify", "diff", "recover", "plan", "demo", "bench", "info", "log",
+            "latest", "wait", "tag", "best"]
 
 
 class Usage(Case):

@@ -62,14 +62,18 @@ static int fill_row(row *r, const as_member *m, int64_t now, as_error *e)
     return code;
 }
 
-static void print_row(as_tool *tool, const row *r, const int *widths, int last,
-                      enum as_colour colour)
+/* `r` NULL: the heads. Nothing stands behind the last text. */
+static void print_row(as_tool *tool, const row *r, const int *widths, enum as_colour colour)
 {
+    int last = 0;
+    for (int c = 0; c < COLUMN_COUNT; c++) {
+        last = widths[c] > 0 && (!r || r->cells[c].size > 0) ? c : last;
+    }
     as_print(&tool->out, "  ");
     for (int c = 0; c <= last; c++) {
         const char *text = r ? r->cells[c].data : heads[c];
         bool right = c == STEP || c == SIZE || c == TOOK || c == AGE;
-        int width = c == last && !right ? 0 : widths[c]; /* nothing behind the last */
+        int width = c == last && !right ? 0 : widths[c];
         if (widths[c] > 0) {
             as_print_in(&tool->out, colour, "%*s%s", right ? width : -width, text,
                         c == last ? "" : "  ");
@@ -81,7 +85,6 @@ static void print_row(as_tool *tool, const row *r, const int *widths, int last,
 static void print_rows(as_tool *tool, const row *rows, const as_members *all, const char *root)
 {
     int widths[COLUMN_COUNT];
-    int last = 0;
     for (int c = 0; c < COLUMN_COUNT; c++) {
         size_t width = 0;
         for (size_t i = 0; i < all->count; i++) {
@@ -90,13 +93,12 @@ static void print_rows(as_tool *tool, const row *rows, const as_members *all, co
         /* A column that nobody fills is left out. */
         size_t head = strlen(heads[c]);
         widths[c] = width == 0 ? 0 : (int)(width > head ? width : head);
-        last = width > 0 ? c : last;
     }
-    print_row(tool, NULL, widths, last, AS_DIM);
+    print_row(tool, NULL, widths, AS_DIM);
     for (size_t i = 0; i < all->count; i++) {
         const as_member *m = &all->items[i];
         bool good = m->state == AS_MEMBER_GOOD;
-        print_row(tool, &rows[i], widths, last, good ? AS_PLAIN : AS_RED);
+        print_row(tool, &rows[i], widths, good ? AS_PLAIN : AS_RED);
         if (!good) {
             as_print(&tool->out, "      damaged: %s\n", as_root_why(m, root));
         }
