@@ -13,6 +13,7 @@
 /* What each rank wants back. */
 typedef struct rank_state {
     uint64_t sampler, dropout;
+    double loss;
     int64_t tp;
 } rank_state;
 
@@ -117,11 +118,12 @@ int checkpoints_resume(checkpoints *c, run *now)
     if (c->r->rank == 0 && strcmp(field(&l, "text"), hash) != 0) {
         fprintf(stderr, "train_gpt2: %s learned from another text\n", l.name);
     }
-    /* All ranks have the same position in the data. Each copy has its own random numbers: on other
+    /* All ranks have the same position in the data, and loss. Each copy has its own random numbers: on other
      * ranks these begin anew, from that position. */
     now->step = c->saved = l.step;
-    now->sampler = mine.sampler;
+    now->sampler = mine.sampler, now->loss = mine.loss;
     MPI_Bcast(&now->sampler, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD);
+    MPI_Bcast(&now->loss, 1, MPI_DOUBLE, 0, MPI_COMM_WORLD);
     now->dropout = same_ranks ? mine.dropout
                               : random_mix(now->sampler ^ random_mix((uint64_t)c->r->dp_rank + 1));
     checkpoints_tell(c, "resumed", now->step, line);
@@ -162,7 +164,7 @@ void checkpoints_save(checkpoints *c, const run *now, const char *why, int last)
                                                .max_shard_size = c->o->max_shard_size};
     const allshard_save_options *const both[] = {&of_model, &of_averages};
     allshard_state *const states[] = {c->model, c->optimizer};
-    const rank_state mine = {now->sampler, now->dropout, c->r->tp};
+    const rank_state mine = {now->sampler, now->dropout, now->loss, c->r->tp};
     char hash[24], tp[16];
     snprintf(hash, sizeof hash, "%016" PRIx64, c->t->hash);
     snprintf(tp, sizeof tp, "%d", c->r->tp);
