@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * AdamW (Loshchilov and Hutter 2019), whose state is spread over the copies of the weights as in
  * ZeRO's first stage (Rajbhandari et al. 2020): each of the ranks that hold the same weights keeps
- * the two averages of a stretch of the flat array, updates that stretch, and hands it to the others. */
+ * the two averages of a stretch of the flat array, updates that stretch, and hands it to the
+ * others. */
 #ifndef TRAIN_GPT2_ADAMW_H
 #define TRAIN_GPT2_ADAMW_H
 

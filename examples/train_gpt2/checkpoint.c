@@ -118,8 +118,8 @@ int checkpoints_resume(checkpoints *c, run *now)
     if (c->r->rank == 0 && strcmp(field(&l, "text"), hash) != 0) {
         fprintf(stderr, "train_gpt2: %s learned from another text\n", l.name);
     }
-    /* Position in the data and loss are the same on all ranks. Each copy has its own random numbers:
-     * on other ranks these begin anew, from that position. */
+    /* Position in the data and loss are the same on all ranks. Each copy has its own random
+     * numbers: on other ranks these begin anew, from that position. */
     now->step = c->saved = l.step;
     now->sampler = mine.sampler, now->loss = mine.loss;
     MPI_Bcast(&now->sampler, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD);

@@ -42,7 +42,7 @@ int declare_weights(allshard_state *state, const model *m)
     return code;
 }
 
-/* Elements [first, last) of a piece in C order: the end of a row, whole rows, the beginning of one. */
+/* Elements [first, last) of a piece in C order: the end of a row, rows, the beginning of one. */
 static int declare_stretch(allshard_state *state, const piece *q, const char *ending, int64_t first,
                            int64_t last, real *data)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What a GPT-2's layers compute, on one rank. The inner loops of matrices go along rows, so that the
- * compiler can take several columns at a time without changing the order of any sum. */
+ * What a GPT-2's layers compute, on one rank. The inner loops of matrices go along rows, so that
+ * the compiler can take several columns at a time without changing the order of any sum. */
 #include "layers.h"
 
 #include <string.h>

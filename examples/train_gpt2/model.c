@@ -2,7 +2,7 @@
  * A step's way forth and back through the layers.
  *
  * Each rank of a copy has its heads and its neurons; what these add to the stream of a token is
- * summed over the ranks of the copy, twice in each layer on the way forth and twice on the way back.
+ * summed over the ranks of the copy, twice on the way forth through a layer and twice on the way back.
  * All else these ranks compute alike, bit for bit. */
 #include "model.h"
 #include "layers.h"

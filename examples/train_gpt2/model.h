@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The model on this rank: weights, gradients, and a step's way forth and back through the layers. */
+ * The model on this rank: weights, gradients, and a step's way through the layers and back. */
 #ifndef TRAIN_GPT2_MODEL_H
 #define TRAIN_GPT2_MODEL_H
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The model's parameters: which tensors a GPT-2 has, which part of each this rank holds, and where
- * that part lies in this rank's flat array of weights (gradients lie in another one in the same way).
+ * that part lies in this rank's flat array of weights, and in that of gradients.
  *
  * Ranks of one copy cut the tensors between attention heads and between neurons of the MLP:
- *   c_attn   [width, 3 × width]  columns of its heads, of the queries, keys and values: three pieces
+ *   c_attn   [width, 3 × width]  columns of its heads: three pieces, of queries, keys and values
  *   c_proj   [width, width]      the rows that its heads feed
  *   c_fc     [width, 4 × width]  columns of its neurons;  mlp.c_proj: the rows that these feed
  * Everything else each of them has whole. */

@@ -20,8 +20,8 @@ void text_open(text *t, char **names, int count, size_t least);
 void text_close(text *t);
 
 /* Draws `batch` sequences of `length` tokens and copies those numbered [first, last) to `in`, and
- * the tokens that follow each of theirs to `next`. All ranks draw all of them: `state` is the same on
- * all, and is the run's position in its data. */
+ * the tokens that follow each of theirs to `next`. All ranks draw all of them: `state` is the same
+ * on all, and is the run's position in its data. */
 void text_draw(const text *t, uint64_t *state, int batch, int first, int last, int length,
                uint16_t *in, uint16_t *next);
 
