@@ -183,9 +183,10 @@ typedef struct allshard_options {
     int32_t cancel_on_close;
 
     /* enum allshard_cuda: whether pieces may lie in device memory. The environment variable
-     * ALLSHARD_CUDA (auto, off, on) goes before this. May differ between ranks. The CUDA contexts
-     * that pieces have lain in are kept in use until the context is closed: do not destroy or reset
-     * them before. */
+     * ALLSHARD_CUDA (auto, off, on) goes before this. May differ between ranks. What is had of
+     * devices is kept until the context is closed. CUDA contexts that pieces have lain in may be
+     * destroyed before, and devices be reset (cudaDeviceReset), between two calls: the next one
+     * begins anew there. During a call that is ALLSHARD_CUDA. */
     int32_t cuda;
 } allshard_options;
 

@@ -168,6 +168,7 @@ typedef struct outcome {
     as_error e;
     char reason[512];
     bool right; /* all bytes */
+    bool late;  /* nothing had failed before the closing */
 } outcome;
 
 static int begin_pack(const scene *s, size_t i, char *out, as_copies *copies, as_error *e)
@@ -211,6 +212,7 @@ static void save_in_short(scene *s, as_cu_stream stream, outcome *o)
         }
     }
     as_devices_unpin(s->devices, &pin);
+    o->late = s->sim->failed() == 0;
     scene_close(s);
     assert_int_equal(s->sim->live("depth"), 0);
 }
@@ -238,7 +240,7 @@ static const char *const ends[] = {"cuCtxPopCurrent_v2",
                                    "cuCtxPushCurrent_v2",
                                    NULL};
 /* It goes another way. */
-static const char *const ways[] = {"cuMemHostRegister_v2", "cuModuleLoadData",
+static const char *const ways[] = {"cuMemHostRegister_v2", "cuMemAlloc_v2", "cuModuleLoadData",
                                    "cuModuleGetFunction", NULL};
 
 /* Does the outcome fit the failure? */
@@ -264,9 +266,10 @@ static bool fits(const outcome *o, const char *name, int code)
     if (!o->right) {
         return false;
     }
-    return is_one_of(name, ends) || is_one_of(name, ways) ||
+    return o->late || is_one_of(name, ends) || is_one_of(name, ways) ||
            /* It is asked again, with a context. */
-           (strcmp(name, "cuPointerGetAttributes") == 0 && code == AS_CU_INVALID_CONTEXT) ||
+           (strcmp(name, "cuPointerGetAttributes") == 0 &&
+            (code == AS_CU_INVALID_CONTEXT || code == AS_CU_CONTEXT_DESTROYED)) ||
            (strcmp(name, "cuEventQuery") == 0 && code == AS_CU_NOT_READY);
 }
 

@@ -28,8 +28,10 @@ enum {
     AS_CU_STUB_LIBRARY = 34,
     AS_CU_NO_DEVICE = 100,
     AS_CU_INVALID_CONTEXT = 201,
+    AS_CU_INVALID_HANDLE = 400,
     AS_CU_NOT_READY = 600,
     AS_CU_ILLEGAL_ADDRESS = 700,
+    AS_CU_CONTEXT_DESTROYED = 709,
     AS_CU_ALREADY_REGISTERED = 712,
     AS_CU_NOT_REGISTERED = 713,
     AS_CU_NOT_SUPPORTED = 801
@@ -44,6 +46,7 @@ enum {
 enum {
     AS_CU_POINTER_CONTEXT = 1,     /* CUcontext; NULL: allocated by none */
     AS_CU_POINTER_MEMORY_TYPE = 2, /* unsigned: CUmemorytype; 0: memory that CUDA does not know */
+    AS_CU_POINTER_BUFFER_ID = 7,   /* unsigned long long: another one for each allocation, ever */
     AS_CU_POINTER_IS_MANAGED = 8,  /* unsigned */
     AS_CU_POINTER_DEVICE_ORDINAL = 9, /* int */
     AS_CU_POINTER_RANGE_START = 11,   /* CUdeviceptr */

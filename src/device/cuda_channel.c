@@ -8,8 +8,11 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "device/cuda_pointer.h"
+
 enum {
     BOUNCES = AS_BOUNCE_COUNT * AS_BOUNCE_BYTES,
+    TOKEN_BYTES = 512,
     YIELDS = 16,
     REST = 20000 /* nanoseconds: a buffer of 4 MiB crosses in 80 µs, and others are under way */
 };
@@ -230,6 +233,14 @@ static int set_up(as_channel *c, as_error *e)
         c->before = r ? NULL : c->before;
     }
     c->max_pitch = pitch;
+    if (r == AS_CU_SUCCESS && cuda->memory_alloc(&c->token, TOKEN_BYTES) == AS_CU_SUCCESS) {
+        int attributes[] = {AS_CU_POINTER_BUFFER_ID};
+        void *values[] = {&c->token_id};
+        call = "cuPointerGetAttributes";
+        r = cuda->pointer_attributes(1, attributes, values, c->token);
+    } else {
+        c->token = 0;
+    }
     return r ? as_cuda_fail(e, cuda, call, r, "on %s", c->name) : AS_OK;
 }
 
@@ -251,6 +262,9 @@ static void tear_down(as_channel *c)
     if (c->stagings) {
         (void)c->cuda->memory_free(c->stagings);
     }
+    if (c->token) {
+        (void)c->cuda->memory_free(c->token);
+    }
     if (c->registered) {
         (void)c->cuda->host_unregister(c->bounces);
     }
@@ -266,6 +280,70 @@ static void release(as_channel *c)
     }
     free(c->jobs);
     free(c);
+}
+
+/* ---- contexts that the program ends ---- */
+
+/* Does a call that has used the context, or its stream, say that there is no such thing? */
+static bool says_gone(const as_channel *c, as_cu_result r)
+{
+    as_cu_context current;
+    if (r == AS_CU_DEINITIALIZED) { /* all of CUDA is: others have to say so, too */
+        return c->cuda->context_current(&current) == r;
+    }
+    return !c->token && (r == AS_CU_INVALID_CONTEXT || r == AS_CU_CONTEXT_DESTROYED ||
+                         r == AS_CU_INVALID_HANDLE);
+}
+
+/* By the stream: for want of a token. */
+static as_cu_result ask_stream(const as_channel *c, const char **call)
+{
+    as_cu_context old;
+    *call = "cuCtxPushCurrent";
+    as_cu_result r = c->cuda->context_push(c->context);
+    if (r == AS_CU_SUCCESS) {
+        *call = "cuStreamQuery";
+        r = c->cuda->stream_query(c->stream);
+        (void)c->cuda->context_pop(&old);
+    }
+    return r == AS_CU_NOT_READY ? AS_CU_SUCCESS : r;
+}
+
+int as_channel_check(const as_channel *c, bool *gone, as_error *e)
+{
+    *gone = c->gone;
+    if (*gone) {
+        return AS_OK;
+    }
+    unsigned type = 0;
+    unsigned long long id = 0;
+    int attributes[] = {AS_CU_POINTER_MEMORY_TYPE, AS_CU_POINTER_BUFFER_ID};
+    void *values[] = {&type, &id};
+    const char *call = NULL;
+    as_cu_result r = c->token ? as_cuda_pointer(c->cuda, 2, attributes, values, c->token, &call)
+                              : ask_stream(c, &call);
+    bool other = c->token && r == AS_CU_SUCCESS && (!type || id != c->token_id);
+    *gone = other || says_gone(c, r);
+    return r && !*gone
+               ? as_cuda_fail(e, c->cuda, call, r, "whether the context of %s is there", c->name)
+               : AS_OK;
+}
+
+void as_channel_give_up(as_channel *c)
+{
+    if (c->registered) {
+        (void)c->cuda->host_unregister(c->bounces); /* should that not be over, too */
+    }
+    if (c->bounces) {
+        (void)munmap(c->bounces, BOUNCES);
+    }
+    if (c->retained) { /* which a reset does not undo */
+        (void)c->cuda->primary_release(c->handle);
+    }
+    free(c->jobs);
+    c->jobs = NULL;
+    c->bounces = NULL;
+    c->gone = true;
 }
 
 /* NOLINTNEXTLINE(readability-non-const-parameter): it is a member of as_device */
@@ -325,6 +403,14 @@ void as_channel_close(as_channel *c)
     bool moved = false;
     while (c->under_way > 0) {
         as_channel_step(c, true, &moved, NULL);
+    }
+    bool gone = false;
+    if (as_channel_check(c, &gone, NULL) == AS_OK && gone) {
+        if (!c->gone) {
+            as_channel_give_up(c);
+        }
+        release(c);
+        return;
     }
     if (as_channel_push(c, NULL) == AS_OK) {
         tear_down(c);

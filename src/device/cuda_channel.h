@@ -53,6 +53,9 @@ struct as_channel {
     as_cu_context context;
     as_cu_stream stream;
     as_cu_event before; /* for as_channel_follow */
+    /* A little memory of the context's: it is there as long as the context is. 0: there was none. */
+    as_cu_pointer token;
+    unsigned long long token_id;
     int64_t max_pitch;
     int64_t part; /* bytes that go through a buffer at once: AS_BOUNCE_BYTES; less in tests, ≥ 8 */
     const as_pins *pins;
@@ -72,6 +75,7 @@ struct as_channel {
     int spare_staging_count;
     int ordinal;
     as_cu_device handle; /* of the ordinal */
+    bool gone;           /* it was given up: nothing is left but its name and its figures */
     bool retained;       /* the context is the primary one, and was retained */
     bool kernel_loaded;  /* or it was tried */
     bool registered;     /* the bounce buffers are */
@@ -90,6 +94,14 @@ int as_channel_open(as_channel **out, const as_cuda *cuda, as_cu_context context
 
 /* Waits for what is under way. NULL is allowed. */
 void as_channel_close(as_channel *c);
+
+/* Was the context destroyed, or its device reset, so that the channel is of no use any more? Handles
+ * are not used for it where that can be: the driver may have given them to others. AS_CUDA. */
+int as_channel_check(const as_channel *c, bool *gone, as_error *e);
+
+/* Such a channel lets go of what is not gone with its context; no function but as_channel_close takes
+ * it any more. Nothing is under way. */
+void as_channel_give_up(as_channel *c);
 
 /* The channel of a device that is not the host. */
 static inline as_channel *as_channel_of(const as_device *d)

@@ -150,6 +150,30 @@ const char *as_cuda_lacking(void)
     return why;
 }
 
+/* What the code may come of, where it is not the call's own fault. */
+static const char *origin(as_cu_result result)
+{
+    switch (result) {
+    case AS_CU_DEINITIALIZED:
+        return "; the program is about to end: close allshard's context before";
+    case AS_CU_CONTEXT_DESTROYED:
+        return "; the program has destroyed the CUDA context, or reset its device, meanwhile";
+    case AS_CU_INVALID_CONTEXT:
+    case AS_CU_INVALID_HANDLE:
+        return "; it may be that the program has destroyed the CUDA context or stream, or reset "
+               "the "
+               "device, meanwhile";
+    case AS_CU_ALREADY_REGISTERED:
+    case AS_CU_NOT_REGISTERED:
+        return "";
+    default:
+        /* Devices report what went wrong in a kernel to whoever comes next. */
+        return result >= FIRST_STICKY && result <= LAST_STICKY
+                   ? "; it may come of work that the program itself gave to the device before"
+                   : "";
+    }
+}
+
 int as_cuda_fail(as_error *e, const as_cuda *cuda, const char *call, as_cu_result result,
                  const char *format, ...)
 {
@@ -160,11 +184,6 @@ int as_cuda_fail(as_error *e, const as_cuda *cuda, const char *call, as_cu_resul
     (void)vsnprintf(purpose, sizeof purpose, format, arguments);
     va_end(arguments);
     name_result(what, sizeof what, cuda, result);
-    /* Devices report what went wrong in a kernel to whoever comes next. */
-    bool sticky = result >= FIRST_STICKY && result <= LAST_STICKY &&
-                  result != AS_CU_ALREADY_REGISTERED && result != AS_CU_NOT_REGISTERED;
-    return as_fail(
-        e, result == AS_CU_OUT_OF_MEMORY ? AS_NOMEM : AS_CUDA, 0, "%s: %s: %s%s", call, what,
-        purpose,
-        sticky ? "; it may come of work that the program itself gave to the device before" : "");
+    return as_fail(e, result == AS_CU_OUT_OF_MEMORY ? AS_NOMEM : AS_CUDA, 0, "%s: %s: %s%s", call,
+                   what, purpose, origin(result));
 }

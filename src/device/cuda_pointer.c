@@ -68,7 +68,7 @@ as_cu_result as_cuda_pointer(const as_cuda *cuda, unsigned count, int *attribute
                   .values = values,
                   .pointer = pointer};
     as_cu_result r = ask(&q);
-    if (r == AS_CU_INVALID_CONTEXT) {
+    if (r == AS_CU_INVALID_CONTEXT || r == AS_CU_CONTEXT_DESTROYED) {
         int devices = 0;
         const unsigned *type = values[0];
         q.call = "cuDeviceGetCount";

@@ -8,7 +8,7 @@
 
 /* cuPointerGetAttributes. The first of the attributes is AS_CU_POINTER_MEMORY_TYPE, an unsigned; all
  * values are zero before. Drivers may want a current context for it (AS_CU_INVALID_CONTEXT), which a
- * thread that only saves need not have: then the primary contexts that are active are made current,
+ * thread that only saves need not have, or one that is there (AS_CU_CONTEXT_DESTROYED): then the primary contexts that are active are made current,
  * one after the other, until one knows the address. Where none is active it is the host's: values stay
  * zero, and that is no error. The caller's context is current again. *call: what has failed (static). */
 as_cu_result as_cuda_pointer(const as_cuda *cuda, unsigned count, int *attributes, void **values,

@@ -49,6 +49,9 @@ static as_reached *known_channel(const as_devices *d, const as_allocation *a)
 {
     for (int i = 0; i < d->count; i++) {
         const as_channel *c = d->reached[i].channel;
+        if (c->gone) {
+            continue;
+        }
         if (a->owner ? c->context == a->owner : c->ordinal == a->ordinal) {
             return &d->reached[i];
         }
@@ -150,6 +153,22 @@ static void tell_names(as_devices *d)
     }
 }
 
+int as_devices_check(as_devices *d, as_error *e)
+{
+    int code = AS_OK;
+    for (int i = 0; d && i < d->count; i++) {
+        as_channel *c = d->reached[i].channel;
+        bool gone = false;
+        int checked = as_channel_check(c, &gone, code == AS_OK ? e : NULL);
+        code = code == AS_OK ? checked : code;
+        if (gone && !c->gone) {
+            as_devices_forget_pins(d, c->context);
+            as_channel_give_up(c);
+        }
+    }
+    return code;
+}
+
 int as_devices_find(as_devices *d, const as_state *s, as_homes *out, as_error *e)
 {
     as_homes_free(out);
@@ -161,8 +180,8 @@ int as_devices_find(as_devices *d, const as_state *s, as_homes *out, as_error *e
         d->reached[i].used = false;
     }
     size_t count = as_state_count(s);
-    int code = AS_OK;
     d->cuda = as_cuda_library(AS_CUDA_AUTO, &d->asleep);
+    int code = as_devices_check(d, e);
     for (size_t i = 0; i < count && code == AS_OK && !d->asleep; i++) {
         const as_device *home = NULL;
         code = find_home(d, s, i, &home, e);
@@ -278,6 +297,7 @@ void as_devices_close(as_devices *d)
             as_channel_step(d->reached[i].channel, true, &moved, NULL);
         }
     }
+    (void)as_devices_check(d, NULL);
     as_devices_unpin_all(d);
     for (int i = 0; i < d->count; i++) {
         as_channel_close(d->reached[i].channel);

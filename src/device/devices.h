@@ -19,6 +19,11 @@ int as_devices_open(as_devices **out, enum as_cuda_wish wish, as_error *e);
 /* Waits for copies that are under way; unpins all memory. NULL is allowed. */
 void as_devices_close(as_devices *d);
 
+/* Lets go of devices whose CUDA context the program has destroyed, or reset, since the last save or
+ * load: pieces there get new ones. Part of as_devices_find; also to be called before what was made on
+ * devices is given back. AS_CUDA. */
+int as_devices_check(as_devices *d, as_error *e);
+
 /* What is done from now on while a function here, or one of an as_device, waits for a device. */
 void as_devices_meanwhile(as_devices *d, const as_meanwhile *meanwhile);
 

@@ -27,6 +27,9 @@ struct as_devices {
     as_error unpinned;            /* why memory of it is not pinned */
 };
 
+/* What was pinned in a context that is gone is not any more. */
+void as_devices_forget_pins(as_devices *d, as_cu_context context);
+
 /* Unpins all that is pinned. */
 void as_devices_unpin_all(as_devices *d);
 

@@ -104,6 +104,9 @@ static const as_channel *first_channel(const as_homes *h)
 
 void as_devices_pin(as_devices *d, const as_homes *h, as_pin *pin, char *base, size_t bytes)
 {
+    if (d && pin->base && !as_pins_cover(&d->pins, pin->base, pin->bytes)) {
+        *pin = (as_pin){0}; /* forgotten with the context that it was pinned in */
+    }
     if (pin->base != base || pin->bytes != bytes) {
         as_devices_unpin(d, pin);
     }
@@ -128,6 +131,19 @@ void as_devices_pin(as_devices *d, const as_homes *h, as_pin *pin, char *base, s
     } else {
         (void)as_pins_remove(&d->pins, base);
         (void)as_error_pass(&d->unpinned, &trouble);
+    }
+}
+
+void as_devices_forget_pins(as_devices *d, as_cu_context context)
+{
+    for (size_t i = registered_count(d); i > 0; i--) {
+        as_registered *r = registered_at(d, i - 1);
+        if (r->context == context) {
+            (void)d->cuda->host_unregister(r->base); /* should that not be over with its context */
+            (void)as_pins_remove(&d->pins, r->base);
+            *r = *registered_at(d, registered_count(d) - 1);
+            d->registered.size -= sizeof *r;
+        }
     }
 }
 

@@ -12,6 +12,11 @@ int as_gds_area_open(as_gds_area *a, const as_cufile *cufile, const as_cuda *cud
     }
     a->base = (a->allocation + AS_GDS_BASE - 1) / AS_GDS_BASE * AS_GDS_BASE;
     as_cufile_error registered = cufile->buffer_register(as_gds_pointer(a->base), bytes, 0);
+    if (registered.code == AS_CUFILE_MEMORY_ALREADY_REGISTERED) {
+        /* It was allocated just now: that is of earlier memory, which went with its context. */
+        (void)cufile->buffer_deregister(as_gds_pointer(a->base));
+        registered = cufile->buffer_register(as_gds_pointer(a->base), bytes, 0);
+    }
     if (registered.code) {
         (void)cuda->memory_free(a->allocation);
         *a = (as_gds_area){0};

@@ -30,7 +30,8 @@ static void pop(const as_gds_device *d)
 
 static void close_area(as_gds_device *d)
 {
-    if (d->area.allocation && push(d)) {
+    /* What was allocated in a context that is gone is gone with it, and may be another's by now. */
+    if (d->area.allocation && !as_channel_of(d->device)->gone && push(d)) {
         as_gds_area_close(&d->area, d->answer.cufile, as_channel_of(d->device)->cuda);
         pop(d);
     }
@@ -88,6 +89,18 @@ void as_gds_give(as_gds_device *d, int number)
 
 /* ---- all of them ---- */
 
+/* Devices whose context is gone, and with it their memory: cuFile lets go of it, or does so when it
+ * is to take the same addresses anew (gds_area.c). */
+static void forget_gone(as_gds *g)
+{
+    for (int i = g->count; i > 0; i--) {
+        if (as_channel_of(g->devices[i - 1].device)->gone) {
+            g->devices[i - 1] = g->devices[g->count - 1];
+            g->count--;
+        }
+    }
+}
+
 static as_gds_device *find_device(as_gds *g, const as_device *device, as_error *e)
 {
     for (int i = 0; i < g->count; i++) {
@@ -138,6 +151,7 @@ static int look_at_devices(as_gds *g, const as_transfer *t, const char *folder, 
     for (int i = 0; i < g->count; i++) {
         g->devices[i].works = false;
     }
+    forget_gone(g);
     const as_device *last = NULL;
     for (size_t i = 0; i < t->homes->count; i++) {
         const as_device *home = as_home(t->homes, i);

@@ -11,6 +11,7 @@
 void as_session_close(as_session *s)
 {
     as_lanes_close(&s->lanes, as_comm_verdict(s->comm) != NULL);
+    (void)as_devices_check(s->devices, NULL);
     as_gds_close(s->gds);
     as_devices_close(s->devices); /* the arena, which it may have page-locked, is unmapped below */
     free(s->meters);

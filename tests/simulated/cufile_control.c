@@ -212,14 +212,29 @@ void sim_file_played(bool played)
     unlock();
 }
 
+/* Has its memory gone? */
+static bool is_freed(const sim_buffer *b)
+{
+    int cuda = 0;
+    return b->used && sim_cufile_allocation(b->base, b->bytes, &cuda) != b->allocation && !cuda;
+}
+
+void sim_file_forget(void)
+{
+    lock();
+    for (int i = 0; i < MOST_BUFFERS; i++) {
+        sim_buffer *b = &sim_cufile_state.buffers[i];
+        b->used = b->used && !is_freed(b);
+    }
+    unlock();
+}
+
 const char *sim_file_faults(void)
 {
     static _Thread_local char text[sizeof sim_cufile_state.fault];
     lock();
     for (int i = 0; i < MOST_BUFFERS; i++) {
-        const sim_buffer *b = &sim_cufile_state.buffers[i];
-        int cuda = 0;
-        if (b->used && sim_cufile_allocation(b->base, b->bytes, &cuda) != b->allocation && !cuda) {
+        if (is_freed(&sim_cufile_state.buffers[i])) {
             sim_cufile_fault("memory that is registered was freed");
         }
     }

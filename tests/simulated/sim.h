@@ -61,6 +61,12 @@ SIM_API void sim_delay(unsigned seed, int microseconds);
 /* While it is on nothing that was asked for runs but while a call waits for something. */
 SIM_API void sim_hold(bool on);
 
+/* The program destroys a context that it has made or resets the
+ * device of a primary one, which a later cuDevicePrimaryCtxRetain brings back with the same handle:
+ * what it had is gone, and who uses it is refused, which is no broken rule. As in any case all
+ * that is under way ends first. */
+SIM_API int sim_end_context(as_cu_context context);
+
 /* While it is on nothing that was asked for runs at all: a device that hangs. */
 SIM_API void sim_stall(bool on);
 
@@ -111,6 +117,7 @@ SIM_API void *sim_translate(uint64_t address, size_t bytes);
     X(devices, sim_devices) X(attribute, sim_attribute) X(inject, sim_fail)                        \
     X(inject_late, sim_fail_late) X(failed, sim_failed) X(calls, sim_calls)                        \
     X(pageable, sim_pageable) X(delay, sim_delay) X(hold, sim_hold) X(stall, sim_stall)            \
+    X(end_context, sim_end_context)                                                                \
     X(strict_pointers, sim_strict_pointers) X(faults, sim_faults)                                  \
     X(reset, sim_reset) X(read, sim_read) X(write, sim_write) X(idle, sim_idle)                    \
     X(live, sim_live) X(alloc_unowned, sim_alloc_unowned) X(kernel, sim_kernel)                    \

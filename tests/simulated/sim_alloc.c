@@ -119,6 +119,9 @@ as_cu_result cu_host_register(void *memory, size_t bytes, unsigned flags)
 static int unlock_memory(uint64_t address)
 {
     sim_memory *m = sim_memory_at(address);
+    if (!m && sim_memory_was_let_go(address)) {
+        return AS_CU_NOT_REGISTERED;
+    }
     if (!m || m->kind != SIM_REGISTERED || m->base != address) {
         return SIM_NOTE(AS_CU_NOT_REGISTERED, "cuMemHostUnregister: %#llx is not registered",
                         (unsigned long long)address);
@@ -158,6 +161,11 @@ static int tell(const sim_memory *m, int attribute, void *value)
     case AS_CU_POINTER_MEMORY_TYPE: {
         unsigned type = !m ? 0 : device ? AS_CU_MEMORY_DEVICE : AS_CU_MEMORY_HOST;
         memcpy(value, &type, sizeof type);
+        return 0;
+    }
+    case AS_CU_POINTER_BUFFER_ID: {
+        unsigned long long id = m ? m->id : 0;
+        memcpy(value, &id, sizeof id);
         return 0;
     }
     case AS_CU_POINTER_IS_MANAGED: {

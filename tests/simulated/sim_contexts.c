@@ -74,15 +74,32 @@ static void destroy(sim_context *c)
     sim_memory_drop_of(c);
 }
 
+/* A primary context whose device was reset. */
+static int revive(sim_context *c)
+{
+    sim_stream *legacy = NULL;
+    int code = sim_stream_new(c, &legacy);
+    if (!code) {
+        legacy->is_default = true;
+        legacy->legacy = true;
+        c->object.dead = false;
+        c->lost = 0;
+    }
+    return code;
+}
+
 static int retain(as_cu_device device, as_cu_context *out)
 {
     if (device < 0 || device >= sim_device_count()) {
         return SIM_INVALID_DEVICE;
     }
     int code = 0;
-    if (primary[device]) {
+    if (primary[device] && primary[device]->object.dead) {
+        code = revive(primary[device]);
+    }
+    if (primary[device] && !code) {
         primary[device]->retains++;
-    } else {
+    } else if (!code) {
         code = make(device, &primary[device]);
     }
     if (!code) {
@@ -109,7 +126,9 @@ static int release(as_cu_device device)
     }
     if (--c->retains == 0) {
         primary[device] = NULL;
-        destroy(c);
+        if (!c->object.dead) {
+            destroy(c);
+        }
     }
     return 0;
 }
@@ -129,7 +148,7 @@ as_cu_result cu_primary_state(as_cu_device device, unsigned *flags, int *active)
     }
     if (!code) {
         *flags = 0;
-        *active = primary[device] != NULL;
+        *active = primary[device] && !primary[device]->object.dead;
     }
     return sim_leave(code);
 }
@@ -171,6 +190,29 @@ as_cu_result cu_context_destroy(as_cu_context context)
         depth -= sim_current() == c;
     }
     return sim_leave(told ? told : code);
+}
+
+static void forgive(const sim_context *c)
+{
+    for (int kind = SIM_CONTEXT; kind < SIM_KINDS; kind++) {
+        for (size_t i = 0; i < sim_object_count((enum sim_kind)kind); i++) {
+            sim_object *o = sim_object_at((enum sim_kind)kind, i);
+            o->forgiven = o->forgiven || o->context == c || o == &c->object;
+        }
+    }
+}
+
+int sim_end_context(as_cu_context context)
+{
+    sim_lock();
+    sim_context *c = sim_object_of(SIM_CONTEXT, context);
+    int code = c && !c->object.dead ? 0 : AS_CU_INVALID_CONTEXT;
+    if (!code) {
+        destroy(c);
+        forgive(c);
+    }
+    sim_unlock();
+    return code;
 }
 
 as_cu_result cu_context_current(as_cu_context *context)

@@ -120,6 +120,9 @@ static int refused(const char *call, enum sim_need need)
     if (!context) {
         return AS_CU_INVALID_CONTEXT;
     }
+    if (context->object.dead && context->object.forgiven) {
+        return SIM_CONTEXT_DESTROYED;
+    }
     if (context->object.dead) {
         return SIM_NOTE(SIM_CONTEXT_DESTROYED, "%s: the current context was destroyed", call);
     }

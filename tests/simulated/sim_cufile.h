@@ -37,6 +37,10 @@ void sim_file_nvfs(unsigned major, unsigned minor);
 /* Descriptors need no O_DIRECT: for tests whose folder may have none, and that play it. */
 void sim_file_played(bool played);
 
+/* What is registered of memory that is not there any more counts as if it had not been: the context
+ * that it was of has ended. */
+void sim_file_forget(void);
+
 /* "", or the first broken rule since sim_file_reset. */
 const char *sim_file_faults(void);
 
@@ -49,7 +53,8 @@ int64_t sim_file_live(const char *what);
 
 /* clang-format off */
 #define SIM_FILE_FUNCTIONS(X)                                                                      \
-    X(refuse) X(calls) X(shorten) X(delay) X(nvfs) X(played) X(faults) X(reset) X(live)
+    X(refuse) X(calls) X(shorten) X(delay) X(nvfs) X(played) X(forget) X(faults) X(reset)    \
+    X(live)
 /* clang-format on */
 
 #endif

@@ -24,6 +24,9 @@ static size_t count;
 static size_t room;
 static range freed[REMEMBERED]; /* the last ones */
 static size_t freed_count;
+static uint64_t let_go[REMEMBERED]; /* what was page-locked when its context ended */
+static size_t let_go_count;
+static unsigned long long ids;
 static atomic_uint_fast64_t changes; /* of `memories`, for what translations remember */
 
 static uint64_t end_of(const sim_memory *m)
@@ -67,6 +70,7 @@ int sim_memory_add(const sim_memory *m)
         return AS_CU_OUT_OF_MEMORY;
     }
     *kept = *m;
+    kept->id = ++ids;
     memories[count++] = kept;
     (void)atomic_fetch_add(&changes, 1);
     return 0;
@@ -134,10 +138,24 @@ void sim_memory_drop(sim_memory *m)
     free(m);
 }
 
+bool sim_memory_was_let_go(uint64_t address)
+{
+    for (size_t i = 0; i < REMEMBERED; i++) {
+        if (let_go[i] == address) {
+            let_go[i] = 0;
+            return true;
+        }
+    }
+    return false;
+}
+
 void sim_memory_drop_of(const sim_context *context)
 {
     for (size_t i = count; i > 0; i--) {
         if (memories[i - 1]->context == context) {
+            if (memories[i - 1]->kind == SIM_REGISTERED) {
+                let_go[let_go_count++ % REMEMBERED] = memories[i - 1]->base;
+            }
             sim_memory_drop(memories[i - 1]);
         }
     }

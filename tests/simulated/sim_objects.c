@@ -74,6 +74,9 @@ int sim_use(enum sim_kind kind, const void *handle, const char *call, void **out
     if (!o) {
         return SIM_NOTE(SIM_INVALID_HANDLE, "%s: %p is no %s", call, handle, kinds[kind]);
     }
+    if (o->dead && o->forgiven) {
+        return SIM_INVALID_HANDLE;
+    }
     if (o->dead) {
         return SIM_NOTE(SIM_INVALID_HANDLE, "%s: the %s was destroyed", call, kinds[kind]);
     }

@@ -36,7 +36,8 @@ typedef struct sim_context sim_context;
 /* What a handle stands for. It is kept for ever, so that handles that were destroyed are known. */
 typedef struct sim_object {
     bool dead;
-    size_t place; /* among those of its kind */
+    bool forgiven; /* it died by sim_end_context: its use is refused, and not noted */
+    size_t place;  /* among those of its kind */
     void *handle;
     sim_context *context; /* NULL: it is one */
 } sim_object;
@@ -143,6 +144,7 @@ bool sim_loses(int code); /* is a context lost after it? */
 enum sim_memory_kind { SIM_DEVICE, SIM_MANAGED, SIM_HOST, SIM_REGISTERED };
 
 typedef struct sim_memory {
+    unsigned long long id;
     enum sim_memory_kind kind;
     uint64_t base;
     size_t bytes;
@@ -161,6 +163,8 @@ int sim_memory_new(enum sim_memory_kind kind, int device, sim_context *context, 
                    sim_memory **out);
 int sim_memory_add(const sim_memory *m); /* one that is mapped already */
 void sim_memory_drop(sim_memory *m);
+/* Was memory that began there unlocked by the end of its context? Says so once. */
+bool sim_memory_was_let_go(uint64_t address);
 void sim_memory_drop_of(const sim_context *context);
 int64_t sim_memory_live(enum sim_memory_kind kind, bool bytes);
 size_t sim_memory_allocated(int device); /* bytes */

@@ -32,7 +32,8 @@ static int default_stream(bool legacy, sim_stream **out)
     uint64_t thread = legacy ? 0 : this_thread();
     for (size_t i = 0; i < sim_object_count(SIM_STREAM); i++) {
         sim_stream *s = sim_object_at(SIM_STREAM, i);
-        if (s->object.context == sim_current() && s->is_default && s->thread == thread) {
+        if (s->object.context == sim_current() && !s->object.dead && s->is_default &&
+            s->thread == thread) {
             *out = s;
             return 0;
         }
@@ -104,6 +105,9 @@ static int context_of(as_cu_stream stream, as_cu_context *context)
     const sim_context *c = sim_current();
     if (stream && stream != AS_CU_STREAM_LEGACY && stream != AS_CU_STREAM_PER_THREAD) {
         const sim_stream *s = sim_object_of(SIM_STREAM, stream);
+        if (s && s->object.dead && s->object.forgiven) {
+            return SIM_INVALID_HANDLE;
+        }
         if (!s || s->object.dead) {
             return SIM_NOTE(SIM_INVALID_HANDLE, "cuStreamGetCtx: %p is no stream", (void *)stream);
         }
@@ -227,6 +231,9 @@ as_cu_result cu_event_record(as_cu_event event, as_cu_stream stream)
 static int find_event(as_cu_event event, const char *call, sim_event **out)
 {
     sim_event *e = sim_object_of(SIM_EVENT, event);
+    if (e && e->object.dead && e->object.forgiven) {
+        return SIM_INVALID_HANDLE;
+    }
     if (!e || e->object.dead) {
         return SIM_NOTE(SIM_INVALID_HANDLE, "%s: %p is no event", call, (void *)event);
     }
