@@ -188,7 +188,7 @@ static void reference(const as_keep_rules *rules, const as_kept_one *items, size
                       uint32_t *reasons)
 {
     memset(reasons, 0, count * sizeof *reasons);
-    size_t good_ones[MOST];
+    size_t good_ones[MOST] = {0};
     size_t goods = 0;
     size_t ranked[MOST] = {0};
     size_t measures = 0;

@@ -35,7 +35,7 @@ enum { OPERATIONS = 600 }; /* forks are dear */
 #else
 enum { OPERATIONS = 10000 };
 #endif
-enum { CANDIDATES = 40, CROWD = 26 };
+enum { CANDIDATES = 40, CROWD = 13 };
 
 static char root[256];
 static uint64_t seed;
@@ -52,7 +52,7 @@ static as_keep_rules rules;    /* of the run */
 static char loaded[BOOK_NAME]; /* that the run was loaded from */
 
 static struct {
-    int saves, killed, failed, prunes, recoveries, tags, races, rots, jumps, went;
+    int saves, killed, failed, prunes, recoveries, tags, races, rots, jumps;
 } tally;
 
 /* ------------------------------------------------------------------ the accounts */
@@ -157,9 +157,14 @@ static void foresee_save(const book *before, const job *j, int code, enum troubl
         add_account(list, count, &after);
     }
     /* Calls that fail while checkpoints are looked at can only keep more of them. */
-    book_prune(&after, &j->rules, used, now_ms, !clean && trouble != KILL);
+    bool fails = !clean && trouble != KILL;
+    book_prune(&after, &j->rules, used, now_ms, fails);
     note_race(before, j, &after);
     add_account(list, count, &after);
+    if (fails) { /* the link's failure alone stops nothing */
+        set_name(after.latest, before->latest);
+        add_account(list, count, &after);
+    }
 }
 
 static void foresee_prune(const book *before, const job *j, enum trouble trouble, book *list,
