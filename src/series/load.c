@@ -287,7 +287,7 @@ static int take_texts(search *q, reading *in, own *o, as_buffer *path, as_error 
 /* Room for what the rank of this number has saved. */
 static int take_rank_state(const search *q, const reading *in, own *o, as_error *e)
 {
-    int rank = as_comm_rank(q->r->session->comm);
+    int rank = q->r->rank;
     o->has_states = in->c.rank_states > 0;
     if (rank >= in->c.rank_states) {
         return AS_OK;
@@ -311,7 +311,7 @@ static int load_rank_state(search *q, own *o, const char *path, as_error *e)
     as_buffer missing = AS_BUFFER_INIT;
     as_buffer unexpected = AS_BUFFER_INIT;
     as_state state = {.part = NULL};
-    bool declared = as_rank_state_declare(&state, as_comm_rank(r->session->comm), o->rank_state,
+    bool declared = as_rank_state_declare(&state, r->rank, o->rank_state,
                                           o->rank_bytes, e) == AS_OK;
     int code = as_comm_agree(r->session->comm, e);
     if (code == AS_OK) {

@@ -157,7 +157,10 @@ int as_series_open(as_series **out, as_session *session, const char *root,
     } else if (!r) {
         (void)as_fail_nomem(e);
     } else if (e->code == AS_OK) {
-        *r = (as_series){.session = session, .is_main = as_comm_rank(c) == 0};
+        *r = (as_series){.session = session,
+                         .rank = as_comm_rank(c),
+                         .ranks = as_comm_size(c),
+                         .is_main = as_comm_rank(c) == 0};
         r->saving.error = AS_ERROR_INIT;
         (void)fill(r, root, options, e);
     }

@@ -56,6 +56,8 @@ struct as_series {
     as_comm *comm; /* a twin, for agreements that nobody waits for */
     as_background *background;
     as_log log; /* of jobs */
+    int rank;
+    int ranks;
     bool is_main;
     bool sweeping;      /* the job that is under way removes what went; nobody waits for it */
     atomic_int stop;    /* the save is to be given up */

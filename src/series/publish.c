@@ -141,7 +141,7 @@ int as_series_job_commit(void *user, as_error *e)
     const as_tick tick = {.call = as_series_look, .self = r};
     json_t *checkpoint = NULL;
     const char *name = s->name;
-    int code = describe(s, as_comm_size(r->session->comm), &checkpoint, e);
+    int code = describe(s, r->ranks, &checkpoint, e);
     const as_assembly a = {.parts = s->count,
                            .name = s->name,
                            .checkpoint = checkpoint,
@@ -197,8 +197,7 @@ int as_series_job_sweep(void *user, as_error *e)
     (void)e;
     as_series *r = user;
     as_error own = AS_ERROR_INIT;
-    as_comm *c = r->session->comm;
-    if (as_sweep(r->root, r->gone, as_comm_rank(c), as_comm_size(c), &own) != AS_OK) {
+    if (as_sweep(r->root, r->gone, r->rank, r->ranks, &own) != AS_OK) {
         as_log_say(&r->log, AS_LOG_DEBUG, "%s",
                    as_error_text(&own)); /* the main process sees to it */
     }

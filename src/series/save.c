@@ -91,7 +91,7 @@ static int take_record(const as_series *r, const as_series_call *call, as_record
 {
     record->step = call->step;
     record->time_ms = as_stamp_now();
-    record->world_size = as_comm_size(r->session->comm);
+    record->world_size = r->ranks;
     int code = call->metric ? as_metric_check(call->metric, e) : AS_OK;
     if (code == AS_OK) {
         code = copy_text(&record->metric, call->metric, e);
@@ -197,7 +197,7 @@ static int declare_ranks(as_series *r, const as_series_call *call, as_error *e)
     if (r->has_ranks_state) {
         as_state_free(&r->ranks_state);
     }
-    int code = as_rank_state_declare(&r->ranks_state, as_comm_rank(r->session->comm),
+    int code = as_rank_state_declare(&r->ranks_state, r->rank,
                                      (void *)(uintptr_t)call->rank_state,
                                      (int64_t)call->rank_state_bytes, e);
     r->has_ranks_state = code == AS_OK;
