@@ -5,11 +5,13 @@
 #define ALLSHARD_API_SERIES_H
 
 #include "api/handles.h"
+#include "series/policy.h"
 #include "series/series.h"
 
 struct allshard_series {
     allshard *context;
     as_series *series;
+    as_policy *policy;
     allshard_request *parts[AS_MOST_PARTS]; /* of the save in flight; NULL: none */
 
     /* Of nonblocking saves that ended, for the next allshard_series_poll. */
@@ -21,12 +23,14 @@ struct allshard_series {
     allshard_series *next;
 };
 
-/* The save that was in flight is over on this rank: its parts' states are free again. Its code, with
- * its record in `e`; AS_OK if there was none. `news` may be NULL. */
+/* The save that was in flight is over on this rank: its parts' states are free again, and the policy
+ * knows. Its code, with its record in `e`; AS_OK if there was none. `news` may be NULL. */
 int as_series_land(allshard_series *r, as_series_news *news, as_error *e);
 
-/* The same before another one begins, or at the end: a failure is told to the log, and to the next
- * poll. Waits. Collective. */
+/* The same where nobody asks for the code: it is for the next poll, and a failure is told to the log. */
+void as_series_land_quietly(allshard_series *r);
+
+/* Before another one begins: waits for it, and lands it quietly. Collective. */
 void as_series_clear_way(allshard_series *r);
 
 #endif

@@ -74,9 +74,11 @@ int allshard_series_load(allshard_series *r, int64_t step, allshard_state *const
     size_t taken = take_calls(r, calls, states, count, options, e);
     as_series_loaded loaded = {.step = -1};
     if (as_series_load(r->series, step, calls, taken, &as->missing_names, &as->unexpected_names,
-                       &loaded, e) == AS_OK &&
-        out) {
-        deliver(r, &loaded, out);
+                       &loaded, e) == AS_OK) {
+        as_policy_loaded(r->policy, loaded.step, loaded.save_seconds);
+        if (out) {
+            deliver(r, &loaded, out);
+        }
     }
     as_load_point(as);
     return as_end(as);

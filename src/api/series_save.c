@@ -161,9 +161,17 @@ static int run(allshard_series *r, const allshard_checkpoint *c, taken *t, bool 
     if (code == AS_OK) {
         code = clear_way(r, c, t, e);
     }
-    if (code == AS_OK && !nonblocking) {
-        code = as_series_save(r->series, &t->call, e);
-    } else if (code == AS_OK) {
+    if (code != AS_OK) {
+        return code;
+    }
+    as_policy_began(r->policy, t->call.step);
+    if (!nonblocking) {
+        as_series_news news = {.step = t->call.step};
+        code = as_series_save(r->series, &t->call, &news, e);
+        if (code == AS_OK) {
+            as_policy_saved(r->policy, news.step, news.blocked_s, news.durable_s);
+        }
+    } else {
         make_flights(made, t->call.count, e); /* an error is for the next agreement */
         code = as_series_isave(r->series, &t->call, e);
         if (code == AS_OK) {
@@ -172,6 +180,9 @@ static int run(allshard_series *r, const allshard_checkpoint *c, taken *t, bool 
         for (size_t i = 0; i < t->call.count; i++) {
             free(made[i]);
         }
+    }
+    if (code != AS_OK) {
+        as_policy_failed(r->policy, t->call.step);
     }
     return code;
 }

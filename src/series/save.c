@@ -197,8 +197,7 @@ static int declare_ranks(as_series *r, const as_series_call *call, as_error *e)
     if (r->has_ranks_state) {
         as_state_free(&r->ranks_state);
     }
-    int code = as_rank_state_declare(&r->ranks_state, r->rank,
-                                     (void *)(uintptr_t)call->rank_state,
+    int code = as_rank_state_declare(&r->ranks_state, r->rank, (void *)(uintptr_t)call->rank_state,
                                      (int64_t)call->rank_state_bytes, e);
     r->has_ranks_state = code == AS_OK;
     return code;
@@ -355,7 +354,7 @@ static int save_parts(as_series *r, const as_series_call *call, as_error *e)
     return code;
 }
 
-int as_series_save(as_series *r, const as_series_call *call, as_error *e)
+int as_series_save(as_series *r, const as_series_call *call, as_series_news *news, as_error *e)
 {
     int code = begin(r, call, e);
     if (code != AS_OK) {
@@ -367,9 +366,10 @@ int as_series_save(as_series *r, const as_series_call *call, as_error *e)
         give_up(r, e);
         return code;
     }
+    r->saving.blocked = as_clock() - r->saving.begun;
     as_series_set_out(r, AS_SERIES_COMMIT);
     as_series_await(r);
-    return as_series_take(r, NULL, e);
+    return as_series_take(r, news, e);
 }
 
 /* After a failure nothing of any part is in flight any more. Collective. */

@@ -60,8 +60,15 @@ typedef struct as_series_call {
     const char *note; /* NULL: none */
 } as_series_call;
 
-/* Collective. A rank may come with an error. No save is in flight (as_series_join). */
-int as_series_save(as_series *r, const as_series_call *call, as_error *e);
+typedef struct as_series_news {
+    int64_t step;
+    double blocked_s; /* of this rank's time */
+    double durable_s; /* from its begin */
+} as_series_news;
+
+/* Collective. A rank may come with an error. No save is in flight (as_series_join). `news` may be
+ * NULL. */
+int as_series_save(as_series *r, const as_series_call *call, as_series_news *news, as_error *e);
 
 /* Returns when all parts are staged; as_series_flight tells of the parts' saves, in the order of
  * call->parts, so that others can wait for them. Collective, likewise. */
@@ -77,12 +84,6 @@ bool as_series_has_news(const as_series *r);
 
 /* Is a save in flight, or one that nobody took the outcome of? */
 bool as_series_in_flight(const as_series *r);
-
-typedef struct as_series_news {
-    int64_t step;
-    double blocked_s; /* of this rank's time */
-    double durable_s; /* from its begin */
-} as_series_news;
 
 /* The outcome of the nonblocking save that ended last, once: its code, with its record in `e`; AS_OK
  * if there is none. The session's meter gets the sums over its parts. */
