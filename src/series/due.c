@@ -8,6 +8,7 @@
 #include "series/interval.h"
 
 /* Those that a person may hold back, and those that a clock gives. */
+static const int by_clock = AS_REASON_SECONDS | AS_REASON_OVERHEAD | AS_REASON_FAILURES;
 static const int can_wait =
     AS_REASON_STEPS | AS_REASON_SECONDS | AS_REASON_OVERHEAD | AS_REASON_FAILURES;
 static const double first_retry_s = 60;
@@ -46,10 +47,11 @@ static double margin_s(const as_due *d, const as_due_sight *s)
     return margin;
 }
 
-/* The time of the poll after this one counts as gone: then it would be too late. */
-static bool end_is_near(const as_due *d, const as_due_sight *s)
+/* Would a save have to begin before the poll after this one, if so many seconds passed first? */
+static bool end_is_near(const as_due *d, const as_due_sight *s, double seconds)
 {
-    return s->seconds_left >= 0 && s->seconds_left <= margin_s(d, s) + as_timing_careful(&d->gaps);
+    return s->seconds_left >= 0 &&
+           s->seconds_left - seconds <= margin_s(d, s) + as_timing_careful(&d->gaps);
 }
 
 /* ------------------------------------------------------------------ intervals */
@@ -149,32 +151,39 @@ as_due_wish as_due_look(const as_due *d, const as_due_sight *s)
     if (words & AS_CONTROL_SAVE) {
         w.save |= AS_REASON_CONTROL;
     }
-    if (!d->stopping && end_is_near(d, s)) {
+    w.last = !d->stopping && end_is_near(d, s, expected_s(d, s->seconds_left));
+    if (!d->stopping && end_is_near(d, s, 0)) {
         w.stop |= AS_REASON_WALLTIME;
         w.save |= AS_REASON_WALLTIME;
     }
     return w;
 }
 
-/* Reasons for a save now. Whoever stops already does not save again for another signal to stop. */
+/* Reasons for a save now. Whoever stops already does not save again for another signal to stop; and
+ * what a clock asks for can wait for the last save, if that is the next one. */
 static int saves(const as_due_wish *w, int stop_signal, int save_signal)
 {
     int save = w->save;
     if ((stop_signal && !w->stop) || save_signal) {
         save |= AS_REASON_SIGNAL;
     }
+    if (w->last && !(save & AS_REASON_WALLTIME)) {
+        save &= ~by_clock;
+    }
     return w->covered ? 0 : save;
 }
 
-static int stops(const as_due_wish *w, int stop_signal)
+/* Work after the last save would be lost. */
+static int stops(const as_due_wish *w, int save, int stop_signal)
 {
-    return w->stop | (stop_signal ? AS_REASON_SIGNAL : 0);
+    int stop = w->stop | (stop_signal ? AS_REASON_SIGNAL : 0);
+    return stop == 0 && save != 0 && w->last ? AS_REASON_WALLTIME : stop;
 }
 
 as_verdict as_due_judge(const as_due_wish *w, int stop_signal, int save_signal)
 {
     int save = saves(w, stop_signal, save_signal);
-    int stop = stops(w, stop_signal);
+    int stop = stops(w, save, stop_signal);
     int signal = stop_signal ? stop_signal : save_signal;
     return (as_verdict){
         .save = save != 0,
@@ -215,7 +224,7 @@ void as_due_told(as_due *d, const as_due_sight *s, const as_due_wish *w, int sto
 {
     note_poll(d, s);
     int save = saves(w, stop_signal, save_signal);
-    int stop = stops(w, stop_signal);
+    int stop = stops(w, save, stop_signal);
     /* What asks once, and not again at the next poll. */
     int once = save & (AS_REASON_SIGNAL | AS_REASON_WALLTIME);
     if (stop & ~d->stopping & AS_REASON_CONTROL) {

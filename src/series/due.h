@@ -71,6 +71,7 @@ typedef struct as_due_wish {
     bool covered; /* a save at this step would hold nothing new */
     bool by_person;
     bool held;
+    bool last;  /* after a save that begins now there would be no time for another */
     int signal; /* of before */
     double seconds_left;
     double margin_s;

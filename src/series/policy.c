@@ -50,6 +50,7 @@ enum {
     COVERED = 1 << 24,
     PERSON = 1 << 25,
     HELD = 1 << 26,
+    LAST = 1 << 27,
     REASONS = 0xff
 };
 
@@ -199,7 +200,7 @@ static void write_wish(const as_due_wish *w, int64_t *slots)
 {
     slots[FLAGS] = w->save | (int64_t)w->stop << STOP_SHIFT |
                    (int64_t)(w->signal & SIGNAL_MASK) << SIGNAL_SHIFT | (w->covered ? COVERED : 0) |
-                   (w->by_person ? PERSON : 0) | (w->held ? HELD : 0);
+                   (w->by_person ? PERSON : 0) | (w->held ? HELD : 0) | (w->last ? LAST : 0);
     slots[SECONDS_LEFT] = of_double(w->seconds_left);
     slots[MARGIN] = of_double(w->margin_s);
     slots[INTERVAL] = of_double(w->interval_s);
@@ -215,6 +216,7 @@ static as_due_wish read_wish(const int64_t *slots)
         .covered = (flags & COVERED) != 0,
         .by_person = (flags & PERSON) != 0,
         .held = (flags & HELD) != 0,
+        .last = (flags & LAST) != 0,
         .seconds_left = to_double(slots[SECONDS_LEFT]),
         .margin_s = to_double(slots[MARGIN]),
         .interval_s = to_double(slots[INTERVAL]),
