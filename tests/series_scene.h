@@ -10,15 +10,15 @@
 #include "checkpoint_folder.h"
 
 static char folder[256];
-static int fd = -1;
+static int root = -1;
 static as_sys real;
 
 static inline int set_up(void **state)
 {
     (void)state;
     (void)snprintf(folder, sizeof folder, "%s", scratch_folder());
-    fd = open(folder, O_RDONLY | O_DIRECTORY);
-    must(fd >= 0, folder);
+    root = open(folder, O_RDONLY | O_DIRECTORY);
+    must(root >= 0, folder);
     real = as_sys_table;
     return 0;
 }
@@ -27,7 +27,7 @@ static inline int tear_down(void **state)
 {
     (void)state;
     as_sys_table = real;
-    (void)close(fd);
+    (void)close(root);
     remove_tree(folder);
     return 0;
 }

@@ -24,7 +24,7 @@ static void append(enum as_event_kind kind, const char *name, int64_t step, cons
     const as_event event = {
         .time_ms = 1769860800123 + step, .kind = kind, .name = name, .step = step, .text = text};
     as_error e = AS_ERROR_INIT;
-    if (as_history_append(fd, "R", &event, &e) != AS_OK) {
+    if (as_history_append(root, "R", &event, &e) != AS_OK) {
         fail_msg("%s", as_error_text(&e));
     }
 }
@@ -33,14 +33,14 @@ static void test_history(void **state)
 {
     (void)state;
     as_history h;
-    assert_int_equal(as_history_read(fd, "R", &h, NULL), AS_OK);
+    assert_int_equal(as_history_read(root, "R", &h, NULL), AS_OK);
     assert_int_equal(h.count, 0);
     as_history_free(&h);
     append(AS_EVENT_SAVED, "checkpoint-1", 1, "a \"note\"\nof two lines \xe2\x80\xa8 \x7f");
     append(AS_EVENT_NOTE, NULL, -1, "x");
     append(AS_EVENT_FAILED, "na\xffme", 0, "bro\xffken\n");
     append(AS_EVENT_STOP, NULL, -1, NULL);
-    assert_int_equal(as_history_read(fd, "R", &h, NULL), AS_OK);
+    assert_int_equal(as_history_read(root, "R", &h, NULL), AS_OK);
     assert_int_equal(h.count, 4);
     assert_int_equal(h.damaged, 0);
     assert_int_equal(h.items[0].kind, AS_EVENT_SAVED);
@@ -55,25 +55,25 @@ static void test_history(void **state)
     assert_string_equal(h.items[3].kind_name, "stop");
     as_history_free(&h);
     /* All kinds come back as what they were. */
-    (void)unlinkat(fd, AS_HISTORY_NAME, 0);
+    (void)unlinkat(root, AS_HISTORY_NAME, 0);
     for (int k = 0; k < AS_EVENT_OTHER; k++) {
         append((enum as_event_kind)k, NULL, k, NULL);
     }
-    assert_int_equal(as_history_read(fd, "R", &h, NULL), AS_OK);
+    assert_int_equal(as_history_read(root, "R", &h, NULL), AS_OK);
     assert_int_equal(h.count, AS_EVENT_OTHER);
     for (int k = 0; k < AS_EVENT_OTHER; k++) {
         assert_int_equal(h.items[k].kind, k);
     }
     as_history_free(&h);
     const as_event none = {.kind = AS_EVENT_OTHER};
-    assert_int_equal(as_history_append(fd, "R", &none, NULL), AS_INTERNAL);
+    assert_int_equal(as_history_append(root, "R", &none, NULL), AS_INTERNAL);
     char *text = calloc(1, (64 << 10) + 2);
     memset(text, 't', (64 << 10) + 1);
     const as_event long_one = {.kind = AS_EVENT_NOTE, .step = -1, .text = text};
-    assert_int_equal(as_history_append(fd, "R", &long_one, NULL), AS_LIMIT);
+    assert_int_equal(as_history_append(root, "R", &long_one, NULL), AS_LIMIT);
     text[64 << 10] = '\0';
-    assert_int_equal(as_history_append(fd, "R", &long_one, NULL), AS_OK);
-    assert_int_equal(as_history_read(fd, "R", &h, NULL), AS_OK);
+    assert_int_equal(as_history_append(root, "R", &long_one, NULL), AS_OK);
+    assert_int_equal(as_history_read(root, "R", &h, NULL), AS_OK);
     assert_string_equal(h.items[AS_EVENT_OTHER].text, text);
     assert_true(h.items[AS_EVENT_OTHER].time_ms > INT64_C(1700000000000));
     as_history_free(&h);
@@ -86,10 +86,10 @@ static void test_torn_history(void **state)
     (void)state;
     append(AS_EVENT_SAVED, "checkpoint-1", 1, NULL);
     struct stat first;
-    must(fstatat(fd, AS_HISTORY_NAME, &first, 0) == 0, "stat");
+    must(fstatat(root, AS_HISTORY_NAME, &first, 0) == 0, "stat");
     append(AS_EVENT_SAVED, "checkpoint-2", 2, "second");
     struct stat second;
-    must(fstatat(fd, AS_HISTORY_NAME, &second, 0) == 0, "stat");
+    must(fstatat(root, AS_HISTORY_NAME, &second, 0) == 0, "stat");
     char whole[4096];
     (void)snprintf(whole, sizeof whole, "%s", read_text(folder, AS_HISTORY_NAME));
     for (off_t cut = first.st_size; cut < second.st_size; cut++) {
@@ -97,12 +97,12 @@ static void test_torn_history(void **state)
         (void)snprintf(text, sizeof text, "%.*s", (int)cut, whole);
         write_text(folder, AS_HISTORY_NAME, text);
         as_history h;
-        assert_int_equal(as_history_read(fd, "R", &h, NULL), AS_OK);
+        assert_int_equal(as_history_read(root, "R", &h, NULL), AS_OK);
         assert_int_equal(h.count, 1);
         assert_int_equal(h.damaged, 0);
         as_history_free(&h);
         append(AS_EVENT_SAVED, "checkpoint-3", 3, NULL);
-        assert_int_equal(as_history_read(fd, "R", &h, NULL), AS_OK);
+        assert_int_equal(as_history_read(root, "R", &h, NULL), AS_OK);
         /* Of the torn line only its newline may be missing. */
         bool complete = cut == second.st_size - 1;
         bool nothing = cut == first.st_size;
@@ -136,7 +136,7 @@ static void test_history_of_others(void **state)
         "{\"time\": \"2026-01-31T12:00:00Z\", \"event\": \"note\", \"text\": \"being writ";
     write_text(folder, AS_HISTORY_NAME, text);
     as_history h;
-    assert_int_equal(as_history_read(fd, "R", &h, NULL), AS_OK);
+    assert_int_equal(as_history_read(root, "R", &h, NULL), AS_OK);
     assert_int_equal(h.count, 3);
     assert_int_equal(h.damaged, 12);
     assert_int_equal(h.items[1].kind, AS_EVENT_OTHER);
@@ -145,17 +145,17 @@ static void test_history_of_others(void **state)
     as_history_free(&h);
     /* A link, a pipe, a folder: told, and not waited for. */
     for (int i = 0; i < 3; i++) {
-        must(unlinkat(fd, AS_HISTORY_NAME, 0) == 0, "unlink");
-        must((i == 0   ? symlinkat("elsewhere", fd, AS_HISTORY_NAME)
-              : i == 1 ? mkfifoat(fd, AS_HISTORY_NAME, 0666)
-                       : mkdirat(fd, AS_HISTORY_NAME, 0777)) == 0,
+        must(unlinkat(root, AS_HISTORY_NAME, 0) == 0, "unlink");
+        must((i == 0   ? symlinkat("elsewhere", root, AS_HISTORY_NAME)
+              : i == 1 ? mkfifoat(root, AS_HISTORY_NAME, 0666)
+                       : mkdirat(root, AS_HISTORY_NAME, 0777)) == 0,
              "make");
         const as_event event = {.kind = AS_EVENT_NOTE, .step = -1, .text = "x"};
         as_error e = AS_ERROR_INIT;
-        assert_int_equal(as_history_read(fd, "R", &h, &e), AS_INVALID);
+        assert_int_equal(as_history_read(root, "R", &h, &e), AS_INVALID);
         assert_non_null(strstr(as_error_text(&e), "R/" AS_HISTORY_NAME));
         as_error_clear(&e);
-        int code = as_history_append(fd, "R", &event, &e);
+        int code = as_history_append(root, "R", &event, &e);
         assert_true(code == AS_INVALID || (i == 2 && code == AS_SYSTEM));
         as_error_clear(&e);
     }
@@ -167,7 +167,7 @@ static void test_long_history(void **state)
 {
     (void)state;
     enum { LINE = 1 << 20, LINES = 70 };
-    int out = openat(fd, AS_HISTORY_NAME, O_WRONLY | O_CREAT, 0666);
+    int out = openat(root, AS_HISTORY_NAME, O_WRONLY | O_CREAT, 0666);
     char *line = malloc(LINE);
     must(out >= 0 && line, "open");
     for (int i = 0; i < LINES; i++) {
@@ -182,7 +182,7 @@ static void test_long_history(void **state)
     (void)close(out);
     free(line);
     as_history h;
-    assert_int_equal(as_history_read(fd, "R", &h, NULL), AS_OK);
+    assert_int_equal(as_history_read(root, "R", &h, NULL), AS_OK);
     /* Of the first line that lies in the last 64 MiB the begin cannot be told. */
     assert_int_equal(h.count, 63);
     assert_true(h.items[0].step == LINES - 63 && h.items[62].step == LINES - 1);
@@ -227,7 +227,7 @@ static void test_writing_together(void **state)
     }
     as_history h;
     int64_t next[WRITERS] = {0};
-    assert_int_equal(as_history_read(fd, "R", &h, NULL), AS_OK);
+    assert_int_equal(as_history_read(root, "R", &h, NULL), AS_OK);
     assert_int_equal(h.count, WRITERS * EACH);
     assert_int_equal(h.damaged, 0);
     for (size_t i = 0; i < h.count; i++) {

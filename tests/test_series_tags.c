@@ -49,7 +49,7 @@ static void expect_tags(const char *text)
 {
     as_names n = names_of("rubbish");
     as_error e = AS_ERROR_INIT;
-    if (as_tags_read(fd, "F", &n, &e) != AS_OK) {
+    if (as_tags_read(root, "F", &n, &e) != AS_OK) {
         fail_msg("%s", as_error_text(&e));
     }
     expect_names(&n, text);
@@ -62,7 +62,7 @@ static int change(const char *add, const char *gone, const char *before, const c
     as_names g = names_of(gone);
     as_names was = AS_NAMES_INIT;
     as_names is = AS_NAMES_INIT;
-    int code = as_tags_change(fd, "F", &a, &g, &was, &is, NULL);
+    int code = as_tags_change(root, "F", &a, &g, &was, &is, NULL);
     if (code == AS_OK) {
         expect_names(&was, before);
         expect_names(&is, after);
@@ -79,7 +79,7 @@ static void test_tags(void **state)
     (void)state;
     expect_tags("");
     as_names n = names_of("zebra best a best \xc3\xa9");
-    assert_int_equal(as_tags_write(fd, "F", &n, NULL), AS_OK);
+    assert_int_equal(as_tags_write(root, "F", &n, NULL), AS_OK);
     as_names_free(&n);
     expect_tags("a best zebra \xc3\xa9");
     assert_non_null(strstr(read_text(folder, AS_TAGS_NAME), "\"allshard_tags\": 1"));
@@ -91,7 +91,7 @@ static void test_tags(void **state)
     assert_int_equal(change("", "x", "", ""), AS_OK);
     assert_int_equal(count_files(), 0);
     as_names none = AS_NAMES_INIT;
-    assert_int_equal(as_tags_write(fd, "F", &none, NULL), AS_OK);
+    assert_int_equal(as_tags_write(root, "F", &none, NULL), AS_OK);
     /* Left by one that was killed. */
     write_text(folder, AS_TAGS_NAME ".77-1", "half");
     assert_int_equal(change("b", "", "", "b"), AS_OK);
@@ -121,18 +121,18 @@ static void test_bad_tags(void **state)
         (void)snprintf(tag, sizeof tag, "t%d", i);
         assert_int_equal(as_names_add(&many, tag, NULL), AS_OK);
     }
-    assert_int_equal(as_tags_write(fd, "F", &many, NULL), AS_LIMIT);
+    assert_int_equal(as_tags_write(root, "F", &many, NULL), AS_LIMIT);
     assert_int_equal(count_files(), 0);
     free(many.items[--many.count]);
-    assert_int_equal(as_tags_write(fd, "F", &many, NULL), AS_OK);
+    assert_int_equal(as_tags_write(root, "F", &many, NULL), AS_OK);
     as_names_free(&many);
     /* One more is one too many; the file is as it was. */
     as_names more = names_of("another");
     as_names was = AS_NAMES_INIT;
     as_names is = AS_NAMES_INIT;
-    assert_int_equal(as_tags_change(fd, "F", &more, NULL, &was, &is, NULL), AS_LIMIT);
+    assert_int_equal(as_tags_change(root, "F", &more, NULL, &was, &is, NULL), AS_LIMIT);
     assert_int_equal(was.count + is.count, 0);
-    assert_int_equal(as_tags_read(fd, "F", &was, NULL), AS_OK);
+    assert_int_equal(as_tags_read(root, "F", &was, NULL), AS_OK);
     assert_int_equal(was.count, AS_MOST_TAGS);
     as_names_free(&more);
     as_names_free(&was);
@@ -157,15 +157,15 @@ static void test_damaged_tags(void **state)
     as_names n = names_of("as it was");
     for (size_t i = 0; i <= COUNT(bad) + 1; i++) {
         as_error e = AS_ERROR_INIT;
-        (void)unlinkat(fd, AS_TAGS_NAME, 0);
+        (void)unlinkat(root, AS_TAGS_NAME, 0);
         if (i < COUNT(bad)) {
             write_text(folder, AS_TAGS_NAME, bad[i]);
         } else if (i == COUNT(bad)) {
-            must(symlinkat("elsewhere", fd, AS_TAGS_NAME) == 0, "symlink");
+            must(symlinkat("elsewhere", root, AS_TAGS_NAME) == 0, "symlink");
         } else {
-            must(mkdirat(fd, AS_TAGS_NAME, 0777) == 0, "mkdir");
+            must(mkdirat(root, AS_TAGS_NAME, 0777) == 0, "mkdir");
         }
-        assert_int_equal(as_tags_read(fd, "F", &n, &e), AS_FORMAT);
+        assert_int_equal(as_tags_read(root, "F", &n, &e), AS_FORMAT);
         assert_non_null(strstr(as_error_text(&e), "F/" AS_TAGS_NAME));
         as_error_clear(&e);
         expect_names(&n, "as it was");
@@ -207,7 +207,7 @@ static void test_tagging_together(void **state)
         assert_int_equal(status, 0);
     }
     as_names n = AS_NAMES_INIT;
-    assert_int_equal(as_tags_read(fd, "F", &n, NULL), AS_OK);
+    assert_int_equal(as_tags_read(root, "F", &n, NULL), AS_OK);
     assert_int_equal(n.count, PEOPLE * EACH);
     as_names_free(&n);
     assert_int_equal(count_files(), 1);
@@ -218,7 +218,7 @@ static void test_tagging_together(void **state)
 static void expect_latest(const char *name)
 {
     char *found;
-    assert_int_equal(as_latest_get(fd, "R", &found, NULL), AS_OK);
+    assert_int_equal(as_latest_get(root, "R", &found, NULL), AS_OK);
     if (name) {
         assert_non_null(found);
         assert_string_equal(found, name);
@@ -241,32 +241,32 @@ static void test_latest(void **state)
 {
     (void)state;
     expect_latest(NULL);
-    assert_int_equal(as_latest_set(fd, "R", NULL, NULL), AS_OK);
-    assert_int_equal(as_latest_set(fd, "R", "checkpoint-5", NULL), AS_OK);
+    assert_int_equal(as_latest_set(root, "R", NULL, NULL), AS_OK);
+    assert_int_equal(as_latest_set(root, "R", "checkpoint-5", NULL), AS_OK);
     expect_latest("checkpoint-5");
     char target[64] = "";
-    assert_int_equal(readlinkat(fd, AS_LATEST_NAME, target, sizeof target - 1), 12);
+    assert_int_equal(readlinkat(root, AS_LATEST_NAME, target, sizeof target - 1), 12);
     assert_string_equal(target, "checkpoint-5");
     /* What a killed one left is in nobody's way. */
-    must(symlinkat("rubbish", fd, ".latest.new") == 0, "symlink");
-    assert_int_equal(as_latest_set(fd, "R", "checkpoint-6", NULL), AS_OK);
+    must(symlinkat("rubbish", root, ".latest.new") == 0, "symlink");
+    assert_int_equal(as_latest_set(root, "R", "checkpoint-6", NULL), AS_OK);
     expect_latest("checkpoint-6");
     /* Without links, a file; and back. */
     as_sys_table.symlinkat = no_links;
-    assert_int_equal(as_latest_set(fd, "R", "checkpoint-7", NULL), AS_OK);
+    assert_int_equal(as_latest_set(root, "R", "checkpoint-7", NULL), AS_OK);
     assert_string_equal(read_text(folder, AS_LATEST_NAME), "checkpoint-7\n");
     expect_latest("checkpoint-7");
-    assert_int_equal(as_latest_set(fd, "R", "checkpoint-8", NULL), AS_OK);
+    assert_int_equal(as_latest_set(root, "R", "checkpoint-8", NULL), AS_OK);
     expect_latest("checkpoint-8");
     as_sys_table.symlinkat = real.symlinkat;
-    assert_int_equal(as_latest_set(fd, "R", "checkpoint-9", NULL), AS_OK);
+    assert_int_equal(as_latest_set(root, "R", "checkpoint-9", NULL), AS_OK);
     expect_latest("checkpoint-9");
     assert_int_equal(count_files(), 1);
-    assert_int_equal(as_latest_set(fd, "R", NULL, NULL), AS_OK);
+    assert_int_equal(as_latest_set(root, "R", NULL, NULL), AS_OK);
     assert_int_equal(count_files(), 0);
     const char *const bad[] = {"", ".", "..", "a/b", ".hidden", ".allshard"};
     for (size_t i = 0; i < COUNT(bad); i++) {
-        assert_int_equal(as_latest_set(fd, "R", bad[i], NULL), AS_INVALID);
+        assert_int_equal(as_latest_set(root, "R", bad[i], NULL), AS_INVALID);
     }
     assert_int_equal(count_files(), 0);
 }
@@ -277,18 +277,18 @@ static void test_latest_of_others(void **state)
     /* Links that lead elsewhere are replaced, and never believed. */
     const char *const targets[] = {"/etc", "../x", "a/b", "a/", ".", "..", ".hidden"};
     for (size_t i = 0; i < COUNT(targets); i++) {
-        must(symlinkat(targets[i], fd, AS_LATEST_NAME) == 0, "symlink");
+        must(symlinkat(targets[i], root, AS_LATEST_NAME) == 0, "symlink");
         expect_latest(NULL);
-        assert_int_equal(as_latest_set(fd, "R", "a", NULL), AS_OK);
+        assert_int_equal(as_latest_set(root, "R", "a", NULL), AS_OK);
         expect_latest("a");
-        assert_int_equal(as_latest_set(fd, "R", NULL, NULL), AS_OK);
+        assert_int_equal(as_latest_set(root, "R", NULL, NULL), AS_OK);
     }
     char long_target[600];
     memset(long_target, 'x', sizeof long_target);
     long_target[sizeof long_target - 1] = '\0';
-    must(symlinkat(long_target, fd, AS_LATEST_NAME) == 0, "symlink");
+    must(symlinkat(long_target, root, AS_LATEST_NAME) == 0, "symlink");
     expect_latest(NULL);
-    must(unlinkat(fd, AS_LATEST_NAME, 0) == 0, "unlink");
+    must(unlinkat(root, AS_LATEST_NAME, 0) == 0, "unlink");
     /* Files and folders of somebody's stay. */
     const char *const texts[] = {"", "\n", "a", "a\nb\n", "a/b\n", "a\n\n", long_target};
     for (size_t i = 0; i <= COUNT(texts); i++) {
@@ -296,14 +296,14 @@ static void test_latest_of_others(void **state)
         if (i < COUNT(texts)) {
             write_text(folder, AS_LATEST_NAME, texts[i]);
         } else {
-            must(unlinkat(fd, AS_LATEST_NAME, 0) == 0, "unlink");
-            must(mkdirat(fd, AS_LATEST_NAME, 0777) == 0, "mkdir");
+            must(unlinkat(root, AS_LATEST_NAME, 0) == 0, "unlink");
+            must(mkdirat(root, AS_LATEST_NAME, 0777) == 0, "mkdir");
         }
         expect_latest(NULL);
-        assert_int_equal(as_latest_set(fd, "R", "a", &e), AS_INVALID);
+        assert_int_equal(as_latest_set(root, "R", "a", &e), AS_INVALID);
         assert_non_null(strstr(as_error_text(&e), "rename it"));
         as_error_clear(&e);
-        assert_int_equal(as_latest_set(fd, "R", NULL, NULL), AS_INVALID);
+        assert_int_equal(as_latest_set(root, "R", NULL, NULL), AS_INVALID);
         assert_int_equal(count_files(), 1);
     }
 }

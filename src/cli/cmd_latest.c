@@ -100,7 +100,9 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
             as_error_clear(&why);
             code = AS_OK;
         }
-        code = code == AS_OK ? tell(tool, root, &all, &why) : code;
+        if (code == AS_OK) {
+            (void)tell(tool, root, &all, &why);
+        }
         as_members_free(&all);
         (void)as_error_pass(e, &why);
     }

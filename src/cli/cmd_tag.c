@@ -192,8 +192,7 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
             code = as_names_add(&tags, args->operands[i], e);
         }
         code = code == AS_OK ? find(&all, root, args->operands[1], &m, e) : code;
-        code = code == AS_OK ? change(root, m, &tags, &before, &after, e) : code;
-        if (code == AS_OK) {
+        if (code == AS_OK && m && change(root, m, &tags, &before, &after, e) == AS_OK) {
             tell(tool, root, m, &before, &after);
         }
         as_names_free(&tags);

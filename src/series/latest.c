@@ -41,7 +41,9 @@ static int read_text(int root, const char *path, char **name, as_error *e)
         bytes.data[bytes.size - 1] = '\0';
         if (is_name(bytes.data) && !strchr(bytes.data, '\n')) {
             *name = strdup(bytes.data);
-            code = *name ? code : as_fail_nomem(&own);
+            if (!*name) {
+                (void)as_fail_nomem(&own);
+            }
         }
     }
     as_buffer_free(&bytes);
