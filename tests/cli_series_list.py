@@ -12,7 +12,7 @@ import subprocess
 import time
 import unittest
 
-from series_support import FAULTY, NOW, Root, record, tensors
+from series_support import FAULTY, NOW, SEAL, Root, record, tensors
 from tool_support import Tensor, checkpoint, put, safetensors
 
 
@@ -228,6 +228,17 @@ class List(Root):
         staged.mkdir(parents=True)
         self.save("checkpoint-60", record(60), root=staged)
         self.assertEqual([c["step"] for c in self.ls()["checkpoints"]], [50])
+        # Once its journal is there it counts; what is told is where it can be found.
+        journal = self.root / ".allshard" / "journal"
+        journal.write_text(json.dumps({
+            "allshard_journal": 2, "folders": True,
+            "incoming": [{"name": "checkpoint-60"}, {"name": "checkpoint-50"}], "outgoing": []}))
+        subprocess.run([SEAL, journal], check=True, timeout=60)
+        path, warnings = self.latest()
+        self.assertEqual(path, str(self.root / "checkpoint-50"))
+        self.assertEqual(len(warnings.splitlines()), 1)
+        self.assertIn("\"checkpoint-60\" is just taking its place", warnings)
+        self.assertIn("allshard recover", warnings)
 
 
 class Hostile(Root):

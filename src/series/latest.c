@@ -33,7 +33,6 @@ static int read_text(int root, const char *path, char **name, as_error *e)
     int code = as_file_read(root, AS_LATEST_NAME, LARGEST_FILE, path, &bytes, NULL, &found, &own);
     if (code == AS_INVALID || code == AS_LIMIT) {
         as_error_clear(&own); /* a folder, or a longer file */
-        code = AS_OK;
     }
     bool line = found && bytes.size > 1 && bytes.data[bytes.size - 1] == '\n' &&
                 !memchr(bytes.data, '\0', bytes.size);
