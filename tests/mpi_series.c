@@ -285,6 +285,121 @@ static void test_nonblocking(void)
     close_series(r, root);
 }
 
+/* Polls until the save is over on all ranks, which learn of it at the same poll. */
+static allshard_verdict poll_until_over(allshard_series *r, int64_t *step)
+{
+    allshard_verdict v = {.size = sizeof v};
+    do {
+        GOOD(as, allshard_series_poll(r, ++*step, &v));
+        const int32_t same[] = {v.in_flight, v.saved, v.failed, (int32_t)v.saved_step, v.save};
+        CHECK(ranks_agree(world_comm(), same, sizeof same));
+    } while (v.in_flight);
+    return v;
+}
+
+static void test_poll(void)
+{
+    const char *root = scratch_path("polled");
+    const allshard_series_options o = {.size = sizeof o, .every_steps = 3};
+    int64_t step = 0;
+    ranks_scene("polls drive nonblocking saves");
+    allshard_series *r = open_series(as, root, &o);
+    allshard_verdict v = {.size = sizeof v};
+    int saves = 0;
+    for (; step < 9; step++) {
+        GOOD(as, allshard_series_poll(r, step, &v));
+        CHECK(!v.stop && !v.failed);
+        if (v.save) {
+            CHECK(v.reasons == ALLSHARD_REASON_STEPS);
+            isave_step(r, step);
+            saves++;
+            v = poll_until_over(r, &(int64_t){step});
+            CHECK(v.saved && v.saved_step == step && !v.failed);
+        }
+    }
+    CHECK_TEXT(saves == 2 || saves == 3, "%d saves in 9 steps", saves);
+    GOOD(as, allshard_series_wait(r, NULL)); /* poll has told of it */
+    close_series(r, root);
+}
+
+/* A small file of one part is in the way of the whole: the parts are good, the checkpoint is none. */
+static void test_failed_in_flight(void)
+{
+    const char *root = scratch_path("failed");
+    int64_t step = 100;
+    ranks_scene("a nonblocking save fails in the end");
+    allshard_series *r = open_series(as, root, NULL);
+    save_step(r, 1);
+    allshard_state *strange = NULL;
+    GOOD(as, allshard_state_create(&strange, as, "strange"));
+    GOOD(as, allshard_state_file(strange, "allshard.tags.json", "{}", 2));
+    allshard_state *const states[] = {all.states[0], strange};
+    allshard_checkpoint c = run_checkpoint(&all, 2);
+    c.states = states;
+    c.options = NULL;
+    FAILS(as, allshard_series_isave(r, &c), ALLSHARD_EMPTY, "checkpoint-2"); /* part 0 was begun */
+    FAILS(as, allshard_series_save(r, &c), ALLSHARD_EMPTY, "checkpoint-2");
+    check_there(root, ".allshard", false);
+    float value = 1;
+    const allshard_tensor t = {
+        .size = sizeof t, .name = "t", .dtype = ALLSHARD_F32, .data = &value};
+    GOOD(as, allshard_state_tensor(strange, &t));
+    GOOD(as, allshard_series_isave(r, &c));
+    allshard_verdict v = poll_until_over(r, &step);
+    CHECK(!v.saved && v.failed == ALLSHARD_INVALID);
+    GOOD(as, allshard_series_poll(r, ++step, &v));
+    CHECK(!v.failed);
+    GOOD(as, allshard_series_isave(r, &c));
+    FAILS(as, allshard_series_wait(r, NULL), ALLSHARD_INVALID, "allshard.tags.json");
+    FAILS(as, allshard_series_save(r, &c), ALLSHARD_INVALID, "allshard.tags.json");
+    GOOD(as, allshard_series_isave(r, &c));
+    save_step(r, 3); /* waits for it, and goes on */
+    GOOD(as, allshard_series_poll(r, ++step, &v));
+    CHECK(v.failed == ALLSHARD_INVALID);
+    check_there(root, "checkpoint-2", false);
+    GOOD(as, allshard_series_isave(r, &c));
+    FAILS(as, allshard_series_close(r), ALLSHARD_INVALID, "allshard.tags.json");
+    check_there(root, ".allshard", false);
+    GOOD(as, allshard_state_free(strange));
+    r = open_series(as, root, NULL);
+    run_check_load(&all, r, ALLSHARD_NEWEST, 3, world_size(), 0);
+    close_series(r, root);
+}
+
+/* The series is closed at once, and the save given up, unless it was faster. */
+static void test_cancelled(void)
+{
+    const char *root = scratch_path("cancelled");
+    const allshard_options o = {.size = sizeof o, .cancel_on_close = 1};
+    allshard *quick = NULL;
+    run u;
+    ranks_scene("cancelled");
+    CHECK(allshard_open(&quick, world_comm(), &o) == ALLSHARD_OK);
+    run_open(&u, quick, world_rank(), world_size());
+    allshard_series *r = open_series(quick, root, NULL);
+    int64_t newest = 0;
+    for (int64_t step = 1; step <= 4; step++) {
+        run_fill(&u, step);
+        allshard_checkpoint c = run_checkpoint(&u, step);
+        if (step == 1) {
+            GOOD(quick, allshard_series_save(r, &c));
+        } else {
+            GOOD(quick, allshard_series_isave(r, &c));
+            GOOD(quick, allshard_series_close(r));
+            r = open_series(quick, root, NULL);
+        }
+        check_there(root, ".allshard", false);
+        allshard_loaded loaded = {.size = sizeof loaded};
+        GOOD(quick, allshard_series_load(r, ALLSHARD_NEWEST, u.states, RUN_PARTS, NULL, &loaded));
+        CHECK(loaded.passed == 0 && (loaded.step == step || loaded.step == newest));
+        CHECK(run_wrong(&u, loaded.step) == 0);
+        newest = loaded.step;
+    }
+    GOOD(quick, allshard_series_close(r));
+    run_close(&u);
+    CHECK(allshard_close(quick) == ALLSHARD_OK);
+}
+
 int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, 60);
@@ -296,6 +411,9 @@ int main(int argc, char **argv)
     test_refused();
     test_names_and_retention();
     test_nonblocking();
+    test_poll();
+    test_failed_in_flight();
+    test_cancelled();
     run_close(&all);
     CHECK(allshard_close(as) == ALLSHARD_OK);
     return ranks_end();

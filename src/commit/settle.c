@@ -48,6 +48,9 @@ int as_txn_set_aside(as_txn *t, const char *name, bool *any, as_error *e)
     if (code != AS_OK) {
         return code;
     }
+    if (as_sys_table.unlinkat(t->lock->meta, AS_OLD_NAME, AT_REMOVEDIR) == 0) {
+        return AS_OK; /* nothing was in it */
+    }
     (void)snprintf(to, sizeof to, "%s-%d", name, t->set_aside);
     if (as_sys_table.renameat(t->lock->meta, AS_OLD_NAME, t->lock->meta, to) == 0) {
         t->set_aside++;

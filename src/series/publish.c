@@ -111,17 +111,33 @@ static int retain(as_series *r, as_error *e)
     return code;
 }
 
+/* Gives up the root. */
+static void finish(as_series *r)
+{
+    as_error own = AS_ERROR_INIT;
+    if (r->txn && r->settled) {
+        if (as_txn_finish(r->txn, &own) != AS_OK) {
+            as_log_say(&r->log, AS_LOG_WARNING, "%s", as_error_text(&own));
+        }
+    } else {
+        as_txn_abort(r->txn);
+    }
+    r->txn = NULL;
+    as_error_clear(&own);
+}
+
 /* All that may fail without harm to what is saved. */
 static void tidy(as_series *r)
 {
     as_error e = AS_ERROR_INIT;
-    bool any;
+    bool replaced = false;
+    bool gone = false;
     r->settled = as_txn_settle(r->txn, &e) == AS_OK;
     warn(r, "its leftovers wait for recovery", &e);
     if (r->settled) { /* else the folder may be another's by now */
         (void)as_latest_set(as_txn_folder(r->txn), r->root, r->saving.name, &e);
         warn(r, "\"" AS_LATEST_NAME "\" does not lead to it", &e);
-        (void)as_txn_set_aside(r->txn, r->gone, &any, &e);
+        (void)as_txn_set_aside(r->txn, r->gone, &replaced, &e);
         warn(r, "the one that it replaced is only removed in the end", &e);
     }
     if (r->settled && as_keep_rules_any(&r->keep)) {
@@ -129,8 +145,11 @@ static void tidy(as_series *r)
         warn(r, "no older ones could be let go of", &e);
     }
     if (r->settled) {
-        (void)as_txn_set_aside(r->txn, r->gone, &any, &e);
+        (void)as_txn_set_aside(r->txn, r->gone, &gone, &e);
         warn(r, "older ones are only removed in the end", &e);
+    }
+    if (!replaced && !gone) { /* nothing takes long: then nobody meets the lock afterwards */
+        finish(r);
     }
 }
 
@@ -202,14 +221,7 @@ int as_series_job_sweep(void *user, as_error *e)
                    as_error_text(&own)); /* the main process sees to it */
     }
     as_error_clear(&own);
-    if (r->txn && r->settled) {
-        if (as_txn_finish(r->txn, &own) != AS_OK) {
-            as_log_say(&r->log, AS_LOG_WARNING, "%s", as_error_text(&own));
-        }
-    } else {
-        as_txn_abort(r->txn);
-    }
-    r->txn = NULL;
     as_error_clear(&own);
+    finish(r);
     return AS_OK;
 }
