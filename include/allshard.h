@@ -429,8 +429,8 @@ typedef struct allshard_save_options {
      * the weights was put; they are read when that is done. NULL: the legacy default stream, which
      * waits for all streams that were not made as non-blocking. 2 (cudaStreamPerThread): that of the
      * calling thread. Of other devices than the stream's the legacy default stream counts. Work
-     * that is put into any stream after the call has returned may change the weights. Of this rank
-     * alone, not only for allshard_isave. */
+     * that is put into any stream after the call has returned may change the weights. No stream may
+     * be captured into a graph meanwhile. Of this rank alone, not only for allshard_isave. */
     void *cuda_stream;
 } allshard_save_options;
 

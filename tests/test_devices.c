@@ -399,6 +399,66 @@ static void copies_come_after_the_callers_work(void **state)
     scene_count(s, s->live);
 }
 
+/* What the caller puts into a graph does not run: nothing can come after it, and the capture is not
+ * to be drawn into. */
+static void streams_that_are_captured(void **state)
+{
+    scene *s = *state;
+    static char out[SCENE_BYTES];
+    as_cu_context other = NULL;
+    assert_int_equal(s->sim->context_create(&other, 0, 0), 0);
+    assert_int_equal(s->cuda->context_pop(NULL), 0);
+    scene_put(s, "a", scene_pointer(s->memory[0]), SCENE_BYTES);
+    scene_open(s);
+    scene_find(s);
+    as_copies first = {0};
+    pack(s, 0, out, SCENE_BYTES, &first); /* buffers are page-locked before */
+    scene_drain(s, NULL);
+    for (int i = 0; i < 8; i++) {
+        bool given = i & 1; /* it is the one that copies come after; */
+        unsigned flags = i & 2 ? 0 : AS_CU_STREAM_NON_BLOCKING; /* the legacy one waits for it; */
+        as_cu_context context = i & 4 ? other : s->primary[0];
+        as_cu_stream stream = NULL;
+        as_error e = AS_ERROR_INIT;
+        as_copies copies = {0};
+        assert_int_equal(s->cuda->context_push(context), 0);
+        assert_int_equal(s->cuda->stream_create(&stream, flags, 0), 0);
+        s->sim->capture(stream, true);
+        int code = as_devices_begin(s->devices, &s->homes, given ? stream : NULL, &e);
+        if (given) {
+            assert_int_equal(code, AS_INVALID);
+        } else if (!flags) {
+            assert_int_equal(code, AS_CUDA);
+        } else {
+            /* Others' captures forbid to ask how far copies are: what was begun ends all the same. */
+            assert_int_equal(code, AS_OK);
+            s->sim->delay((unsigned)i + 1, 5000);
+            pack(s, 0, out, SCENE_BYTES, &copies);
+            scene_drain(s, &e);
+            assert_int_equal(copies.code, AS_CUDA);
+            assert_true(s->sim->idle());
+        }
+        if (!strstr(as_error_text(&e), "being captured into a graph") ||
+            !strstr(as_error_text(&e), "cudaStreamEndCapture")) {
+            fail_msg("%d: %s", i, as_error_text(&e));
+        }
+        as_error_clear(&e);
+        s->sim->capture(stream, false);
+        assert_int_equal(as_devices_begin(s->devices, &s->homes, given ? stream : NULL, &e), AS_OK);
+        copies = (as_copies){0};
+        pack(s, 0, out, SCENE_BYTES, &copies);
+        scene_drain(s, &e);
+        assert_int_equal(e.code, AS_OK);
+        assert_int_equal(s->cuda->stream_destroy(stream), 0);
+        assert_ptr_equal(current(s), context);
+        assert_int_equal(s->cuda->context_pop(NULL), 0);
+        assert_string_equal(s->sim->faults(), "");
+    }
+    scene_close(s);
+    assert_int_equal(s->sim->context_destroy(other), 0);
+    scene_count(s, s->live);
+}
+
 /* What is under way when a context is closed comes to its end. */
 static void closing_waits(void **state)
 {
@@ -435,6 +495,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(pieces_reach_no_further_than_their_memory, scene_begin,
                                         scene_end),
         cmocka_unit_test_setup_teardown(copies_come_after_the_callers_work, scene_begin, scene_end),
+        cmocka_unit_test_setup_teardown(streams_that_are_captured, scene_begin, scene_end),
         cmocka_unit_test_setup_teardown(closing_waits, scene_begin, scene_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -34,8 +34,14 @@ enum {
     AS_CU_CONTEXT_DESTROYED = 709,
     AS_CU_ALREADY_REGISTERED = 712,
     AS_CU_NOT_REGISTERED = 713,
-    AS_CU_NOT_SUPPORTED = 801
+    AS_CU_NOT_SUPPORTED = 801,
+    AS_CU_CAPTURE_FIRST = 900, /* CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, and those that follow it */
+    AS_CU_CAPTURE_LAST = 908   /* CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD */
 };
+
+/* CUstreamCaptureStatus: 0 is none. CUstreamCaptureMode: what a thread may call while streams are
+ * captured. */
+enum { AS_CU_CAPTURE_MODE_RELAXED = 2 };
 
 /* Streams that need not be made: CU_STREAM_LEGACY and CU_STREAM_PER_THREAD. NULL is the former in
  * the functions that are looked up here. */

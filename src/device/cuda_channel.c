@@ -52,9 +52,15 @@ void as_channel_wait(const as_channel *c)
         (void)as_channel_pause(c, &idle, NULL); /* the memory is not free before */
         r = c->cuda->stream_query(c->stream);
     }
-    /* A context that has failed still has to come to rest, and will. */
+    /* A context that has failed still has to come to rest, and will. While the program captures streams
+     * in this thread, or all, it may only be asked like this. */
+    int mode = AS_CU_CAPTURE_MODE_RELAXED;
+    bool relaxed = as_cuda_says_captured(r) && c->cuda->stream_capture_mode(&mode) == AS_CU_SUCCESS;
     if (r && c->cuda->stream_synchronize(c->stream)) {
         (void)c->cuda->stream_synchronize(c->stream);
+    }
+    if (relaxed) {
+        (void)c->cuda->stream_capture_mode(&mode);
     }
 }
 
@@ -146,9 +152,29 @@ static int wait_for(const as_channel *c, as_cu_event event, as_error *e)
     return fail_to_follow(c, "cuStreamWaitEvent", c->cuda->stream_wait(c->stream, event, 0), e);
 }
 
+/* What is captured has not run: there is nothing to come after, and our own stream would be drawn into
+ * the capture. With the stream's context current. */
+static int refuse_capture(const as_channel *c, as_cu_stream stream, as_error *e)
+{
+    int status = 0;
+    as_cu_result r = c->cuda->stream_capturing(stream, &status);
+    if (r == AS_CU_SUCCESS && status) {
+        return as_fail(e, AS_INVALID, 0,
+                       "the stream that the copies of %s are to come after (cuda_stream, %p) is "
+                       "being captured into a graph, and its work has not run: end the capture "
+                       "(cudaStreamEndCapture) and launch the graph before you save or load",
+                       c->name, (void *)stream);
+    }
+    return fail_to_follow(c, "cuStreamIsCapturing", r, e);
+}
+
 static int follow_own(const as_channel *c, as_cu_stream stream, as_error *e)
 {
-    int code = fail_to_follow(c, "cuEventRecord", c->cuda->event_record(c->before, stream), e);
+    int code = refuse_capture(c, stream, e);
+    if (code != AS_OK) {
+        return code;
+    }
+    code = fail_to_follow(c, "cuEventRecord", c->cuda->event_record(c->before, stream), e);
     return code == AS_OK ? wait_for(c, c->before, e) : code;
 }
 
@@ -157,6 +183,10 @@ static int follow_own(const as_channel *c, as_cu_stream stream, as_error *e)
 static int record_and_wait(const as_channel *c, as_cu_stream stream, as_error *e)
 {
     as_cu_event event = NULL;
+    int refused = refuse_capture(c, stream, e);
+    if (refused != AS_OK) {
+        return refused;
+    }
     as_cu_result r = c->cuda->event_create(&event, AS_CU_EVENT_DISABLE_TIMING);
     if (r) {
         return fail_to_follow(c, "cuEventCreate", r, e);

@@ -56,10 +56,11 @@ static void look_up(void *library)
         void *function = dlsym(library, symbols[i].name);
         if (!function) {
             char text[REASON_BYTES];
-            (void)snprintf(text, sizeof text,
-                           "libcuda.so.1 has no %s: the driver is older than CUDA 9.2, or it is no "
-                           "driver",
-                           symbols[i].name);
+            (void)snprintf(
+                text, sizeof text,
+                "libcuda.so.1 has no %s: the driver is older than CUDA 10.1, or it is no "
+                "driver",
+                symbols[i].name);
             lacking = keep(text);
             return;
         }
@@ -167,6 +168,10 @@ static const char *origin(as_cu_result result)
     case AS_CU_NOT_REGISTERED:
         return "";
     default:
+        if (as_cuda_says_captured(result)) {
+            return "; a stream is being captured into a graph: end the capture "
+                   "(cudaStreamEndCapture) before you save or load";
+        }
         /* Devices report what went wrong in a kernel to whoever comes next. */
         return result >= FIRST_STICKY && result <= LAST_STICKY
                    ? "; it may come of work that the program itself gave to the device before"

@@ -57,6 +57,8 @@ enum as_cuda_wish {
     X(stream_destroy, "cuStreamDestroy_v2", (as_cu_stream stream))                                 \
     X(stream_context, "cuStreamGetCtx", (as_cu_stream stream, as_cu_context * context))            \
     X(stream_wait, "cuStreamWaitEvent", (as_cu_stream stream, as_cu_event event, unsigned flags))  \
+    X(stream_capturing, "cuStreamIsCapturing", (as_cu_stream stream, int *status))                 \
+    X(stream_capture_mode, "cuThreadExchangeStreamCaptureMode", (int *mode))                       \
     X(stream_query, "cuStreamQuery", (as_cu_stream stream))                                        \
     X(stream_synchronize, "cuStreamSynchronize", (as_cu_stream stream))                            \
     X(event_create, "cuEventCreate", (as_cu_event * out, unsigned flags))                          \
@@ -87,6 +89,12 @@ const as_cuda *as_cuda_library(enum as_cuda_wish wish, const char **reason);
 
 /* Can it be had, as far as can be told without a call? Loads libcuda.so.1. NULL, or why not (static). */
 const char *as_cuda_lacking(void);
+
+/* Is the call refused because a stream is being captured into a graph? */
+static inline bool as_cuda_says_captured(as_cu_result result)
+{
+    return result >= AS_CU_CAPTURE_FIRST && result <= AS_CU_CAPTURE_LAST;
+}
 
 /* Fails with a text that names call ("cuMemcpyDtoHAsync"), code and what it was for (printf):
  * "cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY (2, out of memory): 4194304 bytes on device 0".

@@ -67,6 +67,12 @@ SIM_API void sim_hold(bool on);
  * that is under way ends first. */
 SIM_API int sim_end_context(as_cu_context context);
 
+/* The program captures the stream into a graph, in the mode "global", or ends that: then work that is
+ * put into the stream by others is a broken rule, the legacy default stream is refused if the stream
+ * is one that it waits for (906), and so are calls that wait or lock memory (900) in threads that have
+ * not called cuThreadExchangeStreamCaptureMode for CU_STREAM_CAPTURE_MODE_RELAXED (2). */
+SIM_API void sim_capture(as_cu_stream stream, bool on);
+
 /* While it is on nothing that was asked for runs at all: a device that hangs. */
 SIM_API void sim_stall(bool on);
 
@@ -117,6 +123,7 @@ SIM_API void *sim_translate(uint64_t address, size_t bytes);
     X(devices, sim_devices) X(attribute, sim_attribute) X(inject, sim_fail)                        \
     X(inject_late, sim_fail_late) X(failed, sim_failed) X(calls, sim_calls)                        \
     X(pageable, sim_pageable) X(delay, sim_delay) X(hold, sim_hold) X(stall, sim_stall)            \
+    X(capture, sim_capture)                                                                        \
     X(end_context, sim_end_context)                                                                \
     X(strict_pointers, sim_strict_pointers) X(faults, sim_faults)                                  \
     X(reset, sim_reset) X(read, sim_read) X(write, sim_write) X(idle, sim_idle)                    \

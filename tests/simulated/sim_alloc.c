@@ -91,6 +91,9 @@ as_cu_result cu_host_free(void *memory)
 static int lock_memory(uint64_t address, size_t bytes, unsigned flags)
 {
     sim_context *c = sim_current();
+    if (sim_unsafe()) {
+        return sim_unsafe();
+    }
     if (bytes == 0 || address == 0 || flags > 15) {
         return AS_CU_INVALID_VALUE;
     }

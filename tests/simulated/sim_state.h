@@ -23,7 +23,8 @@ enum {
     SIM_INVALID_HANDLE = 400,
     SIM_NOT_FOUND = 500,
     SIM_CONTEXT_DESTROYED = 709,
-    SIM_MISALIGNED = 716
+    SIM_MISALIGNED = 716,
+    SIM_CAPTURE_IMPLICIT = 906
 };
 
 enum { SIM_MAX_DEVICES = 16, SIM_MAX_PITCH = 2147483647 };
@@ -61,6 +62,7 @@ typedef struct sim_stream {
     sim_object object;
     bool is_default; /* not made by a call */
     bool legacy;
+    bool captured;
     bool blocking;   /* waits for the legacy stream, and it for this one */
     uint64_t thread; /* whose default stream it is; 0: nobody's */
     unsigned flags;
@@ -232,6 +234,9 @@ struct sim_op {
     sim_copy copy;
     sim_launch launch;
 };
+
+/* 0, or what calls are refused with that may not be made while a stream is captured. */
+int sim_unsafe(void);
 
 /* A stream handle of the current context, the default streams' among them. */
 int sim_use_stream(as_cu_stream stream, const char *call, sim_stream **out);

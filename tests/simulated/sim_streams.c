@@ -4,6 +4,7 @@
 #include "sim_state.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 static uint64_t this_thread(void)
 {
@@ -46,14 +47,72 @@ static int default_stream(bool legacy, sim_stream **out)
     return code;
 }
 
+static _Thread_local int capture_mode; /* 0: CU_STREAM_CAPTURE_MODE_GLOBAL */
+
+/* One that is captured, and that the legacy stream waits for or not. */
+static bool any_captured(bool blocking)
+{
+    for (size_t i = 0; i < sim_object_count(SIM_STREAM); i++) {
+        const sim_stream *s = sim_object_at(SIM_STREAM, i);
+        if (s->captured && !s->object.dead && (s->blocking || !blocking)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int sim_unsafe(void)
+{
+    return capture_mode != AS_CU_CAPTURE_MODE_RELAXED && any_captured(false) ? AS_CU_CAPTURE_FIRST
+                                                                             : 0;
+}
+
+void sim_capture(as_cu_stream stream, bool on)
+{
+    sim_lock();
+    sim_stream *s = sim_object_of(SIM_STREAM, stream);
+    if (s) {
+        s->captured = on;
+    }
+    sim_unlock();
+}
+
+as_cu_result cu_stream_capture_mode(int *mode)
+{
+    int code = sim_enter("cuThreadExchangeStreamCaptureMode", SIM_INIT);
+    if (!code) {
+        int old = capture_mode;
+        capture_mode = *mode;
+        *mode = old;
+    }
+    return sim_leave(code);
+}
+
+as_cu_result cu_stream_capturing(as_cu_stream stream, int *status)
+{
+    int code = sim_enter("cuStreamIsCapturing", SIM_CURRENT);
+    sim_stream *s = NULL;
+    code = code ? code : sim_use_stream(stream, "cuStreamIsCapturing", &s);
+    if (!code) {
+        *status = s->captured;
+    }
+    return sim_leave(code);
+}
+
 int sim_use_stream(as_cu_stream stream, const char *call, sim_stream **out)
 {
     if (!stream || stream == AS_CU_STREAM_LEGACY || stream == AS_CU_STREAM_PER_THREAD) {
+        if (stream != AS_CU_STREAM_PER_THREAD && any_captured(true)) {
+            return SIM_CAPTURE_IMPLICIT;
+        }
         return default_stream(stream != AS_CU_STREAM_PER_THREAD, out);
     }
     void *found = NULL;
     int code = sim_use(SIM_STREAM, stream, call, &found);
     *out = found;
+    if (!code && (*out)->captured && strcmp(call, "cuStreamIsCapturing") != 0) {
+        sim_note_rule("%s: the stream is being captured", call);
+    }
     return code;
 }
 
@@ -154,7 +213,8 @@ static uint64_t end_of(sim_stream *s, const char *call)
 static int synchronize(as_cu_stream stream)
 {
     sim_stream *s = NULL;
-    int code = sim_use_stream(stream, "cuStreamSynchronize", &s);
+    int code = sim_unsafe();
+    code = code ? code : sim_use_stream(stream, "cuStreamSynchronize", &s);
     return code ? code : sim_wait(s, end_of(s, "cuStreamSynchronize"));
 }
 
@@ -169,6 +229,7 @@ as_cu_result cu_stream_query(as_cu_stream stream)
 {
     int code = sim_enter("cuStreamQuery", SIM_CURRENT);
     sim_stream *s = NULL;
+    code = code ? code : sim_unsafe();
     code = code ? code : sim_use_stream(stream, "cuStreamQuery", &s);
     if (!code && s->first) {
         code = AS_CU_NOT_READY;
@@ -244,7 +305,8 @@ static int find_event(as_cu_event event, const char *call, sim_event **out)
 static int query(as_cu_event event)
 {
     sim_event *e = NULL;
-    int code = find_event(event, "cuEventQuery", &e);
+    int code = sim_unsafe();
+    code = code ? code : find_event(event, "cuEventQuery", &e);
     if (code || !e->stream) {
         return code;
     }
