@@ -23,6 +23,8 @@
 
 #define SHARD "model.safetensors"
 
+enum { DAMAGED_SIZE = 40 };
+
 /* ---- the account ---- */
 
 /* Is x the newer of the two? */
@@ -172,7 +174,7 @@ static const char *compare_one(const book_one *one, const char *folder)
 {
     char path[800];
     int64_t id = 0;
-    struct stat status;
+    struct stat status = {.st_size = 0};
     (void)snprintf(path, sizeof path, "%s/%s", folder, SHARD);
     int fd = open(path, O_RDONLY);
     bool whole = fd >= 0 && fstat(fd, &status) == 0 && status.st_size > 8 &&
@@ -180,7 +182,8 @@ static const char *compare_one(const book_one *one, const char *folder)
     if (fd >= 0) {
         (void)close(fd);
     }
-    if (!one->damaged && (!whole || id != one->id)) {
+    bool good = one->damaged ? status.st_size == DAMAGED_SIZE : whole && id == one->id;
+    if (!good) {
         return complain("%s holds other bytes", one->name);
     }
     if (exists(folder, AS_TAGS_NAME) != one->tagged) {
@@ -393,7 +396,7 @@ void series_damage(const char *root, const char *name)
 {
     char path[1024];
     (void)snprintf(path, sizeof path, "%s/%s/" SHARD, root, name);
-    must(truncate(path, 40) == 0, path);
+    must(truncate(path, DAMAGED_SIZE) == 0, path);
 }
 
 void series_tag(const char *root, const char *name, bool tagged)

@@ -232,10 +232,15 @@ static void check_members(void)
     assert_int_equal(as_members_read(&m, root, pattern, NULL, &e), AS_OK);
     assert_int_equal(m.count, b->count);
     for (size_t i = 0; i < m.count; i++) {
-        assert_string_equal(m.items[i].name, b->items[i].name);
-        assert_int_equal(m.items[i].step, b->items[i].step);
-        assert_int_equal(m.items[i].state == AS_MEMBER_DAMAGED, b->items[i].damaged);
-        assert_int_equal(m.items[i].tags.count, b->items[i].tagged);
+        const as_member *found = &m.items[i];
+        const book_one *one = &b->items[i];
+        if (strcmp(found->name, one->name) != 0 || found->step != one->step ||
+            (found->state == AS_MEMBER_DAMAGED) != one->damaged ||
+            (found->tags.count > 0) != one->tagged) {
+            book_print(b);
+            fail_msg("operation %d: found %s, step %lld, %zu tags, %s", operation, found->name,
+                     (long long)found->step, found->tags.count, found->why ? found->why : "good");
+        }
     }
     const as_member *newest = as_members_newest(&m);
     const book_one *expected = book_newest(b);
