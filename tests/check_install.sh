@@ -60,6 +60,22 @@ for example in save_load nonblocking_save; do
     "$prefix/bin/allshard" verify "$scratch/$example-by-cmake"
 done
 
+echo "== a training loop that is started again"
+train()
+{
+    ldd "$1" | grep -q "$library" || fail "linked to another liballshard"
+    launch "$1" "$2" 60 | tee "$scratch/first.log"
+    grep -q '^a fresh run' "$scratch/first.log" || fail "$1: not a fresh run"
+    launch "$1" "$2" 75 | tee "$scratch/second.log"
+    grep -q '^going on from checkpoint-60: ' "$scratch/second.log" || fail "$1: began anew"
+    for step in 50 60 70 75; do # keep_every, and keep_last
+        "$prefix/bin/allshard" verify "$2/checkpoint-$step"
+    done
+    [ ! -e "$2/checkpoint-10" ] || fail "$1: step 10 is still there"
+    [ "$("$prefix/bin/allshard" latest "$2")" = "$2/checkpoint-75" ] || fail "$1: latest"
+}
+train "$scratch/examples/train_loop" "$scratch/run-by-cmake"
+
 echo "== pkg-config"
 export PKG_CONFIG_PATH=${pc%/*}
 read -ra flags <<<"$(pkg-config --cflags --libs allshard)"
@@ -69,4 +85,7 @@ for example in save_load nonblocking_save; do
     launch "$scratch/$example" "$scratch/$example-by-pkg-config"
     "$prefix/bin/allshard" verify "$scratch/$example-by-pkg-config"
 done
+cc -std=c11 -Wall -Wextra -Werror "$ALLSHARD_SOURCE_DIR/examples/train_loop.c" \
+    -o "$scratch/train_loop" "${flags[@]}" "-Wl,-rpath,${library%/*}"
+train "$scratch/train_loop" "$scratch/run-by-pkg-config"
 echo "== good"
