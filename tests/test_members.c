@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The checkpoints of a root: their order, look-ups, and what a reader sees while others replace and
+ * remove them.
+ */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "series/members.h"
+#include "series_scene.h"
+#include "support_series.h"
+
+static void lay(int parent, const char *name, int64_t id, int64_t step, int64_t time_ms)
+{
+    book_one one = {.id = id, .step = step, .time_ms = time_ms, .metric = "id"};
+    as_error e = AS_ERROR_INIT;
+    one.value = (double)id;
+    (void)snprintf(one.name, sizeof one.name, "%s", name);
+    if (series_lay(parent, folder, &one, &e) != AS_OK) {
+        fail_msg("%s", as_error_text(&e));
+    }
+}
+
+static void read_members(as_members *m, const char *pattern)
+{
+    as_folder_pattern *p = NULL;
+    as_error e = AS_ERROR_INIT;
+    if (pattern) {
+        assert_int_equal(as_folder_pattern_make(&p, pattern, NULL), AS_OK);
+    }
+    if (as_members_read(m, folder, p, NULL, &e) != AS_OK) {
+        fail_msg("%s", as_error_text(&e));
+    }
+    as_folder_pattern_free(p);
+}
+
+static void expect_order(const char *pattern, const char *names)
+{
+    char joined[512] = "";
+    as_members m;
+    read_members(&m, pattern);
+    for (size_t i = 0; i < m.count; i++) {
+        (void)strcat(strcat(joined, i ? " " : ""), m.items[i].name);
+        assert_ptr_equal(as_members_named(&m, m.items[i].name), &m.items[i]);
+    }
+    assert_string_equal(joined, names);
+    as_members_free(&m);
+}
+
+static void test_order(void **state)
+{
+    (void)state;
+    as_members m;
+    expect_order(NULL, "");
+    lay(root, "checkpoint-10", 1, 10, 5000);
+    lay(root, "checkpoint-9", 2, 9, 9000);
+    lay(root, "b", 3, 10, 4000);
+    lay(root, "a", 4, 10, 5000);
+    lay(root, ".hidden", 5, 99, 5000);
+    expect_order(NULL, "checkpoint-9 b a checkpoint-10");
+    expect_order("checkpoint-{step}", "checkpoint-9 checkpoint-10");
+    expect_order("{x}", "checkpoint-9 b a checkpoint-10");
+    expect_order("c-{step}", "");
+    read_members(&m, NULL);
+    assert_string_equal(as_members_newest(&m)->name, "checkpoint-10");
+    assert_string_equal(as_members_of_step(&m, 10)->name, "checkpoint-10");
+    assert_string_equal(as_members_of_step(&m, 9)->name, "checkpoint-9");
+    assert_null(as_members_of_step(&m, 8));
+    assert_null(as_members_named(&m, "c"));
+    as_members_free(&m);
+    series_damage(folder, "checkpoint-10");
+    series_damage(folder, "a");
+    read_members(&m, NULL);
+    assert_string_equal(as_members_newest(&m)->name, "b");
+    assert_int_equal(as_members_of_step(&m, 10)->state, AS_MEMBER_DAMAGED);
+    assert_non_null(as_members_of_step(&m, 10)->why);
+    as_members_free(&m);
+    series_damage(folder, "b");
+    series_damage(folder, "checkpoint-9");
+    read_members(&m, NULL);
+    assert_int_equal(m.count, 4);
+    assert_null(as_members_newest(&m));
+    as_members_free(&m);
+}
+
+static void test_no_root(void **state)
+{
+    (void)state;
+    as_members m;
+    char path[300];
+    (void)snprintf(path, sizeof path, "%s/nowhere", folder);
+    assert_int_equal(as_members_read(&m, path, NULL, NULL, NULL), AS_NOT_FOUND);
+    as_members_free(&m);
+    write_text(folder, "nowhere", "a file");
+    assert_int_equal(as_members_read(&m, path, NULL, NULL, NULL), AS_INVALID);
+    as_members_free(&m);
+}
+
+/* Replaces checkpoint-5 and removes checkpoint-7 without end, as saves and prunes do: whole folders
+ * come in and go out by renames, and the files of those that went are removed. */
+static void change_without_end(void)
+{
+    const struct timespec pause = {.tv_nsec = 2000000};
+    int hidden = openat(root, ".aside", O_RDONLY | O_DIRECTORY);
+    char aside[300];
+    must(hidden >= 0, ".aside");
+    (void)snprintf(aside, sizeof aside, "%s/.aside/old", folder);
+    for (int64_t id = 100;; id++) {
+        lay(hidden, "new", id, 5, id);
+        must(renameat(root, "checkpoint-5", hidden, "old") == 0, "rename");
+        must(renameat(hidden, "new", root, "checkpoint-5") == 0, "rename");
+        remove_tree(aside);
+        (void)nanosleep(&pause, NULL);
+        must(renameat(root, "checkpoint-7", hidden, "old") == 0, "rename");
+        remove_tree(aside);
+        lay(hidden, "new", id, 7, id);
+        must(renameat(hidden, "new", root, "checkpoint-7") == 0, "rename");
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+static void test_changing_root(void **state)
+{
+    (void)state;
+    enum { READS = 400 };
+    int64_t last = 0;
+    int changes = 0;
+    lay(root, "checkpoint-1", 1, 1, 1);
+    lay(root, "checkpoint-5", 2, 5, 2);
+    lay(root, "checkpoint-7", 3, 7, 3);
+    must(mkdirat(root, ".aside", 0777) == 0, ".aside");
+    pid_t changer = fork();
+    must(changer >= 0, "fork");
+    if (changer == 0) {
+        change_without_end();
+    }
+    for (int i = 0; i < READS; i++) {
+        as_members m;
+        read_members(&m, NULL);
+        assert_true(m.count >= 1 && m.count <= 3);
+        assert_string_equal(m.items[0].name, "checkpoint-1");
+        for (size_t k = 0; k < m.count; k++) {
+            if (m.items[k].state != AS_MEMBER_GOOD) {
+                (void)kill(changer, SIGKILL);
+                fail_msg("%s: %s", m.items[k].name, m.items[k].why);
+            }
+            assert_true(m.items[k].has_record);
+        }
+        const as_member *five = as_members_of_step(&m, 5);
+        if (five) {
+            int64_t id = (int64_t)five->record.metric_value;
+            assert_true(id >= last);
+            changes += id != last;
+            last = id;
+        }
+        as_members_free(&m);
+    }
+    must(kill(changer, SIGKILL) == 0, "kill");
+    assert_int_equal(waitpid(changer, NULL, 0), changer);
+    print_message("%d reads saw %d saves\n", READS, changes);
+    assert_true(changes > 2);
+}
+
+int main(void)
+{
+#define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        CASE(test_order),
+        CASE(test_no_root),
+        CASE(test_changing_root),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
