@@ -26,14 +26,14 @@ typedef struct run {
     size_t state_bytes;
 } run;
 
-static float run_value(int64_t step, int part, int tensor, int64_t row, int64_t column)
+static inline float run_value(int64_t step, int part, int tensor, int64_t row, int64_t column)
 {
     return (float)((step * 31 + part * 7 + tensor) % 1000) +
            (float)(row * RUN_COLUMNS + column) / 4096;
 }
 
 /* Of a rank that saves at a step: ranks have different sizes, rank 1 none. */
-static size_t run_state(char *out, int64_t step, int rank)
+static inline size_t run_state(char *out, int64_t step, int rank)
 {
     size_t bytes = rank == 1 ? 0 : (size_t)(7 + (step * 13 + rank * 1237) % (LONGEST_STATE - 7));
     for (size_t i = 0; i < bytes; i++) {
@@ -42,7 +42,7 @@ static size_t run_state(char *out, int64_t step, int rank)
     return bytes;
 }
 
-static void run_fill(run *u, int64_t step)
+static inline void run_fill(run *u, int64_t step)
 {
     for (int p = 0; p < RUN_PARTS; p++) {
         for (int t = 0; t < RUN_TENSORS; t++) {
@@ -55,7 +55,7 @@ static void run_fill(run *u, int64_t step)
     u->state_bytes = run_state(u->state, step, u->rank);
 }
 
-static void run_spoil(run *u)
+static inline void run_spoil(run *u)
 {
     for (int p = 0; p < RUN_PARTS; p++) {
         for (int t = 0; t < RUN_TENSORS; t++) {
@@ -67,7 +67,7 @@ static void run_spoil(run *u)
     memset(u->state, 0x55, sizeof u->state);
 }
 
-static int64_t run_wrong(const run *u, int64_t step)
+static inline int64_t run_wrong(const run *u, int64_t step)
 {
     int64_t wrong = 0;
     for (int p = 0; p < RUN_PARTS; p++) {
@@ -81,7 +81,7 @@ static int64_t run_wrong(const run *u, int64_t step)
     return wrong;
 }
 
-static void run_declare(run *u, int part, const char *name, const char *file)
+static inline void run_declare(run *u, int part, const char *name, const char *file)
 {
     static const int64_t shape[] = {RUN_ROWS, RUN_COLUMNS};
     GOOD(u->as, allshard_state_create(&u->states[part], u->as, name));
@@ -107,7 +107,7 @@ static void run_declare(run *u, int part, const char *name, const char *file)
 }
 
 /* The context is the caller's. */
-static void run_open(run *u, allshard *as, int rank, int ranks)
+static inline void run_open(run *u, allshard *as, int rank, int ranks)
 {
     *u = (run){.as = as, .rank = rank, .ranks = ranks};
     u->from = (int64_t)RUN_ROWS * rank / ranks;
@@ -116,7 +116,7 @@ static void run_open(run *u, allshard *as, int rank, int ranks)
     run_declare(u, 1, "optimizer", "optimizer.json");
 }
 
-static void run_close(run *u)
+static inline void run_close(run *u)
 {
     for (int p = 0; p < RUN_PARTS; p++) {
         GOOD(u->as, allshard_state_free(u->states[p]));
@@ -137,7 +137,7 @@ static const allshard_save_options run_optimizer_options = {.size = sizeof run_o
 static const allshard_save_options *const run_options[] = {&run_model_options,
                                                            &run_optimizer_options};
 
-static allshard_checkpoint run_checkpoint(const run *u, int64_t step)
+static inline allshard_checkpoint run_checkpoint(const run *u, int64_t step)
 {
     return (allshard_checkpoint){.size = sizeof(allshard_checkpoint),
                                  .step = step,
@@ -151,8 +151,8 @@ static allshard_checkpoint run_checkpoint(const run *u, int64_t step)
 }
 
 /* Loads, and looks at every byte: all of it is of `step`, saved by `savers` ranks. */
-static void run_check_load(run *u, allshard_series *r, int64_t ask, int64_t step, int savers,
-                           int passed)
+static inline void run_check_load(run *u, allshard_series *r, int64_t ask, int64_t step, int savers,
+                                  int passed)
 {
     char expected[LONGEST_STATE];
     size_t bytes = u->rank < savers ? run_state(expected, step, u->rank) : 0;

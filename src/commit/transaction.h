@@ -32,6 +32,10 @@ typedef struct as_txn_options {
     mode_t mode;      /* of the files; 0: 0666 less the umask, else exactly this */
     int64_t lease_ms; /* of the lock; 0: the default */
     as_tick tick;     /* called between steps; ends the save until its journal is written */
+    /* DIR is new, and lies in what another transaction stages: nobody looks at it before that one
+     * commits, and it goes if that one fails. Then there is no journal, and no other folder than DIR
+     * is fsynced; commits give neither AS_PENDING nor AS_UNKNOWN. */
+    bool inner;
 } as_txn_options;
 
 /* Makes DIR (and what is missing above it) and DIR/.allshard/, takes the lock, finishes

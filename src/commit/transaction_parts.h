@@ -24,6 +24,7 @@ struct as_txn {
     mode_t mode;
     as_log log;
     enum as_txn_state state;
+    bool inner;    /* as_txn_options */
     int set_aside; /* how often */
 };
 

@@ -347,6 +347,7 @@ static int save_parts(as_series *r, const as_series_call *call, as_error *e)
         as_isave_call part = part_call(r, call, i);
         (void)part_path(r, i, &path, e); /* an error is for the next agreement */
         part.save.directory = path.data;
+        part.save.inner = true;
         code = as_save_run(&part.save, e);
         end_part(r, r->session);
     }
@@ -395,6 +396,7 @@ static int stage_parts(as_series *r, const as_series_call *call, as_error *e)
         as_isave_call part = part_call(r, call, i);
         (void)part_path(r, i, &path, e);
         part.save.directory = path.data;
+        part.save.inner = true;
         code = as_isave_begin(&r->saving.parts[i], &part, e);
     }
     as_buffer_free(&path);

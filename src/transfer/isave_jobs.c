@@ -33,6 +33,7 @@ int as_isave_job_begin(void *user, as_error *e)
     as_isave *s = user;
     int64_t from = as_clock();
     as_txn_options options = {.mode = (mode_t)s->call.save.mode,
+                              .inner = s->call.save.inner,
                               .tick = {.call = as_isave_look, .self = s}};
     int code = as_txn_begin(&s->txn, s->directory, &options, &s->log, e);
     (void)as_meter_end(&s->written, "begin", from, 0, &tally(s)->begin);

@@ -118,6 +118,7 @@ static int begin(saving *s, as_error *e)
     as_comm_outcome(s->session->comm, as_outcome_unchanged);
     if (is_main(s)) {
         as_txn_options options = {.mode = (mode_t)s->call->mode,
+                                  .inner = s->call->inner,
                                   .tick = {.call = give_sign, .self = s}};
         (void)as_txn_begin(&s->txn, s->call->directory, &options, &s->session->log, e);
     }

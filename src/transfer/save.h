@@ -33,6 +33,7 @@ typedef struct as_save_call {
     int stripe_count;
     int64_t stripe_bytes;
     void *cuda_stream; /* NULL: the legacy default stream */
+    bool inner;        /* as in as_txn_options */
 } as_save_call;
 
 /* The largest one stays below 1 GiB with all that goes with it in a message. */
