@@ -17,7 +17,7 @@ from tool_support import (COUNT_FLAG, DTYPES, MPIEXEC, TOOL, WITH_MPI, Case, Ten
                           model, put, safetensors)
 
 COMMANDS = ["copy", "ls", "verify", "diff", "recover", "plan", "demo", "bench", "info", "log",
-            "latest", "wait", "tag", "best"]
+            "latest", "wait", "tag", "best", "prune", "stop", "save-now", "hold"]
 
 
 class Usage(Case):

@@ -56,6 +56,9 @@ extern const as_command as_cmd_wait;
 extern const as_command as_cmd_tag;
 extern const as_command as_cmd_best;
 extern const as_command as_cmd_prune;
+extern const as_command as_cmd_stop;
+extern const as_command as_cmd_save_now;
+extern const as_command as_cmd_hold;
 
 /* The code of an argument's reader, passed on: if it says that the argument is wrong, the status
  * will be AS_STATUS_USAGE. The same codes out of the library tell of what lies on disk. */

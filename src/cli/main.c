@@ -13,9 +13,9 @@
 #include "cli/command.h"
 
 static const as_command *const commands[] = {
-    &as_cmd_copy,   &as_cmd_ls,   &as_cmd_verify, &as_cmd_diff, &as_cmd_recover,
-    &as_cmd_plan,   &as_cmd_demo, &as_cmd_bench,  &as_cmd_info, &as_cmd_log,
-    &as_cmd_latest, &as_cmd_wait, &as_cmd_tag,    &as_cmd_best, &as_cmd_prune,
+    &as_cmd_copy, &as_cmd_ls,    &as_cmd_verify, &as_cmd_diff, &as_cmd_recover,  &as_cmd_plan,
+    &as_cmd_demo, &as_cmd_bench, &as_cmd_info,   &as_cmd_log,  &as_cmd_latest,   &as_cmd_wait,
+    &as_cmd_tag,  &as_cmd_best,  &as_cmd_prune,  &as_cmd_stop, &as_cmd_save_now, &as_cmd_hold,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -43,6 +43,9 @@ static const char general_help[] =
     "  tag       tag a checkpoint, so that it is kept\n"
     "  best      print the paths of the checkpoints with the best metric\n"
     "  prune     remove the checkpoints that no rule keeps\n"
+    "  stop      ask a run to save and stop\n"
+    "  save-now  ask a run for a checkpoint\n"
+    "  hold      hold back saves that can wait\n"
     "\n"
     "`allshard COMMAND --help` explains a command, with examples. `allshard --version` tells the\n"
     "version. All commands work plain and under mpirun or srun.\n"

@@ -10,6 +10,7 @@
 
 #include "base/sys.h"
 #include "commit/folder.h"
+#include "series/control.h"
 #include "series/history.h"
 #include "series/latest.h"
 #include "series/words.h"
@@ -70,7 +71,7 @@ static int look_for_one(int fd, const char *path, const as_names *names, bool *i
 
 int as_root_is_series(const char *path, const char *pattern, bool *is_one, as_error *e)
 {
-    static const char *const own[] = {AS_HISTORY_NAME, "allshard.control"};
+    static const char *const own[] = {AS_HISTORY_NAME, AS_CONTROL_NAME};
     as_names names = AS_NAMES_INIT;
     as_error why = AS_ERROR_INIT;
     int fd;
