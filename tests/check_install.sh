@@ -76,6 +76,17 @@ train()
 }
 train "$scratch/examples/train_loop" "$scratch/run-by-cmake"
 
+if [ "$ALLSHARD_WITH_MPI" = 1 ]; then
+    echo "== the trainer among the examples, and on one rank again"
+    trainer=$scratch/examples/train_gpt2/train_gpt2
+    launch "$trainer" --tp 2 --steps 2 --root "$scratch/series" "$ALLSHARD_SOURCE_DIR/README.md"
+    "$trainer" --steps 4 --root "$scratch/series" "$ALLSHARD_SOURCE_DIR/README.md" |
+        tee "$scratch/trainer.log"
+    grep -q '^resumed step 2 from checkpoint-2 of 2 ranks ' "$scratch/trainer.log" ||
+        fail "the trainer did not go on"
+    "$prefix/bin/allshard" verify "$scratch/series/checkpoint-4"
+fi
+
 echo "== pkg-config"
 export PKG_CONFIG_PATH=${pc%/*}
 read -ra flags <<<"$(pkg-config --cflags --libs allshard)"
