@@ -105,8 +105,9 @@ allshard_ranks()
         allshard_launch srun --mpi=pmix --kill-on-bad-exit=1 ${hooks[@]+"${hooks[@]}"} "$@"
         ;;
     mpirun)
-        # After TERM, which Slurm sends to mpirun itself, too, ranks have a second by default.
-        export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-60}
+        # What ends a job takes mpirun twice this, in seconds: CONT, a wait, TERM, a wait, KILL. By
+        # default it is 1, and a save is killed. Slurm's own patience (KillWait) is 30 s.
+        export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-10}
         # It has no hooks: they run here, on the first node.
         if [ -n "${ALLSHARD_ROOT:-}" ]; then
             lines=$("$here/task-prolog.sh")

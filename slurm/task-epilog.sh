@@ -16,7 +16,7 @@
 
 [ "${SLURM_PROCID:-0}" = 0 ] && [ -n "${ALLSHARD_ROOT:-}" ] || exit 0
 tool=${ALLSHARD:-allshard}
-# The tool on one rank, also where the environment is a rank's of the job that has just ended.
+# The tool is no rank of the job: with a task's variables it would look for the others.
 for name in $(compgen -e); do
     case $name in
     SLURM_* | PMIX_* | PMI_* | OMPI_MCA_ess* | OMPI_COMM_* | OMPI_UNIVERSE_*) unset "$name" ;;

@@ -41,6 +41,12 @@ if [ -n "${ALLSHARD_STAGING:-}" ] && [ -d "$ALLSHARD_STAGING" ]; then
     fi
 fi
 
+# The tool is no rank of the job: with a task's variables it would join the ranks' start.
+for name in $(compgen -e); do
+    case $name in
+    SLURM_* | PMIX_* | PMI_* | OMPI_MCA_ess* | OMPI_COMM_* | OMPI_UNIVERSE_*) unset "$name" ;;
+    esac
+done
 if [ -n "${ALLSHARD_ROOT:-}" ] &&
     latest=$(timeout 30 "${ALLSHARD:-allshard}" latest "$ALLSHARD_ROOT" 2>/dev/null); then
     echo "export ALLSHARD_LATEST=$latest"

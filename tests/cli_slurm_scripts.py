@@ -272,7 +272,7 @@ class Scripts(unittest.TestCase):
         self.stub("mpirun", 'echo "latest=$ALLSHARD_LATEST patience='
                             '$OMPI_MCA_odls_base_sigkill_timeout"; exit 75')
         text = self.train(status=75, PMI="pmi2")
-        self.assertIn("latest=/ckpt a/checkpoint-7 patience=60", text)
+        self.assertIn("latest=/ckpt a/checkpoint-7 patience=10", text)
         self.assertEqual(self.calls("mpirun"), ["-n 4 ./program --steps 9"])
         self.assertEqual(self.calls("allshard")[-1], "verify /ckpt a/checkpoint-7")
         self.assertEqual(self.calls("scontrol"), ["requeue 17"])
@@ -443,8 +443,10 @@ class Scripts(unittest.TestCase):
         self.stub("allshard", "[ $1 = prune ] || exit 1")
         self.assertEqual(self.epilog(ALLSHARD_PRUNE="--keep-last 3"), "")
 
-    def test_the_epilogs_tool_is_no_rank(self):
+    def test_the_tool_of_the_hooks_is_no_rank(self):
         self.stub("allshard", 'case $1 in latest) echo "${PMIX_RANK-}${SLURM_PROCID-}/ckpt/c-7" ;; esac')
+        self.assertEqual(self.prolog(ALLSHARD_ROOT="/ckpt", PMIX_RANK=0, SLURM_PROCID=0),
+                         ["export ALLSHARD_LATEST=/ckpt/c-7"])
         self.epilog(PMIX_RANK=0, SLURM_PROCID=0)
         self.assertEqual(self.calls("allshard")[1], "verify /ckpt/c-7")
 
