@@ -108,22 +108,11 @@ class Run:
             return any(s >= step for s, _ in self.steps_done())
         wait_until(look, lambda: f"step {step} of {self.tell()}", timeout, 0.2)
 
-    def wait_for_begins(self, count, timeout=90):
-        """Hurries jobs that are back in the queue."""
-        def look():
-            for job in self.jobs:
-                if job.state() == "PENDING":
-                    job.hurry()
-            return len(self.begins()) >= count
-        wait_until(look, lambda: f"begin {count} of {self.tell()}", timeout, 0.5)
-
     def wait_for_end(self, timeout=150):
-        def look():
-            for job in self.jobs:
-                if job.state() == "PENDING":
-                    job.hurry()
-            return all(job.ended() for job in self.jobs)
-        wait_until(look, lambda: f"the end of {self.tell()}", timeout, 0.5)
+        # A job that is back in the queue begins when its old credential is void. Not before, as
+        # `scontrol update StartTime=now` would have it: steps of such a job cannot be started.
+        wait_until(lambda: all([job.ended() for job in self.jobs]),
+                   lambda: f"the end of {self.tell()}", timeout, 0.5)
 
     def processes(self):
         """{rank: process id} of the ranks that run, of srun and mpirun alike."""
@@ -146,6 +135,17 @@ class Run:
     def rank_process(self, rank):
         return wait_until(lambda: self.processes().get(rank),
                           lambda: f"the process of rank {rank} of {self.tell()}", 20)
+
+    def script_process(self):
+        """The process of the job script."""
+        for folder in pathlib.Path("/proc").iterdir():
+            try:
+                if (folder.name.isdigit() and pathlib.Path(os.readlink(folder / "cwd")) == self.folder
+                        and b"/slurm_script\0" in (folder / "cmdline").read_bytes()):
+                    return int(folder.name)
+            except OSError:
+                pass
+        raise AssertionError(f"no job script: {self.tell()}")
 
     def newest(self):
         """What is good is told by the library, not by names."""
@@ -204,18 +204,21 @@ def reference(ranks, steps, tp):
         return references[key]
 
 
+def saving(run):
+    """Is a save under way?"""
+    return (run.root / ".allshard").exists() or any(run.root.glob("*/.allshard"))
+
+
 def kill_in_a_save(run):
     """Kills a rank while a save is under way, for certain: another rank is stopped first, and the
     save then waits for it."""
-    hidden = run.root / ".allshard"
     for _ in range(20):
         processes = wait_until(lambda: len(p := run.processes()) == run.ranks and p, "ranks", 60)
         stopped = processes[run.ranks - 1]
-        wait_until(lambda: hidden.exists() or any(run.root.glob("*/.allshard")),
-                   lambda: f"a save of {run.tell()}", 60, 0.0005)
+        wait_until(lambda: saving(run), lambda: f"a save of {run.tell()}", 60, 0.0005)
         os.kill(stopped, signal.SIGSTOP)
         time.sleep(0.3)
-        if hidden.exists() or any(run.root.glob("*/.allshard")):
+        if saving(run):
             os.kill(processes[1], signal.SIGKILL)
             os.kill(stopped, signal.SIGKILL)
             return
@@ -235,11 +238,12 @@ def scene_time_limit():
 
 
 def scene_signal_mpirun():
-    """The same signal at a known time, with mpirun over three nodes."""
+    """The same signal at a known time, with mpirun over three nodes; as a task of an array, which
+    has an id of its own to be put back by."""
     run = Run("signal_mpirun", ranks=6)
-    job = run.submit(nodes=3, ALLSHARD_LAUNCHER="mpirun")
+    job = run.submit("--array=7", nodes=3, ALLSHARD_LAUNCHER="mpirun")
     run.wait_for_step(40)
-    ask("scancel", "--signal=USR2", "--batch", job.id)
+    ask("scancel", "--signal=USR2", "--batch", job.running())
     run.wait_for_end()
     return run
 
@@ -297,6 +301,7 @@ def scene_killed_save():
     """(d)"""
     run = Run("killed_save", ranks=12)
     run.submit(nodes=3, ALLSHARD_LAUNCHER="srun")
+    run.wait_for_step(EVERY + 2)
     kill_in_a_save(run)
     run.wait_for_end()
     return run
@@ -306,8 +311,8 @@ def scene_requeued_save():
     """(d) A save that the end of the job meets."""
     run = Run("requeued_save")
     job = run.submit(ALLSHARD_LAUNCHER="srun")
-    wait_until(lambda: (run.root / ".allshard").exists() or any(run.root.glob("*/.allshard")),
-               "a save", 60, 0.001)
+    run.wait_for_step(EVERY + 2)
+    wait_until(lambda: saving(run), "a save", 60, 0.001)
     ask("scontrol", "requeue", job.id)
     run.wait_for_end()
     return run
@@ -346,9 +351,10 @@ def scene_cancel():
 
 def scene_array():
     run = Run("array")
-    job = run.submit("--array=1-4%1", script="train-array.sbatch", ALLSHARD_LAUNCHER="srun")
+    run.submit("--array=1-4%1", script="train-array.sbatch", ALLSHARD_LAUNCHER="srun")
     run.wait_for_step(40)
-    ask("scancel", "--signal=USR2", "--batch", f"{job.id}_1")
+    # scancel does not reach a task's script while others of the array wait (22.05).
+    os.kill(run.script_process(), signal.SIGUSR2)
     run.wait_for_end()
     return run
 

@@ -221,6 +221,10 @@ def ask(*command, check=True, timeout=30):
     return done.stdout.strip()
 
 
+ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "STOPPED",
+         "RESIZING")
+
+
 class Job:
     """A job of sbatch, which its test watches."""
 
@@ -233,7 +237,11 @@ class Job:
         self.seen = []
 
     def state(self):
-        state = ask("squeue", "-h", "-j", self.id, "-t", "all", "-o", "%T %r %R", check=False)
+        # Of an array, those that run or wait stand before those that have ended.
+        lines = ask("squeue", "-h", "-j", self.id, "-t", "all", "-o", "%T %r %R",
+                    check=False).splitlines()
+        state = next((line for line in lines if line.split()[0] in ALIVE),
+                     lines[0] if lines else "")
         if state and (not self.seen or self.seen[-1] != state):
             self.seen.append(state)
         return state.split()[0] if state else "GONE"
@@ -245,13 +253,12 @@ class Job:
                 return int(word.partition("=")[2])
         return 0
 
-    def hurry(self):
-        """Begins now what waits after it was put back."""
-        ask("scontrol", "update", f"JobId={self.id}", "StartTime=now", check=False)
+    def running(self):
+        """Its id, or that of the task of an array that runs."""
+        return ask("squeue", "-h", "-j", self.id, "-t", "RUNNING", "-o", "%A")
 
     def ended(self):
-        return self.state() not in ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING",
-                                    "REQUEUED", "STOPPED", "RESIZING")
+        return self.state() not in ALIVE
 
     def cancel(self):
         ask("scancel", self.id, check=False)
