@@ -22,6 +22,9 @@ present()
     xfsprogs) PATH=$PATH:/usr/sbin:/sbin command -v mkfs.xfs >/dev/null ;;
     glusterfs-server) command -v glusterd >/dev/null ;;
     iproute2) command -v ip >/dev/null ;;
+    slurmctld | slurmd | munge) PATH=$PATH:/usr/sbin:/sbin command -v "${1/%munge/munged}" >/dev/null ;;
+    slurm-client) command -v sbatch >/dev/null ;;
+    slurm-wlm-basic-plugins) compgen -G '/usr/lib/*/slurm-wlm/auth_munge.so' >/dev/null ;;
     libclang-rt-*) compgen -G "$(clang -print-resource-dir)/lib/*/libclang_rt.fuzzer*" >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
     esac
@@ -82,23 +85,37 @@ obtain()
     fi
 }
 
-# GlusterFS, for the tests of several hosts, which run a daemon of their own where no other sees it.
-# The one that the package brings must not start on this machine.
+# GlusterFS, for the tests of several hosts, and Slurm, for those of its job scripts: both run daemons
+# of their own where no other sees them. Those that the packages bring must not start here.
 obtain_hosts()
+{
+    obtain_daemons "the tests of several hosts" glusterfs-server iproute2
+    obtain_daemons "the tests of slurm/" slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge \
+        iproute2
+}
+
+# obtain_daemons WHAT PACKAGE...: those that are missing; without them WHAT is skipped.
+obtain_daemons()
 (
     guard=/usr/sbin/policy-rc.d
-    present glusterfs-server && present iproute2 && return
-    [ "$(id -u)" -eq 0 ] || return # they would be skipped in any case
+    what=$1
+    shift
+    missing=()
+    for package in "$@"; do
+        present "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    [ "$(id -u)" -eq 0 ] || return 0 # they would be skipped in any case
     if [ -d /run/systemd/system ]; then
-        say "glusterfs-server is not installed here, where its service might start:"
-        say "  the tests of several hosts will be skipped"
+        say "Not installed here, where their services might start: ${missing[*]}."
+        say "  $what will be skipped"
         return
     fi
     if [ ! -e "$guard" ]; then
         trap 'rm -f "$guard"' EXIT
         printf '#!/bin/sh\nexit 101\n' >"$guard" && chmod 755 "$guard"
     fi
-    obtain glusterfs-server iproute2
+    obtain "${missing[@]}"
 )
 
 build_packages=(gcc libc6-dev cmake ninja-build pkg-config libopenmpi-dev openmpi-bin

@@ -2,20 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 # timeout: 400
 # long-timeout: 1200
-# processors: 4
+# processors: 2
 # needs: mpi
 """The trainer under slurm/train.sbatch in a real Slurm (slurm/cluster.py): whatever ends a run in
 the middle, the job goes on by itself, and ends with the weights, and with the losses of every step,
 of a run that nothing disturbed. All scenes play at the same time, in jobs of their own.
 
-ALLSHARD_SLURM_SCENES=a,b plays only those."""
+ALLSHARD_SLURM_SCENES=a,b plays only those; ALLSHARD_LONG=1 also those that take minutes."""
 
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +30,7 @@ from cluster import Job, ask, wait_until  # noqa: E402
 SOURCE = pathlib.Path(os.environ["ALLSHARD_SOURCE_DIR"])
 BUILD = pathlib.Path(os.environ["ALLSHARD_BUILD_DIR"])
 TOOL = os.environ["ALLSHARD_BIN"]
-TRAINER = os.environ.get("ALLSHARD_TRAINER", str(BUILD / "tests" / "train_gpt2" / "train_gpt2"))
+TRAINER = str(BUILD / "tests" / "train_gpt2" / "train_gpt2")
 TEXT = SOURCE / "docs" / "cli.md"
 LONG = os.environ.get("ALLSHARD_LONG", "0") not in ("", "0")
 SEED = int(os.environ.get("ALLSHARD_TEST_SEED", random.SystemRandom().randrange(10**6)))
@@ -42,6 +42,11 @@ PARTITIONS = {
     # Nodes that are lost.
     "lossy": (["l1", "l2", "l3"], ""),
     "lossy2": (["m1", "m2", "m3"], ""),
+}
+LONG_PARTITIONS = {
+    "low2": (["p2"], f"PriorityTier=1 PreemptMode=REQUEUE GraceTime={cluster.GRACE_S}"),
+    "high2": (["p2"], "PriorityTier=10 PreemptMode=OFF"),
+    "lossy3": (["o1", "o2", "o3"], ""),
 }
 STEPS = 120
 EVERY = 25
@@ -103,7 +108,7 @@ class Run:
 
     def wait_for_step(self, step, timeout=90):
         def look():
-            if all(job.ended() for job in self.jobs):
+            if self.ended_early():
                 raise AssertionError(f"ended before step {step}: {self.tell()}")
             return any(s >= step for s, _ in self.steps_done())
         wait_until(look, lambda: f"step {step} of {self.tell()}", timeout, 0.2)
@@ -113,6 +118,9 @@ class Run:
         # `scontrol update StartTime=now` would have it: steps of such a job cannot be started.
         wait_until(lambda: all([job.ended() for job in self.jobs]),
                    lambda: f"the end of {self.tell()}", timeout, 0.5)
+
+    def ended_early(self):
+        return all(job.ended() for job in self.jobs)
 
     def processes(self):
         """{rank: process id} of the ranks that run, of srun and mpirun alike."""
@@ -162,10 +170,10 @@ class Run:
         found = re.findall(r"^final step (\d+) weights (\S+) optimizer (\S+)$", self.text(), re.M)
         return found[-1] if found else None
 
-    def check(self, case, begins=2):
-        """It has finished, as if nothing had happened."""
+    def check(self, case, begins=2, end="COMPLETED"):
+        """It has finished, as if nothing had happened. Returns how many steps were done twice."""
         good = reference(self.ranks, self.steps, self.tp)
-        case.assertIn(" COMPLETED", f" {self.jobs[-1].seen[-1]}", self.tell())
+        case.assertEqual(self.jobs[-1].seen[-1].split()[0], end, self.tell())
         case.assertIsNotNone(self.final(), self.tell())
         case.assertEqual(self.final(), good.final(), self.tell())
         mine, theirs = self.weights(), good.weights()
@@ -231,9 +239,22 @@ def kill_in_a_save(run):
 
 def scene_time_limit():
     """(a) The signal before the time limit, which Slurm sends when it looks at limits: every 30 s."""
-    run = Run("time_limit", steps=400, delay_ms=90)
-    run.submit("--time=1", "--signal=B:USR2@50", ALLSHARD_LAUNCHER="srun")
-    run.wait_for_end(200)
+    run = Run("time_limit", steps=400, delay_ms=80)
+    job = run.submit("--time=1", "--signal=B:USR2@50", ALLSHARD_LAUNCHER="srun")
+    wait_until(lambda: len(run.begins()) > 1, lambda: f"another run of {run.tell()}", 120, 0.2)
+    # Once is enough: the rest of it has time.
+    ask("scontrol", "update", f"JobId={job.id}", "TimeLimit=10")
+    run.wait_for_end()
+    return run
+
+
+def scene_time_that_remains():
+    """(a) No signal: the trainer asks Slurm for the time that remains, and stops before the end."""
+    run = Run("time_that_remains", steps=2300, delay_ms=80)
+    job = run.submit("--time=3", "--signal=B:URG@1", ALLSHARD_LAUNCHER="srun", ALLSHARD_END_TIME=None)
+    wait_until(lambda: len(run.begins()) > 1, lambda: f"another run of {run.tell()}", 300, 0.5)
+    ask("scontrol", "update", f"JobId={job.id}", "TimeLimit=60")
+    run.wait_for_end(300)
     return run
 
 
@@ -278,6 +299,43 @@ def scene_preempt():
     return run
 
 
+def scene_preempt_mpirun():
+    """(b) mpirun on one node learns of it only when the seconds of grace are over."""
+    run = Run("preempt_mpirun", steps=400)
+    run.submit("--partition=low2", ALLSHARD_LAUNCHER="mpirun")
+    run.wait_for_step(30)
+    high = Job("--partition=high2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1")
+    run.wait_for_end(200)
+    wait_until(high.ended, "the job that pushed the other aside")
+    return run
+
+
+def scene_storm():
+    """Whatever comes, again and again, at times of its own."""
+    run = Run("storm", steps=500, delay_ms=60)
+    dice = random.Random(SEED)
+    job = run.submit(ALLSHARD_LAUNCHER="srun", ALLSHARD_RETRIES="100")
+    for _ in range(8):
+        begins = len(run.begins())
+        wait_until(lambda: run.ended_early() or len(run.processes()) == run.ranks,
+                   lambda: f"ranks of {run.tell()}", 120, 0.2)
+        time.sleep(dice.uniform(0, 5))
+        what = dice.choice(("kill", "kill", "signal", "requeue"))
+        processes = run.processes()
+        if what == "kill" and processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(dice.choice(sorted(processes.values())), signal.SIGKILL)
+        elif what == "signal":
+            ask("scancel", "--signal=USR2", "--batch", job.id, check=False)
+        elif what == "requeue":
+            ask("scontrol", "requeue", job.id, check=False)
+        print(f"storm: {what} after step {(run.steps_done() or [(0, '')])[-1][0]}", flush=True)
+        wait_until(lambda n=begins: run.ended_early() or len(run.begins()) > n,
+                   lambda: f"another run of {run.tell()}", 120, 0.2)
+    run.wait_for_end()
+    return run
+
+
 def scene_killed_rank():
     """(c)"""
     run = Run("killed_rank")
@@ -289,7 +347,7 @@ def scene_killed_rank():
 
 
 def scene_killed_rank_mpirun():
-    run = Run("killed_rank_mpirun", ranks=12)
+    run = Run("killed_rank_mpirun", ranks=12, tp=2)
     run.submit(nodes=3, ALLSHARD_LAUNCHER="mpirun")
     run.wait_for_step(40)
     os.kill(run.rank_process(7), signal.SIGKILL)
@@ -339,6 +397,11 @@ def scene_lost_node_mpirun():
     return lose_node("lost_node_mpirun", "lossy2", "mpirun", "other")
 
 
+def scene_lost_first_node():
+    """(e) The job script's own node."""
+    return lose_node("lost_first_node", "lossy3", "srun", "first")
+
+
 def scene_cancel():
     """A job that somebody cancels stays so, and what it had saved is good."""
     run = Run("cancel")
@@ -372,7 +435,7 @@ def scene_chain():
 class Train(unittest.TestCase):
     def play(self, name):
         if name not in scenes:
-            self.skipTest("not among ALLSHARD_SLURM_SCENES")
+            self.skipTest("not played in this run")
         return scenes[name].result()
 
     def test_time_limit(self):
@@ -389,6 +452,23 @@ class Train(unittest.TestCase):
 
     def test_requeue_mpirun(self):
         self.play("requeue_mpirun").check(self)
+
+    def test_time_that_remains(self):
+        run = self.play("time_that_remains")
+        self.assertEqual(run.check(self), 0)
+        self.assertNotIn("told to save and to stop", run.text())
+        self.assertIn("because of walltime", run.text())
+
+    def test_preempt_mpirun(self):
+        self.play("preempt_mpirun").check(self)
+
+    def test_storm(self):
+        self.play("storm").check(self)
+
+    def test_lost_first_node(self):
+        run = self.play("lost_first_node")
+        run.check(self)
+        self.assertGreater(run.jobs[0].restarts(), 0)
 
     def test_preempt(self):
         self.assertEqual(self.play("preempt").check(self), 0)
@@ -426,9 +506,16 @@ class Train(unittest.TestCase):
         self.assertIn("CANCELLED", run.jobs[0].seen[-1], run.tell())
         self.assertEqual(len(run.begins()), 1)
         self.assertEqual(run.jobs[0].restarts(), 0)
+        self.assertRegex(run.newest(), rf"^{run.root}/checkpoint-\d+$")
+        last = int(run.newest().rpartition("-")[2])
+        # TERM came: it saved the last step that it did.
+        self.assertEqual(last, run.steps_done()[-1][0])
 
     def test_array(self):
-        self.assertEqual(self.play("array").check(self), 0)
+        # Of the tasks that waited those that were not needed are cancelled.
+        run = self.play("array")
+        self.assertEqual(run.check(self, end="CANCELLED"), 0)
+        self.assertEqual(len(run.begins()), 2)
 
     def test_chain(self):
         run = self.play("chain")
@@ -440,7 +527,8 @@ class Train(unittest.TestCase):
 
 
 scenes = {}
-LONG_SCENES = set()
+# These take minutes.
+LONG_SCENES = {"time_that_remains", "preempt_mpirun", "storm", "lost_first_node"}
 
 
 def main():
@@ -452,7 +540,7 @@ def main():
         print(f"skipped: {launcher} is not Open MPI's, which speaks PMIx with Slurm")
         return 77
     try:
-        slurm = cluster.Cluster(BUILD, PARTITIONS)
+        slurm = cluster.Cluster(BUILD, {**PARTITIONS, **(LONG_PARTITIONS if LONG else {})})
     except cluster.NotHere as reason:
         print(f"skipped: {reason}")
         return 77
@@ -467,7 +555,8 @@ def main():
             done = unittest.main(verbosity=2, exit=False)
         if not done.result.wasSuccessful():
             print(slurm.logs())
-        print(f"{len(names)} scenes, {time.monotonic() - begin:.1f} s with everything", flush=True)
+        of = sum(name.startswith("scene_") for name in globals())
+        print(f"{len(names)} of {of} scenes, {time.monotonic() - begin:.1f} s with everything", flush=True)
         return 0 if done.result.wasSuccessful() else 1
     finally:
         slurm.stop()
