@@ -10,7 +10,7 @@
 #include "gds_scene.h"
 #include "io/cufile_library.h"
 
-enum { BYTES = 400 << 10, BLOCK = 64 << 10, ROUNDS = 3 };
+enum { BYTES = 2 << 20, BLOCK = 64 << 10, ROUNDS = 2 };
 enum way { SAVE, SNAPSHOT, STREAM, LOAD, WAYS };
 static const char *const way_names[] = {"save", "snapshot", "stream", "load"};
 
@@ -19,7 +19,7 @@ static as_cu_context context; /* of this rank's pieces */
 static as_cu_pointer memory;
 static allshard_state *there;
 static allshard_state *host;
-static unsigned char bytes[BYTES];
+static unsigned char content[BYTES];
 static unsigned char back[BYTES];
 static bool ends; /* the context does, when some bytes are through */
 
@@ -62,7 +62,7 @@ static void begin_context(bool primary, int round)
     CHECK(devices.cuda->memory_alloc(&memory, BYTES) == AS_CU_SUCCESS);
     CHECK(devices.cuda->context_pop(NULL) == AS_CU_SUCCESS);
     for (int i = 0; i < BYTES; i++) {
-        bytes[i] = (unsigned char)(i * 13 + i / 777 + round * 5 + world_rank());
+        content[i] = (unsigned char)(i * 13 + i / 777 + round * 5 + world_rank());
     }
     there = state_of((void *)(uintptr_t)memory);
 }
@@ -82,7 +82,7 @@ static int act(enum way way, const char *engine)
         allshard_load_options from = {.size = sizeof from, .engine = engine, .block_bytes = BLOCK};
         return allshard_load(there, folder, &from);
     }
-    sim->write(memory, bytes, BYTES);
+    sim->write(memory, content, BYTES);
     if (way == SAVE) {
         return allshard_save(there, folder, &to);
     }
@@ -101,14 +101,14 @@ static void check_bytes(enum way way)
     } else {
         GOOD(as, allshard_load(host, scratch_path("folder"), &from));
     }
-    CHECK(memcmp(back, bytes, BYTES) == 0);
+    CHECK(memcmp(back, content, BYTES) == 0);
 }
 
 /* What a load is to bring. */
 static void save_from_host(void)
 {
     allshard_save_options to = save_options("posix", BLOCK);
-    memcpy(back, bytes, BYTES);
+    memcpy(back, content, BYTES);
     GOOD(as, allshard_save(host, scratch_path("folder"), &to));
 }
 

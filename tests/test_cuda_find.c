@@ -272,8 +272,7 @@ static void the_device_is_that_of_a_context(void **state)
 static void without_cuda_at_work_all_is_the_hosts(void **state)
 {
     (void)state;
-    driver.devices = 2;
-    driver.active[1] = true;
+    driver.active[(driver.devices = 2) - 1] = true;
     for (int code = 1; code < 1000; code++) {
         bool sleeps = code == AS_CU_NOT_INITIALIZED || code == AS_CU_DEINITIALIZED ||
                       code == AS_CU_STUB_LIBRARY || code == AS_CU_NO_DEVICE;

@@ -59,6 +59,7 @@ static as_cu_result ask_device(question *q, int ordinal, int *active)
     return r;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the driver's function is so */
 as_cu_result as_cuda_pointer(const as_cuda *cuda, unsigned count, int *attributes, void **values,
                              as_cu_pointer pointer, const char **call)
 {

@@ -134,6 +134,7 @@ void as_devices_pin(as_devices *d, const as_homes *h, as_pin *pin, char *base, s
     }
 }
 
+/* cppcheck-suppress constParameter; a handle */
 void as_devices_forget_pins(as_devices *d, as_cu_context context)
 {
     for (size_t i = registered_count(d); i > 0; i--) {
