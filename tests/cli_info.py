@@ -147,10 +147,37 @@ class Simulated(Info):
                              + device["pci"])
 
     def test_cufile_needs_a_context(self):
-        with environment(SIM_CUDA_FAIL="cuDevicePrimaryCtxRetain:1:46", ALLSHARD_CUFILE=""):
-            told = self.info("--cuda")["cufile"]
-        self.assertEqual(told["works"], False)
-        self.assertIn("cuDevicePrimaryCtxRetain: CUDA_ERROR_DEVICE_UNAVAILABLE (46", told["text"])
+        refusal = "cuDevicePrimaryCtxRetain: CUDA_ERROR_DEVICE_UNAVAILABLE (46"
+        with environment(SIM_CUDA_FAIL="cuDevicePrimaryCtxRetain:-1:46", ALLSHARD_CUFILE=""):
+            told = self.info("--cuda")
+        for row in "cuda", "cufile":
+            self.assertEqual(told[row]["works"], False)
+        self.assertIn("2 devices, 2 of no use", told["cuda"]["text"])
+        self.assertIn(refusal, told["cufile"]["text"])
+        # One device alone: the other one serves.
+        with environment(SIM_CUDA_FAIL="cuDevicePrimaryCtxRetain:1:46"):
+            told = self.info("--cuda")["cuda"]
+        with environment(SIM_CUDA_FAIL="cuDevicePrimaryCtxRetain:1:46"):
+            text = self.run_tool("info", self.dir, "--cuda").stdout
+        self.assertEqual(told["works"], True)
+        self.assertEqual([device["works"] for device in told["devices"]], [False, True])
+        self.assertIn(refusal, told["devices"][0]["trouble"])
+        self.assertIn(f"cuda:0 is of no use: {refusal}", text)
+
+    def test_advice(self):
+        for code, word in ((46, "nvidia-smi"), (100, "CUDA_VISIBLE_DEVICES"),
+                           (802, "fabricmanager"), (803, "reboot"), (804, "LD_LIBRARY_PATH"),
+                           (999, "nvidia-smi")):
+            with environment(SIM_CUDA_FAIL=f"cuInit:-1:{code}"):
+                told = self.info("--cuda")
+            self.assertEqual(told["cuda"]["works"], False)
+            self.assertIn(f"({code}, ", told["cuda"]["text"])
+            self.assertIn(word, told["cuda"]["text"])
+            self.assertIn("needs CUDA", told["cufile"]["text"])
+        with environment(ALLSHARD_CUDA="yes"):
+            told = self.info("--cuda")
+        self.assertEqual(told["cuda"]["works"], False)
+        self.assertIn('ALLSHARD_CUDA is "yes"; it must be', told["cuda"]["text"])
 
     def test_no_device(self):
         with environment(SIM_CUDA_DEVICES="0"):
@@ -169,7 +196,9 @@ class Simulated(Info):
         patch.start()
         self.addCleanup(patch.stop)
         self.info("--cuda")
-        for name in sorted(set(self.calls()) - {"cuGetErrorName", "cuGetErrorString"}):
+        spared = {"cuGetErrorName", "cuGetErrorString",
+                  "cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease"} # of one device alone
+        for name in sorted(set(self.calls()) - spared):
             with environment(SIM_CUDA_FAIL=f"{name}:1:999"):
                 told = self.info("--cuda")["cuda"]
             self.assertEqual(told["works"], False, name)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "api/settings.h"
+#include "base/quote.h"
 #include "cli/info.h"
 #include "device/cuda_kernel.h"
 #include "device/cuda_library.h"
@@ -22,6 +23,7 @@ typedef struct as_gpu {
     int multiprocessors;
     int rdma;
     char pci[32];
+    char trouble[200]; /* why it is of no use; "": it is of use */
 } as_gpu;
 
 static int ask_attributes(const as_cuda *cuda, as_cu_device device, as_gpu *out, as_error *e)
@@ -54,6 +56,21 @@ static int ask_attributes(const as_cuda *cuda, as_cu_device device, as_gpu *out,
     return AS_OK;
 }
 
+/* Does a context come to be there? What is told of devices needs none. */
+static void try_context(const as_cuda *cuda, as_cu_device device, as_gpu *out)
+{
+    as_cu_context context = NULL;
+    as_error e = AS_ERROR_INIT;
+    as_cu_result r = cuda->primary_retain(&context, device);
+    if (r == AS_CU_SUCCESS) {
+        (void)cuda->primary_release(device);
+        return;
+    }
+    (void)as_cuda_fail(&e, cuda, "cuDevicePrimaryCtxRetain", r, "device %d", device);
+    (void)snprintf(out->trouble, sizeof out->trouble, "%s", as_error_text(&e));
+    as_error_clear(&e);
+}
+
 static int ask_device(const as_cuda *cuda, int ordinal, as_gpu *out, as_error *e)
 {
     as_cu_device device = 0;
@@ -68,18 +85,25 @@ static int ask_device(const as_cuda *cuda, int ordinal, as_gpu *out, as_error *e
         call = "cuDeviceTotalMem";
         r = cuda->device_total(&out->bytes, device);
     }
-    return r == AS_CU_SUCCESS ? ask_attributes(cuda, device, out, e)
-                              : as_cuda_fail(e, cuda, call, r, "device %d", ordinal);
+    if (r != AS_CU_SUCCESS) {
+        return as_cuda_fail(e, cuda, call, r, "device %d", ordinal);
+    }
+    int code = ask_attributes(cuda, device, out, e);
+    if (code == AS_OK) {
+        try_context(cuda, device, out);
+    }
+    return code;
 }
 
 static json_t *json_of(const as_gpu *g, int ordinal)
 {
     char capability[32];
     (void)snprintf(capability, sizeof capability, "%d.%d", g->major, g->minor);
-    return json_pack("{s:i, s:o, s:I, s:s, s:i, s:s, s:b}", "ordinal", ordinal, "name",
+    return json_pack("{s:i, s:o, s:I, s:s, s:i, s:s, s:b, s:b, s:s}", "ordinal", ordinal, "name",
                      as_json_text(g->name, strlen(g->name)), "bytes", (json_int_t)g->bytes,
                      "capability", capability, "multiprocessors", g->multiprocessors, "pci", g->pci,
-                     "gpu_direct_rdma", g->rdma != 0);
+                     "gpu_direct_rdma", g->rdma != 0, "works", !g->trouble[0], "trouble",
+                     g->trouble);
 }
 
 /* All devices, or the error of one: half an answer would be taken for the whole. */
@@ -117,28 +141,49 @@ static void tell_devices(const as_info *info, const as_cuda *cuda)
         return;
     }
     json_t *devices = json_array();
+    int works = 0;
     for (int i = 0; gpus && i < count; i++) {
+        works += !gpus[i].trouble[0];
         if (json_array_append_new(devices, json_of(&gpus[i], i)) != 0) {
             json_decref(devices);
             devices = NULL;
         }
     }
     json_t *more = json_pack("{s:i, s:o}", "driver", version, "devices", devices);
-    as_info_row(info, "cuda", count > 0 ? AS_INFO_YES : AS_INFO_NO, more,
-                "driver for CUDA %d.%d, %d device%s", version / 1000, version % 1000 / 10, count,
-                count == 1 ? "" : "s");
+    char broken[64] = "";
+    if (works < count) {
+        (void)snprintf(broken, sizeof broken, ", %d of no use", count - works);
+    }
+    as_info_row(info, "cuda", works > 0 ? AS_INFO_YES : AS_INFO_NO, more,
+                "driver for CUDA %d.%d, %d device%s%s", version / 1000, version % 1000 / 10, count,
+                count == 1 ? "" : "s", broken);
     for (int i = 0; gpus && i < count; i++) {
         as_info_line(info, "cuda:%d %s, %s, compute capability %d.%d, PCI %s%s", i, gpus[i].name,
                      as_human_bytes((int64_t)gpus[i].bytes).text, gpus[i].major, gpus[i].minor,
                      gpus[i].pci, gpus[i].rdma ? ", GPUDirect RDMA" : "");
+        if (gpus[i].trouble[0]) {
+            as_info_line(info, "cuda:%d is of no use: %s", i, gpus[i].trouble);
+        }
     }
     free(gpus);
 }
 
-static bool is_off(void)
+static const char *wished(void)
 {
     const char *wish = getenv(AS_CUDA_VARIABLE);
-    return wish && strcmp(wish, "off") == 0;
+    return wish ? wish : "";
+}
+
+static bool is_off(void)
+{
+    return strcmp(wished(), "off") == 0;
+}
+
+/* Saves and loads would not begin. */
+static bool is_wrong(void)
+{
+    const char *wish = wished();
+    return *wish && !is_off() && strcmp(wish, "auto") != 0 && strcmp(wish, "on") != 0;
 }
 
 static void tell_cuda(const as_info *i)
@@ -146,6 +191,12 @@ static void tell_cuda(const as_info *i)
     const char *reason = NULL;
     if (is_off()) {
         as_info_row(i, "cuda", AS_INFO_NO, json_object(), AS_CUDA_VARIABLE " is off");
+        return;
+    }
+    if (is_wrong()) {
+        as_info_row(i, "cuda", AS_INFO_NO, json_object(),
+                    AS_CUDA_VARIABLE " is %s; it must be auto, off or on",
+                    as_quote(wished(), strlen(wished())).text);
         return;
     }
     if (i->cuda) {
@@ -195,9 +246,9 @@ static void try_cufile(const as_info *i, const as_cuda *cuda)
 static void tell_cufile(const as_info *i)
 {
     const char *reason = NULL;
-    if (is_off() || (i->cuda && !as_cuda_library(AS_CUDA_ON, &reason))) {
+    if (is_off() || is_wrong() || (i->cuda && !as_cuda_library(AS_CUDA_ON, &reason))) {
         as_info_row(i, "cufile", AS_INFO_NO, json_object(),
-                    "it is for the memory of CUDA's devices");
+                    "it needs CUDA, which is not to be had here");
     } else if (!as_cufile_library(&reason)) {
         as_info_row(i, "cufile", AS_INFO_NO, json_object(), "%s", reason);
     } else if (i->cuda) {

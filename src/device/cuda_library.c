@@ -86,8 +86,11 @@ static const char *find(bool load)
     if (!library) {
         char text[REASON_BYTES];
         const char *why = dlerror();
-        (void)snprintf(text, sizeof text, "the CUDA driver cannot be loaded: %s",
-                       why ? why : "no reason is told");
+        (void)snprintf(
+            text, sizeof text,
+            "the CUDA driver cannot be loaded: %s: there is none on this machine, or it is "
+            "not in the container",
+            why ? why : "no reason is told");
         return keep(text);
     }
     look_up(library);
@@ -108,6 +111,28 @@ static void name_result(char *out, size_t size, const as_cuda *cuda, as_cu_resul
     }
 }
 
+/* Why a driver that is there may not begin, and where to look. */
+static const char *advice(as_cu_result result)
+{
+    switch (result) {
+    case AS_CU_DEVICE_UNAVAILABLE:
+        return "; another process may have the device for itself (nvidia-smi shows its mode)";
+    case AS_CU_NO_DEVICE:
+        return "; did the job ask for a GPU, and does CUDA_VISIBLE_DEVICES name one?";
+    case AS_CU_SYSTEM_NOT_READY:
+        return "; on machines with NVSwitch nvidia-fabricmanager has to run";
+    case AS_CU_DRIVER_MISMATCH:
+        return "; libcuda.so.1 and the kernel's driver are of different versions: reboot, or give "
+               "the "
+               "container the host's";
+    case AS_CU_COMPAT_NOT_SUPPORTED:
+        return "; a library of CUDA's compatibility package comes before the driver's: take it out "
+               "of LD_LIBRARY_PATH";
+    default:
+        return "; nvidia-smi and the kernel's log may tell more";
+    }
+}
+
 /* With the guard: the first call of a process is best made once. */
 static const char *initialise(void)
 {
@@ -117,14 +142,12 @@ static const char *initialise(void)
     }
     if (result == AS_CU_STUB_LIBRARY) {
         return "cuInit (34): libcuda.so.1 is the toolkit's stub, which is for linking only: take "
-               "its folder out "
-               "of "
-               "LD_LIBRARY_PATH";
+               "its folder out of LD_LIBRARY_PATH";
     }
-    char what[REASON_BYTES - 16];
+    char what[REASON_BYTES / 2];
     char text[REASON_BYTES];
     name_result(what, sizeof what, &table, result);
-    (void)snprintf(text, sizeof text, "cuInit: %s", what);
+    (void)snprintf(text, sizeof text, "cuInit: %s%s", what, advice(result));
     return keep(text);
 }
 
