@@ -13,7 +13,7 @@ import subprocess
 import time
 import unittest
 
-from tool_support import SANITIZED, Case
+from tool_support import SANITIZED, TOOL, Case
 
 TESTS = pathlib.Path(os.environ.get("ALLSHARD_BUILD_DIR", ".")) / "tests"
 FAULTY = TESTS / "tool_faulty"
@@ -100,6 +100,27 @@ class Prune(Case):
         done = self.check([200, 400], "--keep-last", 1)
         self.assertEqual(done["checkpoints"][1]["reasons"], ["in use"])
         self.assertTrue((self.root / "latest").exists())
+
+    def test_what_may_not_be_moved_stays(self):
+        """A folder that this user may not write to cannot be renamed into another one: a prune that
+        tried would leave a journal that nobody can carry out, and no save could begin."""
+        user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+        self.lay([100, 200, 300])
+        if user:
+            for path in [self.dir, self.root, *self.root.rglob("*")]:
+                os.chown(path, user["user"], user["group"])
+        self.addCleanup((self.root / "checkpoint-100").chmod, 0o755)
+        (self.root / "checkpoint-100").chmod(0o555)
+        try:
+            done = subprocess.run([TOOL, "prune", self.root, "--keep-last", "1", "--json"],
+                                  stdout=subprocess.PIPE, timeout=60, check=False, cwd="/", **user)
+        except PermissionError:
+            self.skipTest("the build folder is not for other users")
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(self.left(), [100, 300])
+        self.assertEqual([c["reasons"] for c in json.loads(done.stdout)["checkpoints"]],
+                         [["may not be moved"], [], ["newest good", "last"]])
+        self.assertFalse((self.root / ".allshard").exists())
 
     def test_text(self):
         self.lay([100, 200, 300], step_200="tag=1")

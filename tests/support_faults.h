@@ -72,6 +72,7 @@ enum fault_kind { KIND_READ, KIND_CHANGE, KIND_SPACE };
     X(ON_LINKAT, "linkat", KIND_SPACE)                                                             \
     X(ON_SYMLINKAT, "symlinkat", KIND_SPACE)                                                       \
     X(ON_READLINKAT, "readlinkat", KIND_READ)                                                      \
+    X(ON_FACCESSAT, "faccessat", KIND_READ)                                                        \
     X(ON_FDOPENDIR, "fdopendir", KIND_READ)                                                        \
     X(ON_READDIR, "readdir", KIND_READ)                                                            \
     X(ON_CLOSEDIR, "closedir", KIND_READ)                                                          \

@@ -157,6 +157,12 @@ static ssize_t fault_readlinkat(int folder, const char *path, char *target, size
     return (ssize_t)end(&m, begin(&m) ? real.readlinkat(folder, path, target, size) : -1);
 }
 
+static int fault_faccessat(int folder, const char *path, int mode, int flags)
+{
+    fault_making m = {.call = ON_FACCESSAT, .fd = folder, .path = path};
+    return (int)end(&m, begin(&m) ? real.faccessat(folder, path, mode, flags) : -1);
+}
+
 static DIR *fault_fdopendir(int fd)
 {
     fault_making m = {.call = ON_FDOPENDIR, .fd = fd};
@@ -315,6 +321,7 @@ void fault_install(void)
         .linkat = fault_linkat,
         .symlinkat = fault_symlinkat,
         .readlinkat = fault_readlinkat,
+        .faccessat = fault_faccessat,
         .fdopendir = fault_fdopendir,
         .readdir = fault_readdir,
         .closedir = fault_closedir,

@@ -145,8 +145,8 @@ static void reasons_have_words(void **state)
     check_words(0, "goes");
     check_words(AS_KEEP_TAGGED, "tagged");
     check_words(AS_KEEP_NEWEST | AS_KEEP_LAST | AS_KEEP_YOUNG, "newest good, last, young");
-    check_words(2047, "newest good, damaged, step unknown, tagged, in use, last, every, best, "
-                      "young, not of a series, no rule");
+    check_words(4095, "newest good, damaged, step unknown, tagged, in use, last, every, best, "
+                      "young, not of a series, may not be moved, no rule");
 }
 
 int main(void)

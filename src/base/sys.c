@@ -77,6 +77,7 @@ as_sys as_sys_table = {
     .linkat = linkat,
     .symlinkat = symlinkat,
     .readlinkat = readlinkat,
+    .faccessat = faccessat,
     .fdopendir = fdopendir,
     .readdir = readdir,
     .closedir = closedir,

@@ -35,6 +35,7 @@ typedef struct as_sys {
     int (*linkat)(int from_folder, const char *from, int to_folder, const char *to, int flags);
     int (*symlinkat)(const char *target, int folder, const char *path);
     ssize_t (*readlinkat)(int folder, const char *path, char *target, size_t size);
+    int (*faccessat)(int folder, const char *path, int mode, int flags);
     DIR *(*fdopendir)(int fd);
     struct dirent *(*readdir)(DIR *dir); /* NULL with errno 0 at the end */
     int (*closedir)(DIR *dir);

@@ -78,11 +78,17 @@ int as_prune_words(uint32_t reasons, as_buffer *out, as_error *e)
         enum as_keep_reason bit;
         const char *word;
     } words[] = {
-        {AS_KEEP_NEWEST, "newest good"},   {AS_KEEP_DAMAGED, "damaged"},
-        {AS_KEEP_UNKNOWN, "step unknown"}, {AS_KEEP_TAGGED, "tagged"},
-        {AS_KEEP_IN_USE, "in use"},        {AS_KEEP_LAST, "last"},
-        {AS_KEEP_EVERY, "every"},          {AS_KEEP_BEST, "best"},
-        {AS_KEEP_YOUNG, "young"},          {AS_KEEP_FOREIGN, "not of a series"},
+        {AS_KEEP_NEWEST, "newest good"},
+        {AS_KEEP_DAMAGED, "damaged"},
+        {AS_KEEP_UNKNOWN, "step unknown"},
+        {AS_KEEP_TAGGED, "tagged"},
+        {AS_KEEP_IN_USE, "in use"},
+        {AS_KEEP_LAST, "last"},
+        {AS_KEEP_EVERY, "every"},
+        {AS_KEEP_BEST, "best"},
+        {AS_KEEP_YOUNG, "young"},
+        {AS_KEEP_FOREIGN, "not of a series"},
+        {AS_KEEP_FIXED, "may not be moved"},
         {AS_KEEP_NO_RULE, "no rule"},
     };
     if (reasons == 0) {

@@ -40,6 +40,18 @@ static int list_used(const as_prune_call *call, as_names *out, as_error *e)
     return code == AS_OK ? copy_names(call->in_use, out, e) : code;
 }
 
+/* What may not be moved stays, and is told with the others. */
+static int spare(const as_prune_call *call, const as_members *members, as_prune *plan, as_error *e)
+{
+    int folder;
+    int code = as_folder_open(call->root, &folder, e);
+    if (code == AS_OK) {
+        code = as_prune_spare(plan, members, folder, call->root, e);
+        (void)as_sys_table.close(folder);
+    }
+    return code;
+}
+
 int as_prune_look(const as_prune_call *call, as_members *members, as_prune *plan, const as_log *log,
                   as_error *e)
 {
@@ -54,6 +66,9 @@ int as_prune_look(const as_prune_call *call, as_members *members, as_prune *plan
     }
     if (code == AS_OK) {
         code = as_prune_plan(plan, members, &call->rules, &used, call->now_ms, e);
+    }
+    if (code == AS_OK) {
+        code = spare(call, members, plan, e);
     }
     as_names_free(&used);
     as_folder_pattern_free(pattern);

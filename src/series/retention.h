@@ -40,7 +40,9 @@ enum as_keep_reason {
     AS_KEEP_YOUNG = 128,
     AS_KEEP_NO_RULE = 256,
     AS_KEEP_UNKNOWN = 512, /* its step is not known */
-    AS_KEEP_FOREIGN = 1024 /* not saved by a series: as_prune_plan says so, not as_retention */
+    /* What as_retention does not say, but as_prune_plan and as_prune_spare: */
+    AS_KEEP_FOREIGN = 1024, /* not saved by a series */
+    AS_KEEP_FIXED = 2048,   /* this process may not move it away */
 };
 
 /* Is there any rule? */
