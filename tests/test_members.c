@@ -259,14 +259,122 @@ static void test_change_at_each_call(void **state)
     assert_true(moments > 40 && absent > 10);
 }
 
+/* ---- again and again ---- */
+
+static int reads;
+
+static ssize_t count_pread(int file, void *bytes, size_t count, off_t offset)
+{
+    reads++;
+    return real.pread(file, bytes, count, offset);
+}
+
+/* As saves do it: the new one comes before the old one goes. */
+static void replace(int64_t step, int64_t id)
+{
+    char name[32];
+    char aside[300];
+    must(mkdirat(root, ".aside", 0777) == 0, ".aside");
+    int hidden = openat(root, ".aside", O_RDONLY | O_DIRECTORY);
+    must(hidden >= 0, ".aside");
+    (void)snprintf(name, sizeof name, "checkpoint-%d", (int)step);
+    (void)snprintf(aside, sizeof aside, "%s/.aside", folder);
+    lay(hidden, "new", id, step, id);
+    (void)renameat(root, name, hidden, "old");
+    must(renameat(hidden, "new", root, name) == 0, name);
+    (void)close(hidden);
+    remove_tree(aside);
+}
+
+static void expect_same(const as_members *a, const as_members *b)
+{
+    assert_int_equal(a->count, b->count);
+    for (size_t i = 0; i < a->count; i++) {
+        const as_member *x = &a->items[i];
+        const as_member *y = &b->items[i];
+        assert_string_equal(x->name, y->name);
+        assert_int_equal(x->state, y->state);
+        assert_true(x->step == y->step && x->time_ms == y->time_ms && x->bytes == y->bytes);
+        assert_int_equal(x->has_manifest, y->has_manifest);
+        assert_int_equal(x->has_record, y->has_record);
+        assert_true(x->record.metric_value == y->record.metric_value);
+        assert_int_equal(x->parts.count, y->parts.count);
+        assert_int_equal(x->tags.count, y->tags.count);
+    }
+}
+
+static void test_read_again(void **state)
+{
+    (void)state;
+    enum { STEPS = 6, ROUNDS = 300 };
+    as_members m = AS_MEMBERS_INIT;
+    unsigned seed = 4;
+    int quiet = 0;
+    for (int64_t s = 0; s < STEPS; s++) {
+        replace(s, s);
+    }
+    assert_int_equal(as_members_read_again(&m, folder, NULL, NULL, NULL), AS_OK);
+    for (int64_t round = 0; round < ROUNDS; round++) {
+        int64_t step = rand_r(&seed) % STEPS;
+        char name[32];
+        char path[300];
+        (void)snprintf(name, sizeof name, "checkpoint-%d", (int)step);
+        (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+        bool there = exists(folder, name);
+        bool untouched = false;
+        switch (rand_r(&seed) % 6) {
+        case 0:
+            replace(step, 1000 + round);
+            break;
+        case 1:
+            remove_tree(path);
+            break;
+        case 2:
+            if (there) {
+                series_damage(folder, name);
+            }
+            break;
+        case 3:
+            if (there) {
+                series_tag(folder, name, rand_r(&seed) % 2 == 0);
+            }
+            break;
+        default:
+            untouched = true;
+        }
+        as_members fresh;
+        read_members(&fresh, NULL);
+        bool all_good = true;
+        for (size_t i = 0; i < fresh.count; i++) {
+            all_good = all_good && fresh.items[i].state == AS_MEMBER_GOOD &&
+                       fresh.items[i].tags.count == 0;
+        }
+        reads = 0;
+        as_sys_table.pread = count_pread;
+        assert_int_equal(as_members_read_again(&m, folder, NULL, NULL, NULL), AS_OK);
+        as_sys_table = real;
+        expect_same(&m, &fresh);
+        if (untouched && all_good) {
+            assert_int_equal(reads, 0);
+            quiet++;
+        }
+        as_members_free(&fresh);
+    }
+    assert_true(quiet > 5);
+    char gone[300];
+    (void)snprintf(gone, sizeof gone, "%s/nowhere", folder);
+    assert_int_equal(as_members_read_again(&m, gone, NULL, NULL, NULL), AS_NOT_FOUND);
+    assert_int_equal(m.count, 0);
+    assert_null(m.items);
+}
+
 int main(void)
 {
 #define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        CASE(test_order),
-        CASE(test_no_root),
-        CASE(test_changing_root),
-        CASE(test_change_at_each_call),
+        CASE(test_order),         CASE(test_no_root),
+        CASE(test_changing_root), CASE(test_change_at_each_call),
+        CASE(test_read_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,19 +74,32 @@ static int take_manifest(as_member *m, const as_manifest *manifest, const char *
     return blame(m, &why, e);
 }
 
-/* Bytes of the files, tags. Whatever cannot be had is left out. */
+/* Adds what one can tell of an entry without opening it: any write leaves its mark. */
+static void add_to_print(as_member *m, const char *name, const struct stat *s)
+{
+    const int64_t marks[] = {(int64_t)s->st_dev,         (int64_t)s->st_ino,
+                             (int64_t)s->st_mode,        (int64_t)s->st_size,
+                             (int64_t)s->st_mtim.tv_sec, (int64_t)s->st_mtim.tv_nsec,
+                             (int64_t)s->st_ctim.tv_sec, (int64_t)s->st_ctim.tv_nsec};
+    as_hash own = as_hash_bytes(name, strlen(name));
+    m->print = as_hash_sum(m->print, as_hash_seeded(marks, sizeof marks, own.high ^ own.low));
+}
+
+/* Bytes of the files, tags, the print. Whatever cannot be had is left out. */
 static int look_around(as_member *m, int folder, const char *path, as_error *e)
 {
     as_names names = AS_NAMES_INIT;
     as_error why = AS_ERROR_INIT;
     int code = as_folder_list(folder, path, &names, &why);
     for (size_t i = 0; code == AS_OK && i < names.count; i++) {
-        struct stat status;
+        struct stat status = {.st_size = 0};
         if (as_sys_table.fstatat(folder, names.items[i], &status, 0) == 0 &&
             S_ISREG(status.st_mode)) {
             m->bytes += status.st_size;
         }
+        add_to_print(m, names.items[i], &status);
     }
+    m->has_print = code == AS_OK;
     as_names_free(&names);
     code = code == AS_OK ? as_tags_read(folder, path, &m->tags, &why) : code;
     m->tags_unknown = code != AS_OK;
@@ -129,8 +142,28 @@ static int nothing_there(as_member *m, const char *path, as_error *e)
     return blame(m, &why, e);
 }
 
-static int look_once(as_member *m, int root, const char *path, const char *name, bool by_name,
-                     bool *is_one, as_error *e)
+/* Nothing can have changed since it was looked at. */
+static bool is_known(const as_member *m, const as_member *known)
+{
+    return known && known->state == AS_MEMBER_GOOD && m->has_print && known->has_print &&
+           as_hash_equal(m->print, known->print);
+}
+
+/* What the files of `known` told. */
+static void take_over(as_member *m, as_member *known)
+{
+    m->step = known->step;
+    m->time_ms = known->time_ms;
+    m->has_manifest = known->has_manifest;
+    m->has_record = known->has_record;
+    m->record = known->record;
+    m->parts = known->parts;
+    known->has_record = false;
+    known->parts = AS_NAMES_INIT;
+}
+
+static int look_once(as_member *m, const as_member *known, int root, const char *path,
+                     const char *name, bool by_name, bool *is_one, as_error *e)
 {
     struct stat before;
     struct stat after;
@@ -145,7 +178,11 @@ static int look_once(as_member *m, int root, const char *path, const char *name,
         code = look_around(m, fd, path, e);
         (void)as_sys_table.close(fd);
     }
-    code = code == AS_OK ? look(m, path, &ours, e) : code;
+    if (is_known(m, known)) {
+        ours = true;
+    } else if (code == AS_OK) {
+        code = look(m, path, &ours, e);
+    }
     if (code == AS_OK && !ours && by_name) {
         code = nothing_there(m, path, e);
     }
@@ -175,6 +212,13 @@ static int read_name(const char *name, const as_folder_pattern *pattern, int64_t
 int as_member_read(as_member *out, int root, const char *root_path, const char *name,
                    const as_folder_pattern *pattern, bool *is_one, as_error *e)
 {
+    return as_member_read_again(out, NULL, root, root_path, name, pattern, is_one, e);
+}
+
+int as_member_read_again(as_member *out, as_member *known, int root, const char *root_path,
+                         const char *name, const as_folder_pattern *pattern, bool *is_one,
+                         as_error *e)
+{
     as_buffer path = AS_BUFFER_INIT;
     as_error own = AS_ERROR_INIT;
     as_member m = {0};
@@ -191,7 +235,7 @@ int as_member_read(as_member *out, int root, const char *root_path, const char *
         as_member_free(&m);
         *is_one = false;
         m = (as_member){.step = -1, .state = AS_MEMBER_GOOD, .name = strdup(name)};
-        code = m.name ? look_once(&m, root, path.data, name, matches, is_one, &own)
+        code = m.name ? look_once(&m, known, root, path.data, name, matches, is_one, &own)
                       : as_fail_nomem(&own);
         if (code == AS_OK) {
             break;
@@ -205,6 +249,9 @@ int as_member_read(as_member *out, int root, const char *root_path, const char *
     }
     *is_one = *is_one && code == AS_OK;
     if (*is_one) {
+        if (is_known(&m, known)) {
+            take_over(&m, known);
+        }
         m.step = m.step < 0 ? step : m.step;
         *out = m;
     } else {

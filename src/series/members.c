@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "base/name_map.h"
 #include "base/sys.h"
 #include "commit/folder.h"
 #include "commit/journal.h"
@@ -50,15 +51,23 @@ static void warn_of_journal(int root, const char *path, const as_names *names, c
     as_buffer_free(&meta_path);
 }
 
-static int read_all(as_members *out, int root, const char *path, const as_names *names,
-                    const as_folder_pattern *pattern, as_error *e)
+/* `known`: what an earlier look gave, which is used up. */
+static int read_all(as_members *out, as_members *known, int root, const char *path,
+                    const as_names *names, const as_folder_pattern *pattern, as_error *e)
 {
     as_buffer items = AS_BUFFER_INIT;
+    as_name_map places = AS_NAME_MAP_INIT;
     int code = AS_OK;
+    for (size_t i = 0; code == AS_OK && i < known->count; i++) {
+        code = as_name_map_add(&places, known->items[i].name, i, e);
+    }
     for (size_t i = 0; code == AS_OK && i < names->count; i++) {
         as_member m;
         bool is_one;
-        code = as_member_read(&m, root, path, names->items[i], pattern, &is_one, e);
+        size_t place;
+        bool seen = as_name_map_find(&places, names->items[i], &place);
+        code = as_member_read_again(&m, seen ? &known->items[place] : NULL, root, path,
+                                    names->items[i], pattern, &is_one, e);
         if (code == AS_OK && is_one) {
             code = as_buffer_append(&items, &m, sizeof m, e);
             if (code != AS_OK) {
@@ -66,6 +75,7 @@ static int read_all(as_members *out, int root, const char *path, const as_names 
             }
         }
     }
+    as_name_map_free(&places);
     out->items = (as_member *)(void *)items.data;
     out->count = items.size / sizeof(as_member);
     if (out->count > 1) {
@@ -77,24 +87,34 @@ static int read_all(as_members *out, int root, const char *path, const as_names 
 int as_members_read(as_members *out, const char *root, const as_folder_pattern *pattern,
                     const as_log *log, as_error *e)
 {
+    *out = AS_MEMBERS_INIT;
+    return as_members_read_again(out, root, pattern, log, e);
+}
+
+int as_members_read_again(as_members *m, const char *root, const as_folder_pattern *pattern,
+                          const as_log *log, as_error *e)
+{
     int fd = -1;
     as_names names = AS_NAMES_INIT;
-    *out = AS_MEMBERS_INIT;
+    as_members now = AS_MEMBERS_INIT;
     int code = as_folder_open(root, &fd, e);
-    if (code != AS_OK) {
-        return code;
-    }
-    code = as_folder_list(fd, root, &names, e);
     if (code == AS_OK) {
-        code = read_all(out, fd, root, &names, pattern, e);
+        code = as_folder_list(fd, root, &names, e);
     }
+    if (code == AS_OK) {
+        code = read_all(&now, m, fd, root, &names, pattern, e);
+    }
+    as_members_free(m);
     if (code == AS_OK) {
         warn_of_journal(fd, root, &names, log);
+        *m = now;
     } else {
-        as_members_free(out);
+        as_members_free(&now);
     }
     as_names_free(&names);
-    (void)as_sys_table.close(fd);
+    if (fd >= 0) {
+        (void)as_sys_table.close(fd);
+    }
     return code;
 }
 

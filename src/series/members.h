@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "commit/names.h"
 #include "series/folder_name.h"
@@ -33,6 +34,8 @@ typedef struct as_member {
     as_names tags;     /* sorted */
     bool tags_unknown; /* the list of tags cannot be read: it counts as tagged */
     int64_t bytes;     /* of its files */
+    bool has_print;    /* its files could be listed: */
+    as_hash print;     /* of their names, inodes, sizes and times: the same while nobody writes */
 } as_member;
 
 typedef struct as_members {
@@ -51,11 +54,23 @@ typedef struct as_members {
 int as_members_read(as_members *out, const char *root, const as_folder_pattern *pattern,
                     const as_log *log, as_error *e);
 
+/* The same for who looks again and again: *m is what an earlier call gave (or nothing), and what is
+ * there now takes its place. Good ones whose files have the names, inodes, sizes and times of then
+ * are not looked into, but for their tags. After an error *m is empty. */
+int as_members_read_again(as_members *m, const char *root, const as_folder_pattern *pattern,
+                          const as_log *log, as_error *e);
+
 /* One folder of the root, which is open; root_path is for texts and must lead to it. *is_one false: it
  * is no checkpoint at all (another folder, or it went away), and *out is untouched. AS_NOMEM, AS_SYSTEM
  * where this process has no more descriptors: whatever else goes wrong is the checkpoint's damage. */
 int as_member_read(as_member *out, int root, const char *root_path, const char *name,
                    const as_folder_pattern *pattern, bool *is_one, as_error *e);
+
+/* The same; `known` (may be NULL) is what an earlier look gave: what it holds is taken over, all but
+ * its name and its tags, if nothing can have changed. It is to be freed in any case. */
+int as_member_read_again(as_member *out, as_member *known, int root, const char *root_path,
+                         const char *name, const as_folder_pattern *pattern, bool *is_one,
+                         as_error *e);
 
 /* The newest good one; NULL: there is none. */
 const as_member *as_members_newest(const as_members *m);

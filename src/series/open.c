@@ -131,6 +131,7 @@ static void free_series(as_series *r)
     as_saving_free(&r->saving);
     as_folder_pattern_free(r->pattern);
     as_names_free(&r->in_use);
+    as_members_free(&r->seen);
     as_plan_cache_clear(&r->ranks_plans);
     if (r->has_ranks_state) {
         as_state_free(&r->ranks_state);

@@ -9,6 +9,7 @@
 
 #include "commit/transaction.h"
 #include "series/history.h"
+#include "series/members.h"
 #include "series/series.h"
 #include "transfer/background.h"
 #include "transfer/prepare.h"
@@ -65,6 +66,7 @@ struct as_series {
 
     char *parent;    /* heap: the checkpoint that this run saved or loaded last; NULL: none yet */
     as_names in_use; /* those that this run loaded from */
+    as_members seen; /* main process: the root at the last retention; of its background */
     as_saving saving;
 
     as_txn *txn;  /* main process; the background's while a job is under way */

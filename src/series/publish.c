@@ -88,16 +88,15 @@ static int list_in_use(const as_series *r, as_names *out, as_error *e)
 /* The new one is durable, and among those that are looked at. */
 static int retain(as_series *r, as_error *e)
 {
-    as_members members = AS_MEMBERS_INIT;
     as_prune plan = AS_PRUNE_INIT;
     as_names in_use = AS_NAMES_INIT;
     as_names gone = AS_NAMES_INIT;
     int code = list_in_use(r, &in_use, e);
     if (code == AS_OK) {
-        code = as_members_read(&members, r->root, r->pattern, &r->log, e);
+        code = as_members_read_again(&r->seen, r->root, r->pattern, &r->log, e);
     }
     if (code == AS_OK) {
-        code = as_prune_plan(&plan, &members, &r->keep, &in_use, as_stamp_now(), e);
+        code = as_prune_plan(&plan, &r->seen, &r->keep, &in_use, as_stamp_now(), e);
     }
     if (code == AS_OK) {
         code = as_prune_spare(&plan, &members, as_txn_folder(r->txn), r->root, e);
@@ -106,11 +105,10 @@ static int retain(as_series *r, as_error *e)
         code = as_away_move(r->txn, &plan.going, &gone, e);
         r->settled = code == AS_OK;
     }
-    tell_gone(r, &members, &gone);
+    tell_gone(r, &r->seen, &gone);
     as_names_free(&gone);
     as_names_free(&in_use);
     as_prune_free(&plan);
-    as_members_free(&members);
     return code;
 }
 
