@@ -113,9 +113,12 @@ static double now_s(const as_policy *p)
 static int listen_to_signals(as_policy *p, const as_policy_options *o, as_error *e)
 {
     static const int usual_stops[] = {SIGUSR2, SIGTERM};
-    bool own = o->stop_list != NULL || o->stop_count > 0;
+    bool own = o->stop_list != NULL;
     const int *stops = own ? o->stop_list : usual_stops;
     size_t stop_count = own ? o->stop_count : sizeof usual_stops / sizeof *usual_stops;
+    if ((o->stop_count > 0 && !o->stop_list) || (o->save_count > 0 && !o->save_list)) {
+        return as_fail(e, AS_INVALID, 0, "a list of signals is NULL, but its count is not 0");
+    }
     for (size_t i = 0; i < o->save_count; i++) {
         for (size_t j = 0; j < stop_count; j++) {
             if (o->save_list[i] == stops[j]) {
