@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "commit/folder.h"
 #include "series/control.h"
 #include "support_faults.h"
 
@@ -271,10 +272,8 @@ static int begin(void **state)
 static int finish(void **state)
 {
     (void)state;
-    char command[300];
     (void)close(root);
-    (void)snprintf(command, sizeof command, "rm -rf %s", dir);
-    return system(command);
+    return as_tree_remove(AT_FDCWD, dir, dir, NULL, NULL);
 }
 
 int main(void)

@@ -1,63 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What is due at a step: every reason for itself, together, and what saves and failures change.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <math.h>
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
-
-#include "box_support.h"
-#include "series/control.h"
-#include "series/due.h"
+#include "due_scene.h"
 #include "series/interval.h"
-
-static as_due due;
-static as_due_sight sight;
-
-static void begin(as_due_rules rules)
-{
-    as_due_open(&due, &rules, 1000);
-    sight = (as_due_sight){.now = 1000, .seconds_left = -1};
-}
-
-/* A poll: the reasons of its verdict, with the seconds that passed since the last. */
-static as_verdict poll_with(int64_t step, double passed, int stop_signal, int save_signal)
-{
-    sight.step = step;
-    sight.now += passed;
-    if (sight.seconds_left >= 0) {
-        sight.seconds_left = fmax(sight.seconds_left - passed, 0);
-    }
-    as_due before = due;
-    as_due_wish w = as_due_look(&due, &sight);
-    assert_memory_equal(&before, &due, sizeof due); /* to look changes nothing */
-    as_verdict v = as_due_judge(&w, stop_signal, save_signal);
-    as_due_told(&due, &sight, &w, stop_signal, save_signal);
-    assert_int_equal(v.requeue && !v.stop, 0);
-    assert_int_equal((v.save || v.stop) ? v.reasons != 0 : v.reasons, v.save || v.stop);
-    return v;
-}
-
-static as_verdict poll(int64_t step, double passed)
-{
-    return poll_with(step, passed, 0, 0);
-}
-
-static unsigned save(int64_t step, double blocked, double durable)
-{
-    as_due_began(&due, step, sight.now);
-    sight.now += durable;
-    if (sight.seconds_left >= 0) {
-        sight.seconds_left = fmax(sight.seconds_left - durable, 0);
-    }
-    return as_due_saved(&due, step, blocked, durable);
-}
 
 /* The reasons for a save at that step; −1 if there is none but reasons all the same. */
 static int saves_at(int64_t step, double passed)
@@ -451,71 +396,6 @@ static void test_strange_ends(void **state)
     assert_int_equal(due.durable.count, 1);
 }
 
-/* ---------------------------------------------------------------------- at random */
-
-/* Whatever happens: no save is asked for at a step that is being saved; a stop stays; a stop signal
- * is answered by a save at once; who answers every verdict is asked for no save twice. */
-static void test_random(void **state)
-{
-    (void)state;
-    uint64_t seed = 5;
-    int64_t polls = 0;
-    int64_t saved = 0;
-    for (int run = 0; run < 3000; run++) {
-        begin((as_due_rules){.every_steps = between(&seed, 0, 4) * between(&seed, 0, 5),
-                             .every_s = (double)(between(&seed, 0, 1) * between(&seed, 1, 300)),
-                             .overhead_percent =
-                                 (double)(between(&seed, 0, 1) * between(&seed, 1, 50)),
-                             .mtbf_s = (double)(between(&seed, 0, 1) * between(&seed, 10, 10000)),
-                             .margin = 1.2,
-                             .margin_s = 5,
-                             .first_margin_s = 120});
-        if (between(&seed, 0, 1)) {
-            as_due_loaded(&due, between(&seed, 0, 50), (double)between(&seed, 0, 20), sight.now);
-        }
-        int64_t step = due.first_step < 0 ? 0 : due.first_step;
-        bool stopped = false;
-        bool person = false;
-        int64_t last_saved = due.saved_step;
-        for (int i = 0; i < 60; i++, polls++) {
-            step += between(&seed, 0, 3);
-            sight.seconds_left =
-                between(&seed, 0, 20) ? sight.seconds_left : (double)between(&seed, -1, 2000);
-            sight.words = between(&seed, 0, 15) ? sight.words : (unsigned)between(&seed, 0, 7);
-            int stop = between(&seed, 0, 40) ? 0 : SIGTERM;
-            int save_signal = between(&seed, 0, 20) ? 0 : SIGUSR1;
-            as_verdict v = poll_with(step, (double)between(&seed, 0, 100), stop, save_signal);
-            person = person || (sight.words & AS_CONTROL_STOP);
-            assert_true(v.stop || !(stop || stopped || person));
-            assert_true(v.requeue == (v.stop && !person));
-            assert_false(v.save && step == last_saved);
-            assert_true(v.save || !save_signal || step == last_saved);
-            assert_true(v.save || !stop || stopped || step == last_saved);
-            assert_true(v.held == ((sight.words & AS_CONTROL_HOLD) != 0));
-            assert_true(v.margin_s >= 0 && v.interval_s >= 0 && isfinite(v.interval_s));
-            stopped = v.stop;
-            if (v.save && between(&seed, 0, 9)) {
-                as_due_began(&due, step, sight.now);
-                last_saved = step;
-                sight.now += (double)between(&seed, 0, 30);
-                if (between(&seed, 0, 5)) {
-                    unsigned words = as_due_saved(&due, step, 1, (double)between(&seed, 0, 30));
-                    assert_true((words & ~(unsigned)(AS_CONTROL_STOP | AS_CONTROL_SAVE)) == 0);
-                    sight.words &= between(&seed, 0, 1) ? ~words : ~0U;
-                    saved++;
-                } else {
-                    as_due_failed(&due, step, sight.now);
-                    last_saved = -1;
-                }
-            } else if (due.in_flight) {
-                fail_msg("nothing is left in flight here");
-            }
-        }
-    }
-    print_message("%lld polls, %lld saves\n", (long long)polls, (long long)saved);
-    assert_true(saved > 1000);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -535,7 +415,6 @@ int main(void)
         cmocka_unit_test(test_hold),
         cmocka_unit_test(test_failed_saves),
         cmocka_unit_test(test_strange_ends),
-        cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,7 +54,8 @@ static void test_failures(void **state)
     /* More than twice the time between failures: the work is that time. */
     near(as_interval_failures(300, 100), 400, 1e-9);
     /* The estimate is near the best of the complete model as long as saves are cheap. */
-    for (double ratio = 1e-6; ratio < 0.4; ratio *= 1.7) {
+    for (int i = 0; i < 24; i++) {
+        double ratio = 1e-6 * pow(1.7, i);
         double exact = best(ratio * 1000, 1000);
         double ours = as_interval_failures(ratio * 1000, 1000);
         assert_true(fabs(ours - exact) < 0.03 * exact);

@@ -28,9 +28,9 @@ static bool other_blocked; /* SIGHUP, while the handler ran */
 static void plain(int number)
 {
     (void)number;
-    sigset_t now;
-    (void)pthread_sigmask(SIG_SETMASK, NULL, &now);
-    other_blocked = sigismember(&now, SIGHUP) == 1;
+    sigset_t mask;
+    (void)pthread_sigmask(SIG_SETMASK, NULL, &mask);
+    other_blocked = sigismember(&mask, SIGHUP) == 1;
     atomic_fetch_add(&plain_calls, 1);
     errno = ENOTDIR;
 }
@@ -43,7 +43,12 @@ static void full(int number, siginfo_t *info, void *context)
     atomic_fetch_add(&full_calls, 1);
 }
 
-static struct sigaction now(int number)
+static void send(int number)
+{
+    (void)pthread_kill(pthread_self(), number);
+}
+
+static struct sigaction action_of(int number)
 {
     struct sigaction action;
     assert_int_equal(sigaction(number, NULL, &action), 0);
@@ -71,20 +76,20 @@ static void test_default_and_ignored(void **state)
     as_signals s;
     listen_to(&s);
     assert_int_equal(as_signals_came(&s), 0);
-    (void)raise(SIGUSR2); /* by default it would end the process */
+    send(SIGUSR2); /* by default it would end the process */
     assert_int_equal(as_signals_came(&s), SIGUSR2);
     assert_int_equal(as_signals_came(&s), 0);
-    (void)raise(SIGTERM);
-    (void)raise(SIGTERM);
+    send(SIGTERM);
+    send(SIGTERM);
     assert_int_equal(as_signals_came(&s), SIGTERM);
     assert_int_equal(as_signals_came(&s), 0);
-    (void)raise(SIGTERM);
-    (void)raise(SIGUSR2);
+    send(SIGTERM);
+    send(SIGUSR2);
     assert_int_equal(as_signals_came(&s), SIGUSR2); /* the first of the list */
     assert_int_equal(as_signals_came(&s), 0);
     as_signals_leave(&s);
-    assert_true(now(SIGUSR2).sa_handler == SIG_DFL);
-    assert_true(now(SIGTERM).sa_handler == SIG_IGN);
+    assert_true(action_of(SIGUSR2).sa_handler == SIG_DFL);
+    assert_true(action_of(SIGTERM).sa_handler == SIG_IGN);
     assert_int_equal(as_signals_came(&s), 0);
     (void)signal(SIGTERM, SIG_DFL);
 }
@@ -97,17 +102,17 @@ static void test_plain_handler_of_before(void **state)
     as_signals s;
     listen_to(&s);
     /* Its mask holds, calls are interrupted as it wanted it, and errno stays. */
-    assert_int_equal(now(SIGTERM).sa_flags & SA_RESTART, 0);
-    assert_int_equal(now(SIGUSR2).sa_flags & SA_RESTART, SA_RESTART);
+    assert_int_equal(action_of(SIGTERM).sa_flags & SA_RESTART, 0);
+    assert_int_equal(action_of(SIGUSR2).sa_flags & SA_RESTART, SA_RESTART);
     errno = EXDEV;
-    (void)raise(SIGTERM);
+    send(SIGTERM);
     assert_int_equal(errno, EXDEV);
     assert_int_equal(atomic_load(&plain_calls), 1);
     assert_true(other_blocked);
     assert_int_equal(as_signals_came(&s), SIGTERM);
     as_signals_leave(&s);
-    assert_true(now(SIGTERM).sa_handler == plain);
-    (void)raise(SIGTERM);
+    assert_true(action_of(SIGTERM).sa_handler == plain);
+    send(SIGTERM);
     assert_int_equal(atomic_load(&plain_calls), 2);
     (void)signal(SIGTERM, SIG_DFL);
 }
@@ -124,8 +129,8 @@ static void test_full_handler_of_before(void **state)
     assert_int_equal(atomic_load(&last_pid), getpid());
     assert_int_equal(as_signals_came(&s), SIGUSR2);
     as_signals_leave(&s);
-    assert_true(now(SIGUSR2).sa_sigaction == full);
-    assert_true(now(SIGUSR2).sa_flags & SA_SIGINFO);
+    assert_true(action_of(SIGUSR2).sa_sigaction == full);
+    assert_true(action_of(SIGUSR2).sa_flags & SA_SIGINFO);
     (void)signal(SIGUSR2, SIG_DFL);
 }
 
@@ -136,16 +141,16 @@ static void test_handler_that_is_called_once(void **state)
     set_plain(SIGTERM, (int)SA_RESETHAND);
     as_signals s;
     listen_to(&s);
-    (void)raise(SIGTERM);
-    (void)raise(SIGTERM);
+    send(SIGTERM);
+    send(SIGTERM);
     assert_int_equal(atomic_load(&plain_calls), 1);
     assert_int_equal(as_signals_came(&s), SIGTERM);
     as_signals_leave(&s);
-    assert_true(now(SIGTERM).sa_handler == SIG_DFL);
+    assert_true(action_of(SIGTERM).sa_handler == SIG_DFL);
     set_plain(SIGTERM, (int)SA_RESETHAND);
     listen_to(&s);
     as_signals_leave(&s);
-    assert_true(now(SIGTERM).sa_handler == plain);
+    assert_true(action_of(SIGTERM).sa_handler == plain);
     (void)signal(SIGTERM, SIG_DFL);
 }
 
@@ -157,18 +162,18 @@ static void test_several_listeners(void **state)
     as_signals a;
     as_signals b;
     listen_to(&a);
-    (void)raise(SIGTERM);
+    send(SIGTERM);
     listen_to(&b); /* what came before is not told to it */
     assert_int_equal(as_signals_came(&b), 0);
     assert_int_equal(as_signals_came(&a), SIGTERM);
-    (void)raise(SIGTERM);
+    send(SIGTERM);
     assert_int_equal(as_signals_came(&b), SIGTERM);
     as_signals_leave(&b);
-    (void)raise(SIGTERM);
+    send(SIGTERM);
     assert_int_equal(as_signals_came(&a), SIGTERM);
     assert_int_equal(atomic_load(&plain_calls), 3); /* once for each */
     as_signals_leave(&a);
-    assert_true(now(SIGTERM).sa_handler == plain);
+    assert_true(action_of(SIGTERM).sa_handler == plain);
     (void)signal(SIGTERM, SIG_DFL);
 }
 
@@ -201,17 +206,17 @@ static void test_handler_over_ours(void **state)
     listen_to(&s);
     struct sigaction action = {.sa_sigaction = over, .sa_flags = SA_SIGINFO};
     assert_int_equal(sigaction(SIGTERM, &action, &under), 0);
-    (void)raise(SIGTERM);
+    send(SIGTERM);
     assert_int_equal(as_signals_came(&s), SIGTERM);
     assert_int_equal(atomic_load(&plain_calls), 1);
     as_signals_leave(&s);
-    assert_true(now(SIGTERM).sa_sigaction == over); /* not ours to take away */
-    (void)raise(SIGTERM);                           /* and what it calls still is there */
+    assert_true(action_of(SIGTERM).sa_sigaction == over); /* not ours to take away */
+    send(SIGTERM);                                        /* and what it calls still is there */
     assert_int_equal(atomic_load(&plain_calls), 2);
     /* To go over it in turn would be a circle. */
     assert_int_equal(as_signals_listen(&s, two, 2, &log, &e), AS_OK);
     assert_int_equal(warnings, 1);
-    (void)raise(SIGTERM);
+    send(SIGTERM);
     assert_int_equal(as_signals_came(&s), SIGTERM);
     assert_int_equal(atomic_load(&plain_calls), 3);
     as_signals_leave(&s);
@@ -219,7 +224,7 @@ static void test_handler_over_ours(void **state)
     assert_int_equal(sigaction(SIGTERM, &under, NULL), 0);
     listen_to(&s);
     as_signals_leave(&s);
-    assert_true(now(SIGTERM).sa_handler == plain);
+    assert_true(action_of(SIGTERM).sa_handler == plain);
     assert_int_equal(warnings, 1);
     (void)signal(SIGTERM, SIG_DFL);
 }
@@ -235,7 +240,7 @@ static void refuse(const int *numbers, size_t count, const char *text)
         fail_msg("%s", as_error_text(&e));
     }
     as_error_clear(&e);
-    assert_true(now(SIGTERM).sa_handler == SIG_DFL);
+    assert_true(action_of(SIGTERM).sa_handler == SIG_DFL);
     as_signals_leave(&s);
 }
 
@@ -256,7 +261,7 @@ static void test_refused(void **state)
 
 static atomic_bool over_now;
 
-static void *send(void *user)
+static void *send_many(void *user)
 {
     pthread_t to = *(pthread_t *)user;
     for (int i = 0; i < 5000; i++) {
@@ -274,7 +279,7 @@ static void test_rain(void **state)
     listen_to(&first);
     pthread_t self = pthread_self();
     pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, send, &self), 0);
+    assert_int_equal(pthread_create(&thread, NULL, send_many, &self), 0);
     int came = 0;
     while (!atomic_load(&over_now)) {
         as_signals s;

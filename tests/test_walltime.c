@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "box_support.h"
+#include "commit/folder.h"
 #include "series/walltime.h"
 #include "series/walltime_read.h"
 
@@ -164,7 +166,7 @@ static void test_garbage(void **state)
             }
         }
         text[at] = '\0';
-        double seconds[3] = {slurm(text), pbs(text, 1795359600), lsf(text)};
+        const double seconds[3] = {slurm(text), pbs(text, 1795359600), lsf(text)};
         for (int i = 0; i < 3; i++) {
             assert_true(seconds[i] == UNKNOWN || seconds[i] == ENDLESS ||
                         (seconds[i] >= 0 && seconds[i] < 4e8));
@@ -207,7 +209,9 @@ static void remove_script(const char *name)
     (void)unlink(path);
 }
 
-/* Variables up to a NULL, and the PATH. They stay until the next call. */
+#define END ((const char *)NULL)
+
+/* Variables up to END, and the PATH. They stay until the next call. */
 static as_environment variables(const char *first, ...)
 {
     static char *items[16];
@@ -243,13 +247,13 @@ static void test_told_by_a_person(void **state)
     (void)state;
     char text[64];
     (void)snprintf(text, sizeof text, "ALLSHARD_END_TIME=%lld", (long long)time(NULL) + 1000);
-    as_environment env = variables(text, "SLURM_JOB_ID=17", NULL);
+    as_environment env = variables(text, "SLURM_JOB_ID=17", END);
     as_walltime w = open_with(&env, 0);
     about(as_end_left(&w.end), 1000);
     assert_false(as_walltime_is_due(&w));
     w = open_with(&env, (double)time(NULL) + 5000); /* the environment goes first */
     about(as_end_left(&w.end), 1000);
-    env = variables("ALLSHARD_END_TIME=", "SLURM_JOB_ID=17", NULL);
+    env = variables("ALLSHARD_END_TIME=", "SLURM_JOB_ID=17", END);
     w = open_with(&env, (double)time(NULL) + 5000);
     about(as_end_left(&w.end), 5000);
     assert_false(as_walltime_is_due(&w));
@@ -261,7 +265,7 @@ static void test_told_by_a_person(void **state)
                                    "ALLSHARD_END_TIME=1e30", NULL};
          *bad; bad++) {
         as_error e = AS_ERROR_INIT;
-        env = variables(*bad, NULL);
+        env = variables(*bad, END);
         assert_int_equal(as_walltime_open(&w, &env, 0, 0, &e), AS_INVALID);
         assert_non_null(strstr(as_error_text(&e), "date +%s"));
         as_error_clear(&e);
@@ -271,12 +275,12 @@ static void test_told_by_a_person(void **state)
 static void test_no_job(void **state)
 {
     (void)state;
-    as_environment env = variables("SLURM_JOB_END_TIME=99999999999", "PBS_WALLTIME=10", NULL);
+    as_environment env = variables("SLURM_JOB_END_TIME=99999999999", "PBS_WALLTIME=10", END);
     as_walltime w = open_with(&env, 0);
     assert_false(as_walltime_is_due(&w));
     is(as_end_left(&w.end), -1);
     /* An id is given to a command. */
-    env = variables("SLURM_JOB_ID=-x", "PBS_JOBID=$(reboot)", "LSB_JOBID=", NULL);
+    env = variables("SLURM_JOB_ID=-x", "PBS_JOBID=$(reboot)", "LSB_JOBID=", END);
     w = open_with(&env, 0);
     assert_false(as_walltime_is_due(&w));
 }
@@ -292,7 +296,7 @@ static void test_squeue(void **state)
     (void)state;
     char text[64];
     (void)snprintf(text, sizeof text, "SLURM_JOB_END_TIME=%lld", (long long)time(NULL) + 5000);
-    as_environment env = variables("SLURM_JOB_ID=17", text, NULL);
+    as_environment env = variables("SLURM_JOB_ID=17", text, END);
     as_walltime w = open_with(&env, 0);
     about(as_end_left(&w.end), 5000);
     assert_true(as_walltime_is_due(&w));
@@ -333,7 +337,7 @@ static void test_squeue(void **state)
     ask(&w);
     is(as_end_left(&w.end), -1);
     /* Nothing was known, and nothing is. */
-    env = variables("SLURM_JOBID=18", NULL);
+    env = variables("SLURM_JOBID=18", END);
     w = open_with(&env, 0);
     is(as_end_left(&w.end), -1);
     remove_script("squeue");
@@ -342,7 +346,7 @@ static void test_squeue(void **state)
     assert_non_null(strstr(last_warning, "ALLSHARD_END_TIME"));
     is(as_end_left(&w.end), -1);
     /* The id of an array may be that of its last task, too. */
-    env = variables("SLURM_JOB_ID=20", "SLURM_ARRAY_JOB_ID=20", "SLURM_ARRAY_TASK_ID=3", NULL);
+    env = variables("SLURM_JOB_ID=20", "SLURM_ARRAY_JOB_ID=20", "SLURM_ARRAY_TASK_ID=3", END);
     w = open_with(&env, 0);
     script("squeue", "[ \"$*\" = '-h -j 20_3 -o %L' ] && echo 100");
     ask(&w);
@@ -361,7 +365,7 @@ static double pause_of(const as_walltime *w)
 static void test_pauses(void **state)
 {
     (void)state;
-    as_environment env = variables("SLURM_JOB_ID=17", NULL);
+    as_environment env = variables("SLURM_JOB_ID=17", END);
     as_walltime w = open_with(&env, 0);
     script("squeue", "echo 31:00");
     ask(&w);
@@ -380,7 +384,7 @@ static void test_pauses(void **state)
 static void test_others(void **state)
 {
     (void)state;
-    as_environment env = variables("PBS_JOBID=17[3].server", "PBS_WALLTIME=3600", NULL);
+    as_environment env = variables("PBS_JOBID=17[3].server", "PBS_WALLTIME=3600", END);
     as_walltime w = open_with(&env, 0);
     about(as_end_left(&w.end), 3600); /* this process is young */
     remove_script("qstat");
@@ -392,13 +396,13 @@ static void test_others(void **state)
     ask(&w);
     about(as_end_left(&w.end), 500);
 
-    env = variables("LSB_JOBID=17", "LSB_JOBINDEX=0", NULL);
+    env = variables("LSB_JOBID=17", "LSB_JOBINDEX=0", END);
     w = open_with(&env, 0);
     is(as_end_left(&w.end), -1);
     script("bjobs", "[ \"$*\" = '-noheader -o time_left 17' ] && echo '1:01 L'");
     ask(&w);
     about(as_end_left(&w.end), 3600);
-    env = variables("LSB_JOBID=17", "LSB_JOBINDEX=4", NULL);
+    env = variables("LSB_JOBID=17", "LSB_JOBINDEX=4", END);
     w = open_with(&env, 0);
     script("bjobs", "[ \"$*\" = '-noheader -o time_left 17[4]' ] && echo '2:01 L'");
     ask(&w);
@@ -409,7 +413,7 @@ static void test_others(void **state)
 static void test_cancelled(void **state)
 {
     (void)state;
-    as_environment env = variables("SLURM_JOB_ID=17", NULL);
+    as_environment env = variables("SLURM_JOB_ID=17", END);
     as_walltime w = open_with(&env, 0);
     script("squeue", "PATH=/usr/bin:/bin; sleep 1000");
     atomic_bool cancel = true;
@@ -431,9 +435,7 @@ static int begin(void **state)
 static int finish(void **state)
 {
     (void)state;
-    char command[300];
-    (void)snprintf(command, sizeof command, "rm -rf %s", dir);
-    return system(command);
+    return as_tree_remove(AT_FDCWD, dir, dir, NULL, NULL);
 }
 
 int main(void)

@@ -23,8 +23,6 @@
 #endif
 #endif
 
-extern char **environ;
-
 enum {
     TICK_MS = 20,       /* between looks at *cancel and at the process */
     LAST_WAIT_MS = 2000 /* for a process that was killed: in an uninterruptible call it stays */

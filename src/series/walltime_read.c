@@ -4,8 +4,7 @@
 #include <ctype.h>
 #include <math.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include <stddef.h>
 #include <string.h>
 #include <time.h>
 
@@ -139,22 +138,48 @@ static const char *value_of(const char *at, const char *key)
     return *at == '=' ? skip_blanks(at + 1) : NULL;
 }
 
-/* "Sun Nov 22 15:00:00 2026", in local time. */
-static bool read_date(const char *text, double *out)
+/* 0 to 11, and past it; −1: it is none. */
+static int read_month(const char **at)
 {
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    char month[4];
+    for (int i = 0; i < 12; i++) {
+        if (strncmp(*at, months + (ptrdiff_t)i * 3, 3) == 0) {
+            *at += 3;
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* "Sun Nov 22 15:00:00 2026", in local time. */
+static bool read_date(const char *at, double *out)
+{
     struct tm t = {.tm_isdst = -1};
-    if (sscanf(text, "%*3s %3s %2d %2d:%2d:%2d %4d", month, &t.tm_mday, &t.tm_hour, &t.tm_min,
-               &t.tm_sec, &t.tm_year) != 6) {
+    duration clock;
+    long day;
+    long year;
+    while (isalpha((unsigned char)*at)) {
+        at++;
+    }
+    at = skip_blanks(at);
+    t.tm_mon = read_month(&at);
+    at = skip_blanks(at);
+    if (t.tm_mon < 0 || !read_number(&at, &day)) {
         return false;
     }
-    const char *at = strstr(months, month);
-    if (!at || strlen(month) != 3 || (at - months) % 3 != 0) {
+    at = skip_blanks(at);
+    if (!read_duration(&at, &clock) || clock.has_days || clock.count != 3) {
         return false;
     }
-    t.tm_mon = (int)(at - months) / 3;
-    t.tm_year -= 1900;
+    at = skip_blanks(at);
+    if (!read_number(&at, &year) || year > 9999 || day > 31) {
+        return false;
+    }
+    t.tm_mday = (int)day;
+    t.tm_hour = (int)clock.parts[0];
+    t.tm_min = (int)clock.parts[1];
+    t.tm_sec = (int)clock.parts[2];
+    t.tm_year = (int)year - 1900;
     time_t when = mktime(&t);
     *out = (double)when;
     return when != (time_t)-1;

@@ -202,14 +202,15 @@ static void destroy(as_watcher *w)
     free(w);
 }
 
-static int make(as_watcher **out, const char *root, const as_watcher_options *options, as_error *e)
+/* NULL without memory. */
+static as_watcher *make(const char *root, const as_watcher_options *options)
 {
     as_watcher *w = calloc(1, sizeof *w);
     char *copy = strdup(root);
     if (!w || !copy) {
         free(w);
         free(copy);
-        return as_fail_nomem(e);
+        return NULL;
     }
     pthread_condattr_t how;
     (void)pthread_condattr_init(&how);
@@ -219,14 +220,12 @@ static int make(as_watcher **out, const char *root, const as_watcher_options *op
     (void)pthread_condattr_destroy(&how);
     w->root = copy;
     w->options = *options;
-    *out = w;
-    return AS_OK;
+    return w;
 }
 
 int as_watcher_open(as_watcher **out, const char *root, const as_watcher_options *options,
                     const as_log *log, as_error *e)
 {
-    as_watcher *w = NULL;
     int folder = -1;
     *out = NULL;
     int code = as_folder_open(root, &folder, e);
@@ -234,9 +233,9 @@ int as_watcher_open(as_watcher **out, const char *root, const as_watcher_options
         return code;
     }
     (void)as_sys_table.close(folder);
-    code = make(&w, root, options, e);
-    if (code != AS_OK) {
-        return code;
+    as_watcher *w = make(root, options);
+    if (!w) {
+        return as_fail_nomem(e);
     }
     code = as_environment_copy(&w->env, e);
     if (code == AS_OK && options->walltime) {
