@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "series/control.h"
 #include "series/assemble.h"
 #include "series/away.h"
 #include "series/latest.h"
@@ -112,6 +113,17 @@ static int retain(as_series *r, as_error *e)
     return code;
 }
 
+/* `allshard hold`: also what would go waits, for the next save after it. What cannot be read holds
+ * nothing; who polls is told of that. */
+static bool is_held(const as_series *r)
+{
+    unsigned words = 0;
+    as_error ignored = AS_ERROR_INIT;
+    (void)as_control_read(as_txn_folder(r->txn), r->root, &words, NULL, &ignored);
+    as_error_clear(&ignored);
+    return (words & AS_CONTROL_HOLD) != 0;
+}
+
 /* Gives up the root. */
 static void finish(as_series *r)
 {
@@ -141,7 +153,7 @@ static void tidy(as_series *r)
         (void)as_txn_set_aside(r->txn, r->gone, &replaced, &e);
         warn(r, "the one that it replaced is only removed in the end", &e);
     }
-    if (r->settled && as_keep_rules_any(&r->keep)) {
+    if (r->settled && as_keep_rules_any(&r->keep) && !is_held(r)) {
         (void)retain(r, &e);
         warn(r, "no older ones could be let go of", &e);
     }
