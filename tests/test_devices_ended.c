@@ -106,6 +106,17 @@ static void end_within(scene *s, as_cu_context context)
     as_error_clear(&e);
 }
 
+/* The piece's memory is gone, and its pointer is still declared. */
+static void check_lost_pointer(scene *s)
+{
+    as_error e = AS_ERROR_INIT;
+    assert_int_equal(as_devices_find(s->devices, &s->state, &s->homes, &e), AS_INVALID);
+    if (!strstr(as_error_text(&e), "\"piece\"") || !strstr(as_error_text(&e), "cudaDeviceReset")) {
+        fail_msg("%s", as_error_text(&e));
+    }
+    as_error_clear(&e);
+}
+
 static void check_ending(scene *s, const ending *c)
 {
     static char out[SCENE_BYTES];
@@ -147,6 +158,7 @@ static void check_ending(scene *s, const ending *c)
         if (c->when == AT_THE_END) {
             break;
         }
+        check_lost_pointer(s);
         s->sim->strict_pointers(false);
     }
     int64_t streams = s->sim->live("streams");

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "device/devices.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "base/quote.h"
 #include "device/cuda_find.h"
@@ -83,6 +86,23 @@ static int add_channel(as_devices *d, const as_allocation *a, as_error *e)
     return code;
 }
 
+/* Pieces may have lain in memory that went with its context: CUDA does not know it any more, and the
+ * host never had it. Better an error than to be killed. */
+static int check_host(const char *pointer, as_error *e)
+{
+    char byte;
+    struct iovec to = {.iov_base = &byte, .iov_len = 1};
+    struct iovec from = {.iov_base = (void *)(uintptr_t)pointer, .iov_len = 1};
+    if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) < 0 && errno == EFAULT) {
+        return as_fail(
+            e, AS_INVALID, 0,
+            "%p is no memory of a device, and none that this process can read: was it "
+            "freed, or its CUDA context destroyed, or the device reset (cudaDeviceReset)?",
+            (const void *)pointer);
+    }
+    return AS_OK;
+}
+
 /* The device of a piece; the host's if its memory is no device's, or it is empty. */
 static int find_home(as_devices *d, const as_state *s, size_t i, const as_device **out, as_error *e)
 {
@@ -96,7 +116,7 @@ static int find_home(as_devices *d, const as_state *s, size_t i, const as_device
     }
     code = as_cuda_look(d->cuda, pointer, &a, d->awake ? NULL : &d->asleep, e);
     if (code != AS_OK || d->asleep || !a.on_device) {
-        return code;
+        return code == AS_OK && !d->asleep ? check_host(pointer, e) : code;
     }
     d->awake = true;
     code = as_cuda_check(d->cuda, &a, pointer, &reach, e);
