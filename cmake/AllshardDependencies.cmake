@@ -18,6 +18,7 @@ endfunction()
 
 allshard_require(JANSSON jansson libjansson-dev jansson-devel)
 allshard_require(XXHASH libxxhash libxxhash-dev xxhash-devel)
+allshard_require(ZLIB zlib zlib1g-dev zlib-devel)
 # Without it the engine "uring" works as "direct" does.
 pkg_check_modules(URING QUIET IMPORTED_TARGET GLOBAL liburing)
 pkg_check_modules(CMOCKA QUIET IMPORTED_TARGET cmocka)
@@ -29,7 +30,7 @@ find_package(Threads REQUIRED)
 set(allshard_public_libraries)
 set(allshard_public_definitions)
 set(allshard_private_definitions)
-set(allshard_private_libraries PkgConfig::JANSSON PkgConfig::XXHASH Threads::Threads m
+set(allshard_private_libraries PkgConfig::JANSSON PkgConfig::XXHASH PkgConfig::ZLIB Threads::Threads m
                                ${CMAKE_DL_LIBS})
 
 option(ALLSHARD_URING "Use io_uring where liburing is there" ON)

@@ -13,6 +13,7 @@ present()
     libopenmpi-dev) command -v mpicc >/dev/null ;;
     libjansson-dev) pkg-config --exists jansson 2>/dev/null ;;
     libxxhash-dev) pkg-config --exists libxxhash 2>/dev/null ;;
+    zlib1g-dev) pkg-config --exists zlib 2>/dev/null ;;
     liburing-dev) pkg-config --exists liburing 2>/dev/null ;;
     libcmocka-dev) pkg-config --exists cmocka 2>/dev/null ;;
     python3-venv) [ -n "$(venv_python)" ] ;;
@@ -119,13 +120,13 @@ obtain_daemons()
 )
 
 build_packages=(gcc libc6-dev cmake ninja-build pkg-config libopenmpi-dev openmpi-bin
-                libjansson-dev libxxhash-dev liburing-dev)
+                libjansson-dev libxxhash-dev zlib1g-dev liburing-dev)
 
 obtain_build()
 {
     obtain "${build_packages[@]}" "$@" && return
     local package
-    for package in gcc cmake pkg-config libopenmpi-dev openmpi-bin libjansson-dev libxxhash-dev; do
+    for package in gcc cmake pkg-config libopenmpi-dev openmpi-bin libjansson-dev libxxhash-dev zlib1g-dev; do
         present "$package" || stop "Cannot build without $package."
     done
     present liburing-dev || say "Without liburing-dev the engine uring works as direct does."
