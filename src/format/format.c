@@ -22,6 +22,13 @@ const as_format *as_format_by_name(const char *file_name)
     return NULL;
 }
 
+void as_literal_patch(as_literal *l, uint32_t crc)
+{
+    for (int i = 0; i < AS_LATE_BYTES; i++) {
+        l->bytes[i] = (char)(crc >> (8 * i) & 0xff);
+    }
+}
+
 void as_file_layout_free(as_file_layout *l)
 {
     for (size_t i = 0; i < l->literal_count; i++) {

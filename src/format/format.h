@@ -6,6 +6,7 @@
 #ifndef ALLSHARD_FORMAT_FORMAT_H
 #define ALLSHARD_FORMAT_FORMAT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,12 +44,27 @@ typedef struct as_format_tensor {
     uint64_t offset; /* out: first byte, counted from the start of the file */
 } as_format_tensor;
 
-/* Bytes that are not tensor data, at a fixed place of the file. */
+/* Bytes that are not tensor data, at a fixed place of the file.
+ *
+ * A late literal has a value that depends on data which the layout does not know: it is the CRC-32
+ * (base/crc32.h) of a range of the same file, its 4 bytes little-endian, zeros until
+ * as_literal_patch. The range may hold tensor data and literals, but no late one. Whoever writes
+ * the file sums the range's bytes in parts, wherever they pass by, joins the sums in file order
+ * (as_crc32_join), and patches before the file is synced; several literals may be late for the same
+ * range, which then needs to be summed once. */
 typedef struct as_literal {
     uint64_t offset;
     uint64_t size;
     char *bytes; /* heap, owned by the layout */
+    bool late;
+    uint64_t sum_of;   /* late: where the range begins, counted from the start of the file */
+    uint64_t sum_size; /* late: its bytes, > 0 */
 } as_literal;
+
+enum { AS_LATE_BYTES = 4 };
+
+/* Gives a late literal its value. */
+void as_literal_patch(as_literal *l, uint32_t crc);
 
 typedef struct as_file_layout {
     as_literal *literals; /* ascending by offset */
