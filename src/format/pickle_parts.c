@@ -253,7 +253,7 @@ int as_pickle_gather(as_pickle *p, int kind, size_t from, as_error *e)
 
 int as_pickle_gather_marked(as_pickle *p, int kind, as_error *e)
 {
-    size_t from;
+    size_t from = 0;
     int code = pop_mark(p, &from, e);
     return code == AS_OK ? as_pickle_gather(p, kind, from, e) : code;
 }
@@ -285,7 +285,7 @@ static int add_items(as_pickle *p, int kind, size_t from, as_error *e)
 
 int as_pickle_add_marked(as_pickle *p, int kind, as_error *e)
 {
-    size_t from;
+    size_t from = 0;
     int code = pop_mark(p, &from, e);
     return code == AS_OK ? add_items(p, kind, from, e) : code;
 }
