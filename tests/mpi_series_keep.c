@@ -67,10 +67,11 @@ static void save(allshard_series *series, const rules *r, int64_t step, const ch
     static int64_t id = 1;
     static const char *const tags[] = {SERIES_TAG};
     char epoch[8];
-    book_one one = {.id = id++, .step = step, .time_ms = now_ms};
+    book_one one = {.id = id, .step = step, .time_ms = now_ms};
     int e = (int)between(&seed, 0, 1);
     (void)snprintf(epoch, sizeof epoch, "%d", e);
     (void)snprintf(one.name, sizeof one.name, "e%d_s%lld", e, (long long)step);
+    id++;
     now_ms += 1000;
     if (between(&seed, 0, 2)) {
         one.metric = between(&seed, 0, 3) ? "loss" : "f1";
@@ -174,7 +175,8 @@ int main(int argc, char **argv)
 {
     const char *text = getenv("ALLSHARD_SEED");
     const char *more = getenv("ALLSHARD_LONG");
-    int runs = more && *more && strcmp(more, "0") != 0 ? 1000 : 40;
+    bool is_long = more && *more && strcmp(more, "0") != 0;
+    int runs = is_long ? 1000 : getenv("ALLSHARD_SANITIZE") ? 12 : 40;
     seed = text && *text ? strtoull(text, NULL, 0) : 7;
     ranks_start(&argc, &argv, 170);
     if (world_rank() == 0) {
