@@ -49,7 +49,8 @@ static void expect_order(const char *pattern, const char *names)
     as_members m;
     read_members(&m, pattern);
     for (size_t i = 0; i < m.count; i++) {
-        (void)strcat(strcat(joined, i ? " " : ""), m.items[i].name);
+        size_t at = strlen(joined);
+        (void)snprintf(joined + at, sizeof joined - at, "%s%s", i ? " " : "", m.items[i].name);
         assert_ptr_equal(as_members_named(&m, m.items[i].name), &m.items[i]);
     }
     assert_string_equal(joined, names);

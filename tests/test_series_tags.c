@@ -40,7 +40,8 @@ static void expect_names(const as_names *n, const char *text)
 {
     char joined[512] = "";
     for (size_t i = 0; i < n->count; i++) {
-        (void)strcat(strcat(joined, i ? " " : ""), n->items[i]);
+        size_t at = strlen(joined);
+        (void)snprintf(joined + at, sizeof joined - at, "%s%s", i ? " " : "", n->items[i]);
     }
     assert_string_equal(joined, text);
 }

@@ -384,7 +384,7 @@ int as_folder_pattern_write(const as_folder_pattern *p, int64_t step, const as_f
     }
     int64_t again;
     as_fields back = AS_FIELDS_INIT;
-    if (code == AS_OK) {
+    if (name) {
         name += before;
         bool same = as_folder_pattern_read(p, name, &again, &back) &&
                     (again == step || !as_folder_pattern_has_step(p));

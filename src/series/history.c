@@ -255,7 +255,7 @@ static int take_lines(char *bytes, size_t size, as_buffer *events, int64_t *bad,
 
 int as_history_read(int root, const char *path, as_history *out, as_error *e)
 {
-    struct stat status;
+    struct stat status = {.st_size = 0};
     int fd;
     *out = AS_HISTORY_INIT;
     int code = open_history(root, path, O_RDONLY, &fd, &status, e);
