@@ -4,11 +4,15 @@
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/sys.h"
+#include "commit/folder.h"
 #include "series/due.h"
+#include "series/history.h"
 #include "series/signals.h"
 #include "series/watcher.h"
 
@@ -25,6 +29,8 @@ struct as_policy {
     /* Of the main process: */
     as_due due;
     as_watcher *watcher;
+    char *root;   /* heap */
+    int64_t step; /* of the last poll */
     bool watches; /* its thread was to be started */
     bool walltime;
 };
@@ -150,7 +156,8 @@ static int open_own(as_policy *p, const char *root, const as_policy_options *o, 
     int code = check(o, e);
     if (code == AS_OK && p->is_main) {
         as_due_open(&p->due, &rules, now_s(p));
-        code = open_watcher(p, root, o, e);
+        p->root = strdup(root);
+        code = p->root ? open_watcher(p, root, o, e) : as_fail_nomem(e);
     }
     if (code == AS_OK && o->signals) {
         code = listen_to_signals(p, o, e);
@@ -311,6 +318,7 @@ int as_policy_poll(as_policy *p, int64_t step, int64_t *more, int more_count, as
     p->stop_signal = p->save_signal = 0;
     if (p->is_main) {
         as_due_told(&p->due, &sight, &wish, stop, save);
+        p->step = step;
     }
     return AS_OK;
 }
@@ -348,6 +356,33 @@ void as_policy_failed(as_policy *p, int64_t step)
     }
 }
 
+/* A run that was to stop: the history tells why. */
+static void note_stop(as_policy *p)
+{
+    char text[200] = "";
+    int reasons = p->due.stopping;
+    if (reasons & AS_REASON_CONTROL) {
+        (void)snprintf(text, sizeof text, "a person asked for it");
+    } else if (reasons & AS_REASON_WALLTIME) {
+        (void)snprintf(text, sizeof text, "the job's time ends");
+    } else {
+        (void)snprintf(text, sizeof text, "signal %d (%s)", p->due.signal,
+                       strsignal(p->due.signal));
+    }
+    const as_event event = {.kind = AS_EVENT_STOP, .step = p->step, .text = text};
+    as_error e = AS_ERROR_INIT;
+    int root;
+    if (as_folder_open(p->root, &root, &e) == AS_OK) {
+        (void)as_history_append(root, p->root, &event, &e);
+        (void)as_sys_table.close(root);
+    }
+    if (e.code != AS_OK) {
+        as_log_say(&p->log, AS_LOG_WARNING, "the history does not tell of the stop: %s",
+                   as_error_text(&e));
+    }
+    as_error_clear(&e);
+}
+
 void as_policy_close(as_policy *p)
 {
     if (!p) {
@@ -358,6 +393,10 @@ void as_policy_close(as_policy *p)
     if (p->watcher) {
         as_watcher_strike(p->watcher, as_due_ends(&p->due));
         as_watcher_close(p->watcher, &p->log);
+        if (p->due.stopping) {
+            note_stop(p);
+        }
     }
+    free(p->root);
     free(p);
 }

@@ -114,7 +114,7 @@ void as_policy_saved(as_policy *p, int64_t step, double blocked_s, double durabl
 void as_policy_failed(as_policy *p, int64_t step);
 
 /* Ends the thread (a command that still runs is killed), strikes out the words that were honoured,
- * and gives signals back to the handlers of before. Local: may wait for the disk on the main
+ * tells the history of a stop, and gives signals back to the handlers of before. Local: may wait for the disk on the main
  * process. NULL is allowed. */
 void as_policy_close(as_policy *p);
 
