@@ -767,12 +767,15 @@ typedef struct allshard_series_options {
         overhead_percent; /* as often as saves block the ranks for no more of the time; 0 to 100 */
     /* Mean time between failures of the whole job, seconds: saves are then so far apart that the
      * least time is lost (Daly 2006, "A higher order estimate of the optimum checkpoint interval
-     * for restart dumps", equation 37, from the time that saves have blocked the ranks). */
+     * for restart dumps", equation 37, from the time that saves have blocked the ranks). With
+     * overhead_percent the longer of both intervals counts. Until a save was measured, or a checkpoint
+     * loaded that tells, both ask for one as soon as there is something to save. */
     double mtbf_s;
 
     /* The last save before the job's time ends begins margin × (its expected time to durable, from
      * those measured) + margin_s seconds before the end. margin 0: 1.2. margin_s 0: 5 seconds;
-     * negative: none. Until a save was measured: first_margin_s, 0: 120 seconds. */
+     * negative: none. Until a save was measured: first_margin_s, 0: 120 seconds, but at most a quarter of
+     * the time that is left at first. The time from poll to poll is added. */
     double margin;
     double margin_s;
     double first_margin_s;
