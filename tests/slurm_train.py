@@ -62,6 +62,9 @@ def environment(**more):
     own.update(ALLSHARD=TOOL, ALLSHARD_SLURM=str(SOURCE / "slurm"),
                # The scenes say when the time is up; short limits would have every run stop at once.
                ALLSHARD_END_TIME=str(int(time.time()) + 86400),
+               # Ranks that begin again right after others were killed, on nodes that are no machines,
+               # were seen to miss each other's shared memory, and to crash in MPI_Init.
+               OMPI_MCA_btl="self,tcp",
                # mpirun waits for twice this when ranks leave with 75, too.
                OMPI_MCA_odls_base_sigkill_timeout="2", **more)
     return {k: v for k, v in own.items() if v is not None}
@@ -104,7 +107,7 @@ class Run:
         return [int(s) for s in re.findall(r"^(?:resumed|fresh) step (\d+)", self.text(), re.M)]
 
     def tell(self):
-        return f"{self.name}: jobs {[j.seen for j in self.jobs]}\n{self.text()[-6000:]}"
+        return f"{self.name}: jobs {[j.seen for j in self.jobs]}\n{self.text()[-20000:]}"
 
     def wait_for_step(self, step, timeout=90):
         def look():

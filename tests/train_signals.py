@@ -4,6 +4,7 @@
 # long-timeout: 600
 # processors: 2
 # needs: mpi
+# sanitize: no
 """Signals to the trainer under Open MPI's mpirun, without a scheduler: what is saved then is good,
 and the next run goes on to the very bits of a run that nothing disturbed."""
 
@@ -152,7 +153,7 @@ class Signals(train_support.Case):
         self.assertEqual(rest.began[0][:2], ("resumed", str(done[-1])))
 
     def test_term_to_mpirun_with_patience(self):
-        self.term(60 if LONG else 3)
+        self.term(60 if LONG else 5)
 
     def test_term_to_mpirun_kills_a_save(self):
         """Without that parameter. A rank is kept from its part of the save for as long as mpirun
