@@ -181,7 +181,7 @@ int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, CASE_SECONDS);
     CHECK(world_size() <= 3);
-    begin_matrix(shown_scenes, is_sanitized() ? 4000 : 500);
+    begin_matrix(shown_scenes, is_sanitized() ? 8000 : 1000);
     free((void *)(uintptr_t)folder);
     folder = strdup(scratch_path("series"));
     CHECK(allshard_open(&as, world_comm(), NULL) == ALLSHARD_OK);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Series: what is saved comes back, on any number of ranks; steps are replaced, damaged checkpoints
- * passed over, arguments that cannot be refused; nonblocking saves end as blocking ones do.
+ * passed over, wrong arguments refused; nonblocking saves end as blocking ones do. (ALLSHARD_NO_MPI:
+ * also as one process.)
  */
 /* ranks: 4 1 2 3 */
 /* timeout: 120 */

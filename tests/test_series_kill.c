@@ -31,18 +31,18 @@ static char root[256];
 
 typedef struct scene {
     const char *what;
-    int before;       /* checkpoints that are there */
     int64_t step;     /* that is saved */
     int64_t keep;     /* keep_last */
+    int before;       /* checkpoints that are there */
     bool tag_in_time; /* the oldest one gets a tag just before it is moved away */
 } scene;
 
 static const scene scenes[] = {
-    {"the first one", 0, 1, 0, false},
-    {"a new one, and two go", 4, 5, 3, false},
-    {"one is replaced", 3, 2, 0, false},
-    {"the newest is replaced, and one goes", 3, 3, 2, false},
-    {"one that was to go gets a tag", 3, 4, 2, true},
+    {"the first one", 1, 0, 0, false},
+    {"a new one, and two go", 5, 3, 4, false},
+    {"one is replaced", 2, 0, 3, false},
+    {"the newest is replaced, and one goes", 3, 2, 3, false},
+    {"one that was to go gets a tag", 4, 2, 3, true},
 };
 
 static book_one one_of(int64_t step, int64_t id)

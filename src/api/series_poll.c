@@ -58,7 +58,7 @@ int allshard_series_poll(allshard_series *r, int64_t step, allshard_verdict *ver
     int code = as_policy_poll(r->policy, step, more, sizeof more / sizeof *more, &v, &own);
     if (code == AS_OK && more[1]) {
         (void)as_comm_agree(r->context->session.comm, e);
-    } else if (code == AS_OK) {
+    } else if (code == AS_OK && verdict) {
         if (!more[0]) {
             as_series_land_quietly(r);
         }

@@ -311,8 +311,8 @@ static int load_rank_state(search *q, own *o, const char *path, as_error *e)
     as_buffer missing = AS_BUFFER_INIT;
     as_buffer unexpected = AS_BUFFER_INIT;
     as_state state = {.part = NULL};
-    bool declared = as_rank_state_declare(&state, r->rank, o->rank_state,
-                                          o->rank_bytes, e) == AS_OK;
+    bool declared =
+        as_rank_state_declare(&state, r->rank, o->rank_state, o->rank_bytes, e) == AS_OK;
     int code = as_comm_agree(r->session->comm, e);
     if (code == AS_OK) {
         const as_load_call call = {.session = r->session,

@@ -166,13 +166,17 @@ int as_series_open(as_series **out, as_session *session, const char *root,
         (void)fill(r, root, options, e);
     }
     int code = compare(c, root, options, e);
-    if (code == AS_OK && r->is_main) {
+    if (code != AS_OK || !r) { /* without memory for it the ranks have agreed on that */
+        free_series(r);
+        return code;
+    }
+    if (r->is_main) {
         name_gone(r);
         if (make_root(r, e) == AS_OK) {
             (void)tidy_root(r, e);
         }
     }
-    code = code == AS_OK ? as_comm_agree(c, e) : code;
+    code = as_comm_agree(c, e);
     if (code == AS_OK) {
         code = as_comm_bcast(c, 0, r->gone, sizeof r->gone, e);
     }

@@ -214,7 +214,7 @@ static int gather_ranks(as_series *r, const as_series_call *call, as_error *e)
         (void)as_fail_nomem(e);
     }
     int code = as_comm_agree(c, e);
-    if (code != AS_OK) {
+    if (code != AS_OK || !s->rank_bytes) {
         return code;
     }
     s->rank_bytes[as_comm_rank(c)] = (int64_t)call->rank_state_bytes;
@@ -283,7 +283,7 @@ static int begin(as_series *r, const as_series_call *call, as_error *e)
     }
     code = gather_ranks(r, call, e);
     if (code == AS_OK) {
-        code = r->parent ? copy_text(&s->record.parent, r->parent, e) : AS_OK;
+        (void)copy_text(&s->record.parent, r->parent, e); /* an error is for the next agreement */
         if (r->is_main && e->code == AS_OK) {
             (void)begin_txn(r, e);
         }

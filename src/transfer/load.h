@@ -18,8 +18,8 @@ typedef struct as_load_call {
     int64_t block_bytes; /* 0: the default */
     bool allow_missing;
     bool allow_unexpected;
-    const char *engine; /* NULL: "auto" */
     bool no_checksums;  /* blocks are not compared with the manifest */
+    const char *engine; /* NULL: "auto" */
     void *cuda_stream;  /* NULL: the legacy default stream */
 } as_load_call;
 
