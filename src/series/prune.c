@@ -23,7 +23,7 @@ static as_kept_one look_at(const as_member *m, const as_names *in_use)
         .step = m->step,
         .time_ms = m->time_ms,
         .good = m->state == AS_MEMBER_GOOD,
-        .tagged = m->tags.count > 0,
+        .tagged = m->tags.count > 0 || m->tags_unknown,
         .in_use = is_in(in_use, m->name),
         .metric = record ? record->metric : NULL,
         .metric_value = record ? record->metric_value : 0,
