@@ -115,6 +115,10 @@ static void test_failures(void **state)
     near(poll(3, 0).interval_s, interval);
     assert_int_equal(saves_at(4, interval - 601), 0);
     assert_int_equal(saves_at(5, 1), AS_REASON_FAILURES);
+    as_due_began(&due, 5, sight.now);
+    assert_int_equal(saves_at(6, 2 * interval), 0); /* that one first */
+    (void)as_due_saved(&due, 5, 60, 2 * interval);
+    assert_int_equal(saves_at(7, 0), AS_REASON_FAILURES);
     /* A run that goes on knows from the record what a save takes. */
     begin((as_due_rules){.mtbf_s = 86400});
     as_due_loaded(&due, 100, 60, sight.now);
@@ -209,6 +213,39 @@ static void test_walltime(void **state)
     sight.seconds_left = 5000; /* the operator makes the job longer too late */
     v = poll(step + 1, 1);
     assert_true(!v.save && v.stop);
+}
+
+/* Near the end there is time for one save, and none after it. */
+static void test_last_save(void **state)
+{
+    (void)state;
+    const as_due_rules rules = {
+        .every_s = 60, .every_steps = 10, .margin = 1.2, .margin_s = 5, .first_margin_s = 120};
+    for (int i = 0; i < 3; i++) {
+        begin(rules);
+        sight.seconds_left = 1000;
+        (void)poll(1, 0);
+        (void)save(1, 1, 50); /* from now on 65 seconds */
+        (void)poll(2, 0);
+        assert_int_equal(saves_at(3, 10), AS_REASON_SECONDS);
+        sight.seconds_left = 139;
+        as_verdict v = poll_with(i == 1 ? 10 : 4, 1, 0, i == 2 ? SIGUSR1 : 0);
+        if (i == 0) { /* what a clock asks for waits for the last one */
+            assert_false(v.save || v.stop);
+        } else { /* what is for this step is the last one */
+            int reason = i == 1 ? AS_REASON_STEPS : AS_REASON_SIGNAL;
+            assert_true(v.save && v.stop && v.requeue);
+            assert_int_equal(v.reasons, reason | AS_REASON_WALLTIME);
+        }
+    }
+    begin(rules);
+    sight.seconds_left = 1000;
+    (void)poll(1, 0);
+    (void)save(1, 1, 50);
+    (void)poll(2, 0);
+    assert_int_equal(saves_at(3, 10), AS_REASON_SECONDS);
+    sight.seconds_left = 142; /* there is */
+    assert_int_equal(saves_at(4, 1), AS_REASON_SECONDS);
 }
 
 static void test_walltime_of_short_jobs(void **state)
@@ -408,6 +445,7 @@ int main(void)
         cmocka_unit_test(test_stop_signal),
         cmocka_unit_test(test_save_signal),
         cmocka_unit_test(test_walltime),
+        cmocka_unit_test(test_last_save),
         cmocka_unit_test(test_walltime_of_short_jobs),
         cmocka_unit_test(test_walltime_with_one_in_flight),
         cmocka_unit_test(test_save_now),
