@@ -88,11 +88,11 @@ static bool is_there(const char *name)
 /* What the history ends with. */
 static void check_history(const char *wanted)
 {
-    char path[600];
-    char line[1000];
-    char last[1000] = "";
-    (void)snprintf(path, sizeof path, "%s/allshard.history.jsonl", root);
     if (world_rank() == 0) {
+        char path[600];
+        char line[1000];
+        char last[1000] = "";
+        (void)snprintf(path, sizeof path, "%s/allshard.history.jsonl", root);
         FILE *file = fopen(path, "r");
         CHECK(file);
         while (fgets(line, sizeof line, file)) {
