@@ -66,7 +66,8 @@ def environment(**more):
                # were seen to miss each other's shared memory, and to crash in MPI_Init.
                OMPI_MCA_btl="self,tcp",
                # mpirun waits for twice this when ranks leave with 75, too.
-               OMPI_MCA_odls_base_sigkill_timeout="2", **more)
+               OMPI_MCA_odls_base_sigkill_timeout="2")
+    own.update(more)
     return {k: v for k, v in own.items() if v is not None}
 
 
@@ -207,7 +208,7 @@ def reference(ranks, steps, tp):
             with open(run.log, "wb") as log:
                 done = subprocess.run(
                     [os.environ.get("MPIEXEC", "mpirun"), "-n", str(ranks),
-                     *map(str, run.program())], stdout=log, stderr=log, check=False, timeout=120,
+                     *map(str, run.program())], stdout=log, stderr=log, check=False, timeout=400,
                     env=environment(), stdin=subprocess.DEVNULL)
             if done.returncode:
                 raise AssertionError(f"the undisturbed run: {done.returncode}\n{run.text()}")
