@@ -6,7 +6,6 @@
 #include "base/json_pull.h"
 #include "base/quote.h"
 #include "base/utf8.h"
-#include "format/zip_write.h"
 
 /* Of model_index.json, which has a line for each part of a pipeline. */
 #define LONGEST_INDEX (UINT64_C(16) << 20)
@@ -221,7 +220,8 @@ static int add_entry(as_zip_writer *w, as_dduf_entry *x, as_error *e)
                     : as_zip_add_room(w, x->name, x->name_length, x->size, &x->offset, e);
 }
 
-int as_dduf_layout(as_dduf_entry *entries, size_t count, as_file_layout *out, as_error *e)
+int as_dduf_layout(as_dduf_entry *entries, size_t count, int style, as_file_layout *out,
+                   as_error *e)
 {
     *out = (as_file_layout){0};
     rules r = {.file = "", .code = AS_INVALID};
@@ -230,7 +230,7 @@ int as_dduf_layout(as_dduf_entry *entries, size_t count, as_file_layout *out, as
     rules_free(&r);
     as_buffer_free(&copies);
     as_zip_writer w;
-    as_zip_begin(&w, AS_ZIP_PYTHON, 1);
+    as_zip_begin(&w, style, 1);
     for (size_t i = 0; i < count && code == AS_OK; i++) {
         code = add_entry(&w, &entries[i], e);
     }

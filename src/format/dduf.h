@@ -8,6 +8,7 @@
 
 #include "format/format.h"
 #include "format/zip_read.h"
+#include "format/zip_write.h"
 
 #define AS_DDUF_INDEX "model_index.json"
 
@@ -23,10 +24,11 @@ typedef struct as_dduf_entry {
     uint64_t offset;      /* out: first byte, counted from the start of the DDUF */
 } as_dduf_entry;
 
-/* Lays out a DDUF file, byte for byte as huggingface_hub writes these entries in this order on
- * CPython 3.11.4 and later. CRCs of what comes later are late literals. model_index.json must be
+/* Lays out a DDUF file, byte for byte as huggingface_hub writes these entries in this order on the
+ * CPython that `style` stands for (AS_ZIP_PYTHON of zip_write.h: 3.11.4 and later). CRCs of what comes later are late literals. model_index.json must be
  * there as bytes. AS_INVALID if the entries break a rule of the format; AS_LIMIT. */
-int as_dduf_layout(as_dduf_entry *entries, size_t count, as_file_layout *out, as_error *e);
+int as_dduf_layout(as_dduf_entry *entries, size_t count, int style, as_file_layout *out,
+                   as_error *e);
 
 /* Reads and checks the directory of a DDUF file, its index and the rules. AS_FORMAT, AS_LIMIT,
  * AS_CORRUPT with the reason. *out is overwritten; after an error it holds nothing. */

@@ -10,9 +10,10 @@
 #include "format/zip.h"
 
 enum {
-    MADE_BY_45 = 45 | 3 << 8, /* version 4.5 on Unix */
+    UNIX = 3 << 8,
     MADE_BY_TORCH = 0x031e,
-    NEEDED_45 = 45,
+    NEEDED_45 = 45, /* version 4.5: zip64 */
+    NEEDED_20 = 20,
     DATE_1980 = 0x0021, /* 1 January, where zip's time begins */
     MODE_0600 = 0x01800000,
 };
@@ -26,7 +27,8 @@ typedef struct record {
     uint64_t size;
     size_t name_at;
     uint32_t name_length;
-    uint32_t crc; /* unless late */
+    uint32_t crc;    /* unless late */
+    uint32_t needed; /* Python's: version */
     bool late;
     bool is_ascii;
 } record;
@@ -203,13 +205,15 @@ static uint64_t python_flags(const record *r)
 static int put_python_header(as_zip_writer *w, record *r, as_error *e)
 {
     enum { EXTRA = 20 };
+    bool wide = w->style == AS_ZIP_PYTHON || r->size > PYTHON_LIMIT;
+    uint64_t size = wide ? AS_ZIP_MOST_32 : r->size;
     r->payload = w->at + AS_ZIP_LOCAL_BYTES + r->name_length + EXTRA;
+    r->needed = wide ? NEEDED_45 : NEEDED_20;
     int code = put_numbers(
-        w, "422222", (uint64_t[]){AS_ZIP_LOCAL, NEEDED_45, python_flags(r), 0, 0, DATE_1980}, e);
+        w, "422222", (uint64_t[]){AS_ZIP_LOCAL, r->needed, python_flags(r), 0, 0, DATE_1980}, e);
     code = code == AS_OK ? put_crc(w, r, e) : code;
     code = code == AS_OK
-               ? put_numbers(w, "4422",
-                             (uint64_t[]){AS_ZIP_MOST_32, AS_ZIP_MOST_32, r->name_length, EXTRA}, e)
+               ? put_numbers(w, "4422", (uint64_t[]){size, size, r->name_length, EXTRA}, e)
                : code;
     code = code == AS_OK ? put(w, name_of(w, r), r->name_length, e) : code;
     return code == AS_OK
@@ -240,7 +244,7 @@ static int put_header(as_zip_writer *w, record *r, const char *name, size_t name
     r->name_length = (uint32_t)name_length;
     r->is_ascii = is_ascii(name, name_length);
     int code = as_buffer_append(&w->names, name, name_length, e);
-    if (code == AS_OK && w->style == AS_ZIP_PYTHON) {
+    if (code == AS_OK && w->style != AS_ZIP_TORCH) {
         /* Its CRC stands before it, and its range must be known for that. */
         code = put_python_header(w, r, e);
     } else if (code == AS_OK) {
@@ -336,9 +340,10 @@ static int put_python_central(as_zip_writer *w, const record *r, as_error *e)
     bool far = r->header > PYTHON_LIMIT;
     uint64_t values = (big ? 16U : 0U) + (far ? 8U : 0U);
     uint64_t size = big ? AS_ZIP_MOST_32 : r->size;
+    uint64_t needed = values > 0 ? NEEDED_45 : r->needed;
     int code = put_numbers(
         w, "4222222",
-        (uint64_t[]){AS_ZIP_CENTRAL, MADE_BY_45, NEEDED_45, python_flags(r), 0, 0, DATE_1980}, e);
+        (uint64_t[]){AS_ZIP_CENTRAL, needed | UNIX, needed, python_flags(r), 0, 0, DATE_1980}, e);
     code = code == AS_OK ? put_crc(w, r, e) : code;
     code = code == AS_OK
                ? put_numbers(w, "442222244",

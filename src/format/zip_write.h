@@ -17,6 +17,8 @@ enum as_zip_style {
     /* CPython's zipfile (3.11.4 and later) with ZipFile.open(…, force_zip64=True): nothing aligned,
      * CRC in the local header, zip64 sizes there, a zip64 end only where it is needed. */
     AS_ZIP_PYTHON,
+    /* The same up to 3.10 and 3.11.3: local headers with sizes of 32 bits besides (gh-103861). */
+    AS_ZIP_PYTHON_3_11_3,
 };
 
 /* What lies around a zip's records, as it grows. */
@@ -30,8 +32,8 @@ typedef struct as_zip_writer {
     as_buffer names;    /* of those, one behind the other */
 } as_zip_writer;
 
-/* `align`: a power of two up to 2^15 at which payloads begin (torch's is 64); the style AS_ZIP_PYTHON
- * takes 1 alone. */
+/* `align`: a power of two up to 2^15 at which payloads begin (torch's is 64); Python's
+ * take 1 alone. */
 void as_zip_begin(as_zip_writer *w, int style, uint64_t align);
 
 /* Each adds a record; the name is copied. *offset (if not NULL): where its payload begins. AS_NOMEM;
