@@ -291,7 +291,7 @@ static int check_records(const as_source *source, const as_zip *z, const as_zip_
         size_t taken;
         as_zip_entry *entry = &entries[spans[i].entry];
         size_t at = places[spans[i].entry];
-        uint64_t next = spans[i + 1].header;
+        uint64_t next = spans[i + 1].header < d->begin ? spans[i + 1].header : d->begin;
         code = read_central(source, bytes + at, (size_t)d->size - at, &c, &taken, e);
         code = code == AS_OK ? read_local(source, &c, next, entry, e) : code;
         code = code == AS_OK ? check_descriptor(source, &c, entry->end, next, e) : code;
