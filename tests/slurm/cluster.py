@@ -238,8 +238,11 @@ class Job:
 
     def state(self):
         # Of an array, those that run or wait stand before those that have ended.
-        lines = ask("squeue", "-h", "-j", self.id, "-t", "all", "-o", "%T %r %R",
-                    check=False).splitlines()
+        try:
+            lines = ask("squeue", "-h", "-j", self.id, "-t", "all", "-o", "%T %r %R",
+                        check=False).splitlines()
+        except subprocess.TimeoutExpired:  # an answer got lost: the next one tells
+            lines = self.seen[-1:] or ["PENDING"]
         state = next((line for line in lines if line.split()[0] in ALIVE),
                      lines[0] if lines else "")
         if state and (not self.seen or self.seen[-1] != state):
