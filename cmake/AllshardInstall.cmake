@@ -14,6 +14,9 @@ install(TARGETS allshard EXPORT allshardTargets)
 install(TARGETS allshard_tool)
 install(FILES "${PROJECT_SOURCE_DIR}/include/allshard.h"
         DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+# Job scripts look for each other there.
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/slurm/"
+        DESTINATION "${CMAKE_INSTALL_DATADIR}/allshard/slurm" USE_SOURCE_PERMISSIONS)
 
 # The package leads its users to the same MPI. FindMPI may know the compiler by a bare name.
 if(ALLSHARD_MPI)

@@ -34,6 +34,7 @@ pc=$(find "$prefix" -name allshard.pc)
 for file in "$prefix/bin/allshard" "$prefix/include/allshard.h" "$library" "$pc"; do
     [ -f "$file" ] || fail "not installed: $file"
 done
+[ -x "$prefix/share/allshard/slurm/task-prolog.sh" ] || fail "not installed: slurm/task-prolog.sh"
 
 echo "== the tool"
 "$prefix/bin/allshard" --version
