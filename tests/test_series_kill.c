@@ -182,6 +182,7 @@ static void test_killed_saves(void **state)
         }
         assert_int_equal(last, NEW);
         check_recovered(s, &before, NEW, 0);
+        assert_true(!s->tag_in_time || exists(root, j.tag)); /* nobody was killed: it came back */
     }
     print_message("saves killed: %d\n", kills);
     assert_true(kills > 500);
