@@ -7,13 +7,17 @@ the path of the tool, checkpoints that it saves are among them. The corpora in t
 grown from these; `./run fuzz` goes on from the corpora, so this is needed only for a new start.
 """
 
+import collections
 import csv
+import io
 import json
 import pathlib
+import pickle
 import struct
 import subprocess
 import sys
 import tempfile
+import zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 GOLDEN = HERE.parent / "data" / "golden"
@@ -321,6 +325,96 @@ def folders(tool):
                                     for p in sorted(saved.iterdir()))
 
 
+def zip_of(*entries, **more):
+    """Stored records, as Python writes them; what is in `more` is replaced afterwards."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as z:
+        for name, content in entries:
+            info = zipfile.ZipInfo(name)
+            with z.open(info, "w", force_zip64=more.get("wide", False)) as f:
+                f.write(content)
+    data = out.getvalue()
+    for old, new in more.get("replace", ()):
+        assert old in data
+        data = data.replace(old, new)
+    return data
+
+
+def zips():
+    for path in sorted(GOLDEN.glob("pt113_[dlp]*.bin")) + [GOLDEN / "dduf_py3112.dduf"]:
+        if path.read_bytes()[:2] == b"PK":
+            yield path.stem, path.read_bytes()
+    two = [("a/x", b"12345"), ("a/y", b"")]
+    yield "two", zip_of(*two)
+    yield "wide", zip_of(*two, wide=True)
+    yield "none", zip_of()
+    for i, name in enumerate(["../x", "a/../b", "/x", "a//b", "C:x", "a/./b", "a/", "x" * 300, "\u00e9"]):
+        yield f"name-{i}", zip_of((name, b"1"))
+    yield "backslash", zip_of(("a/x", b"1"), replace=[(b"a/x", b"a\\x")])
+    yield "twice", zip_of(("a/x", b"1"), ("a/z", b"2"), replace=[(b"a/z", b"a/x")])
+    yield "prefix", b"MZ" + zip_of(*two)
+    yield "comment", zip_of(*two)[:-2] + b"\x03\x00abc"
+    yield "behind", zip_of(*two) + b"\0"
+    yield "cut", zip_of(*two)[:-30]
+    yield "disks", zip_of(*two)[:-18] + b"\x01\0" + zip_of(*two)[-16:]
+
+
+def pickles():
+    for path in sorted(GOLDEN.glob("pt113_[dlp]*.bin")):
+        if path.read_bytes()[:2] == b"PK":
+            with zipfile.ZipFile(path) as z:
+                yield path.stem, z.read(f"{path.stem}/data.pkl")
+        else:
+            yield path.stem, path.read_bytes()
+    for protocol in range(6):
+        yield f"plain-{protocol}", pickle.dumps({"a": [1, -5, 2**31, 2**70, 1.5, None, True, "é", b"x", (1, 2, 3, 4)],
+                                                 "b": collections.OrderedDict(c={})}, protocol)
+    tensor = (b"ctorch._utils\n_rebuild_tensor_v2\n((X\7\0\0\0storagectorch\n%sStorage\nX\1\0\0\0%dX\3\0\0\0cpu"
+              b"K%ctQK%c%s%s\x89ccollections\nOrderedDict\n)RtR")
+    for i, (cls, key, numel, first, shape, strides) in enumerate([
+            (b"Float", 0, 6, 1, b"K\2K\2\x86", b"K\2K\1\x86"), (b"Byte", 1, 0, 0, b"K\0\x85", b"K\1\x85"),
+            (b"Long", 3, 1, 0, b")", b")"), (b"Half", 2, 32, 0, b"K\xffK\xff\x86", b"K\0K\0\x86"),
+            (b"Half", 2, 32, 0, b"J\xff\xff\xff\xff\x85", b"K\1\x85"),
+            (b"Float", 0, 6, 0, b"K\7\x85", b"K\1\x85"), (b"Bool", 0, 24, 3, b"K\5K\4\x86", b"K\4K\1\x86")]):
+        yield f"tensor-{i}", b"\x80\2}X\1\0\0\0w" + tensor % (cls, key, numel, first, shape, strides) + b"s."
+    f8 = tensor.replace(b"_v2", b"_v3").replace(b")RtR", b")Rctorch\nfloat8_e4m3fn\ntR")
+    f8 = f8.replace(b"ctorch\n%sStorage", b"ctorch.storage\n%sStorage")
+    yield "untyped", b"\x80\2}X\1\0\0\0w" + f8 % (b"Untyped", 2, 64, 0, b"K\x08\x85", b"K\1\x85") + b"s."
+    for i, text in enumerate([b"cos\nsystem\nX\4\0\0\0ls /\x85R", b"cbuiltins\neval\n", b"]q\0h\0a", b"}q\0X\1\0\0\0ah\0s",
+                              b"]q\0(h\0h\0h\0h\0eq\1" * 9, b"(" * 99, b"]" * 99 + b"a" * 98, b"\x8b\xff\xff\xff\x7f1",
+                              b"\x8a\xff1", b"X\xff\xff\xff\xffx", b"\x8d" + b"\xff" * 8, b"r\xff\xff\xff\xff",
+                              b"Nr\xff\xff\0\0", b"h\1", b"K\1t", b"K\1Q", b"NNs", b"\x95\xff\0\0\0\0\0\0\0N",
+                              b"\x8c\2os\x8c\6system\x93", b"K\1K\2b", b"ctorch\nSize\n(K\1K\2\x86\x85R", b"ctorch.storage\n_load_from_bytes\n"]):
+        yield f"odd-{i}", b"\x80\4" + text + b"."
+
+
+def torches():
+    for path in sorted(GOLDEN.glob("pt113_[dlp]*.bin")):
+        yield path.stem, path.read_bytes()
+    for name, text in pickles():
+        yield f"P-{name}", b"P" + text
+    yield "script", zip_of(("a/data.pkl", b"\x80\2}."), ("a/constants.pkl", b"\x80\2)."), ("a/version", b"3"))
+    yield "big", zip_of(("a/data.pkl", b"\x80\2}."), ("a/version", b"3\n"), ("a/byteorder", b"big"))
+    for i, version in enumerate([b"", b"0", b"11", b"3\n\n", b"x", b"9" * 70]):
+        yield f"version-{i}", zip_of(("a/data.pkl", b"\x80\2}."), ("a/version", version))
+    yield "tar", b"a" * 257 + b"ustar" + b"\0" * 300
+
+
+def ddufs():
+    yield "golden", (GOLDEN / "dduf_py3112.dduf").read_bytes()
+    index, config = b'{"vae": 1, "_class_name": "X"}', ("vae/config.json", b"{}")
+    yield "good", zip_of(("model_index.json", index), config, ("vae/a.safetensors", b""))
+    yield "no-index", zip_of(config)
+    yield "list", zip_of(("model_index.json", b"[]"))
+    yield "empty", zip_of(("model_index.json", b""))
+    for i, name in enumerate(["unet/config.json", "vae/b/c.json", "vae/x.bin", "vae/x.JSON", "json", "vae/a\tb.txt"]):
+        yield f"name-{i}", zip_of(("model_index.json", index), config, (name, b"1"))
+    yield "no-config", zip_of(("model_index.json", index), ("vae/a.txt", b"1"))
+    for i, names in enumerate(["vae/config.json\nvae/w.safetensors\na.txt", "vae/config.json\nvae/config.json",
+                               "vae/w.txt", "../x.json", "/a.json", "a/b/c.json", ".json", "a/.json", "é.txt", ""]):
+        yield f"W-{i}", b"W" + index + b"\n" + names.encode()
+
+
 def write(folder, cases):
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in cases:
@@ -344,6 +438,10 @@ def main():
     write(top / "quote", quotes())
     write(top / "args", commands())
     write(top / "folder", folders(tool))
+    write(top / "zip", zips())
+    write(top / "pickle", pickles())
+    write(top / "torch", torches())
+    write(top / "dduf", ddufs())
 
 
 if __name__ == "__main__":
