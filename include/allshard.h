@@ -794,7 +794,9 @@ typedef struct allshard_series_options {
  * Collective; all ranks give the same root and options (NULL: defaults). One series of a context per
  * root; close it before the context. ALLSHARD_INVALID, _PATTERN, _MISMATCH, _SYSTEM, _NOMEM, _MPI,
  * _FORMAT (a damaged journal), _TIMEOUT. That another process saves into the root just now is no
- * error here: it is one (ALLSHARD_BUSY) when this one saves. */
+ * error here: it is one (ALLSHARD_BUSY) when this one saves, unless that process is done with the
+ * root within 30 s, which the save waits for: so `allshard prune` and `allshard recover` beside a
+ * running job cost it a moment at most. */
 ALLSHARD_API int allshard_series_open(allshard_series **out, allshard *as, const char *root,
                                       const allshard_series_options *options);
 

@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/utf8.h"
@@ -14,6 +15,8 @@
 #include "series/words.h"
 #include "transfer/arguments.h"
 #include "transfer/outcome.h"
+
+enum { BUSY_PAUSE_MS = 20, LONGEST_BUSY_WAIT_S = 30 };
 
 /* ---- what is asked for ---- */
 
@@ -229,13 +232,41 @@ static int gather_ranks(as_series *r, const as_series_call *call, as_error *e)
     return code;
 }
 
+/* Who removes checkpoints or looks after the root holds it for a moment, and one that replaces much
+ * for some seconds: that must not cost a save. Another job's save lasts longer, and is an error. The
+ * other ranks wait in the agreement that follows, so that they get signs of life. */
+static int take_root(as_series *r, as_error *e)
+{
+    const as_txn_options options = {.mode = r->saving.mode,
+                                    .tick = {.call = as_series_look, .self = r}};
+    const struct timespec pause = {.tv_nsec = BUSY_PAUSE_MS * 1000000L};
+    int64_t until = as_clock() + LONGEST_BUSY_WAIT_S * INT64_C(1000000000);
+    bool told = false;
+    for (;;) {
+        as_error own = AS_ERROR_INIT;
+        int code = as_txn_begin(&r->txn, r->root, &options, &r->log, &own);
+        if (code != AS_BUSY || as_clock() >= until) {
+            return as_error_pass(e, &own);
+        }
+        if (!told) {
+            as_log_say(&r->session->log, AS_LOG_INFO, "%s; it is waited for, %d s at most",
+                       as_error_text(&own), LONGEST_BUSY_WAIT_S);
+            told = true;
+        }
+        as_error_clear(&own);
+        (void)nanosleep(&pause, NULL);
+        code = as_comm_look(r->session->comm, e);
+        if (code != AS_OK) {
+            return code;
+        }
+    }
+}
+
 /* The main process's transaction. Jobs of the background take it over, so that what it has to tell
  * is told as they tell it. */
 static int begin_txn(as_series *r, as_error *e)
 {
-    const as_txn_options options = {.mode = r->saving.mode,
-                                    .tick = {.call = as_series_look, .self = r}};
-    int code = as_txn_begin(&r->txn, r->root, &options, &r->log, e);
+    int code = take_root(r, e);
     if (code == AS_OK) {
         code = as_txn_check_name(r->txn, r->saving.name, true, &r->saving.replaces, e);
     }
