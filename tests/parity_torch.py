@@ -349,9 +349,9 @@ def check_large(torch, tool, folder):
     write(tool, spec, "-" + str(ours), "large")
     sizes = [p.stat().st_size for p in (theirs, ours)]
     table = read(tool, ours)
-    print("large:", sizes, {n: (e[1], e[2]) for n, e in table.items()})
-    assert sizes[0] == sizes[1]
+    assert sizes[0] == sizes[1] and len(table) == len(spec.tensors)
     with zipfile.ZipFile(theirs) as a, zipfile.ZipFile(ours) as b:
+        assert a.read("large/data.pkl") == b.read("large/data.pkl")
         for x, y in zip(a.infolist(), b.infolist()):
             assert (x.filename, x.header_offset, x.file_size, x.extra, x.flag_bits) == \
                    (y.filename, y.header_offset, y.file_size, y.extra, y.flag_bits), (x, y)

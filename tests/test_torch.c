@@ -167,7 +167,8 @@ static int read_pickle(const char *text, size_t size, as_table *t, as_error *e)
     return read_records(records, 5, t, e);
 }
 
-/* A dict {"w": tensor}: `rebuild` its name and end, `id` the persistent id, then offset, shape, strides. */
+/* A dict {"w": tensor}: `rebuild` its name and end, `id` the persistent id, then offset, shape,
+ * strides. */
 #define V2 "ctorch._utils\n_rebuild_tensor_v2\n"
 #define V3 "ctorch._utils\n_rebuild_tensor_v3\n"
 #define ID(class, key, numel)                                                                      \
@@ -342,7 +343,8 @@ static void test_refused(void **state)
     }
 }
 
-/* Lists of lists of lists, each of which holds the one before ten times: 10^8 values of 200 bytes. */
+/* Lists of lists of lists, each of which holds the one before ten times: 10^8 values of 200 bytes.
+ * */
 static void test_bomb(void **state)
 {
     (void)state;
@@ -440,7 +442,7 @@ static void test_archives(void **state)
         as_error_clear(&e);
     }
     char tar[600] = {0};
-    memcpy(tar + 257, "ustar", 5);
+    memcpy(tar + 257, (const char[]){'u', 's', 't', 'a', 'r'}, 5);
     as_source source = as_source_memory(tar, sizeof tar, "old");
     ASSERT_FAILS(AS_FORMAT, "a tar file", as_torch_read(&source, &t, NULL, &e_));
     source = as_source_memory("GGUF", 4, "other");

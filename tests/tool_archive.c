@@ -9,8 +9,8 @@
  * Lines of a spec of torch: "S bytes" is a storage; "M version name" a module, with KIND ordered;
  * "T dtype storage first flags shape strides name" a tensor (lists with commas, "-" for empty, "="
  * for C order; flags: p parameter, g gradient). Byte i of storage k is i * 7 + k * 13 + 1. Lines of
- * one of DDUF: "B content name", "R bytes name" (bytes that come later, the same way). Names are the
- * rest of the line. With "sparse" in place of FILE's data ("-FILE") nothing but the literals is
+ * one of DDUF: "B content name", "R bytes name" (bytes that come later, the same way). Names are
+ * the rest of the line. With "sparse" in place of FILE's data ("-FILE") nothing but the literals is
  * written.
  */
 #include <errno.h>
@@ -122,11 +122,8 @@ static void write_layout(int fd, as_file_layout *l, bool sparse)
 static int numbers(char *text, uint64_t *out)
 {
     int count = 0;
-    for (char *w; strcmp(text, "-") != 0 && (w = strsep(&text, ",")) && count < MOST_DIMS;) {
-        out[count++] = whole(w);
-        if (!text) {
-            break;
-        }
+    while (text && strcmp(text, "-") != 0 && count < MOST_DIMS) {
+        out[count++] = whole(strsep(&text, ","));
     }
     return count;
 }
@@ -140,12 +137,12 @@ typedef struct spec {
     size_t count, storage_count, module_count, entry_count;
 } spec;
 
-static spec all;
+static spec given;
 
 static void take_tensor(char *line)
 {
-    size_t i = all.count++;
-    as_torch_tensor *t = &all.tensors[i];
+    size_t i = given.count++;
+    as_torch_tensor *t = &given.tensors[i];
     const char *dtype = word(&line);
     t->dtype = as_dtype_from_name(dtype, strlen(dtype));
     t->storage = (size_t)whole(word(&line));
@@ -153,12 +150,12 @@ static void take_tensor(char *line)
     const char *flags = word(&line);
     t->parameter = strchr(flags, 'p') != NULL;
     t->needs_grad = strchr(flags, 'g') != NULL;
-    t->shape = all.shapes[i];
-    t->ndim = numbers(word(&line), all.shapes[i]);
+    t->shape = given.shapes[i];
+    t->ndim = numbers(word(&line), given.shapes[i]);
     char *strides = word(&line);
     if (strcmp(strides, "=") != 0) {
-        (void)numbers(strides, all.strides[i]);
-        t->strides = all.strides[i];
+        (void)numbers(strides, given.strides[i]);
+        t->strides = given.strides[i];
     }
     t->name = line ? line : "";
     t->name_length = strlen(t->name);
@@ -167,21 +164,21 @@ static void take_tensor(char *line)
 static void take_line(char *line)
 {
     const char *kind = word(&line);
-    if (all.count == MOST || all.storage_count == MOST || all.module_count == MOST ||
-        all.entry_count == MOST) {
+    if (given.count == MOST || given.storage_count == MOST || given.module_count == MOST ||
+        given.entry_count == MOST) {
         stop("the spec is too long");
     }
     if (kind[0] == 'T') {
         take_tensor(line);
     } else if (kind[0] == 'S') {
-        all.storages[all.storage_count++].bytes = whole(word(&line));
+        given.storages[given.storage_count++].bytes = whole(word(&line));
     } else if (kind[0] == 'M') {
-        as_torch_module *m = &all.modules[all.module_count++];
+        as_torch_module *m = &given.modules[given.module_count++];
         m->version = (int64_t)whole(word(&line));
         m->name = line ? line : "";
         m->name_length = strlen(m->name);
     } else {
-        as_dduf_entry *x = &all.entries[all.entry_count++];
+        as_dduf_entry *x = &given.entries[given.entry_count++];
         const char *content = word(&line);
         x->bytes = kind[0] == 'B' ? content : NULL;
         x->size = kind[0] == 'B' ? strlen(content) : whole(content);
@@ -218,12 +215,14 @@ static int write_torch(char **argv)
     as_torch_options o = {.archive = argv[3],
                           .version = (int)whole(argv[4]),
                           .ordered = ordered,
-                          .modules = all.module_count > 0 ? all.modules : NULL,
-                          .module_count = all.module_count};
-    must(as_torch_layout(all.tensors, all.count, all.storages, all.storage_count, &o, &l, &e), &e);
+                          .modules = given.module_count > 0 ? given.modules : NULL,
+                          .module_count = given.module_count};
+    must(as_torch_layout(given.tensors, given.count, given.storages, given.storage_count, &o, &l,
+                         &e),
+         &e);
     int fd = open_file(argv[2] + sparse);
-    for (size_t k = 0; k < all.storage_count && !sparse; k++) {
-        write_storage(fd, k, all.storages[k].offset, all.storages[k].bytes);
+    for (size_t k = 0; k < given.storage_count && !sparse; k++) {
+        write_storage(fd, k, given.storages[k].offset, given.storages[k].bytes);
     }
     write_layout(fd, &l, sparse);
     as_file_layout_free(&l);
@@ -236,11 +235,11 @@ static int write_dduf(char **argv)
     as_error e = AS_ERROR_INIT;
     as_file_layout l;
     int style = strcmp(argv[3], "old") == 0 ? AS_ZIP_PYTHON_3_11_3 : AS_ZIP_PYTHON;
-    must(as_dduf_layout(all.entries, all.entry_count, style, &l, &e), &e);
+    must(as_dduf_layout(given.entries, given.entry_count, style, &l, &e), &e);
     int fd = open_file(argv[2] + sparse);
-    for (size_t k = 0; k < all.entry_count && !sparse; k++) {
-        if (!all.entries[k].bytes) {
-            write_storage(fd, k, all.entries[k].offset, all.entries[k].size);
+    for (size_t k = 0; k < given.entry_count && !sparse; k++) {
+        if (!given.entries[k].bytes) {
+            write_storage(fd, k, given.entries[k].offset, given.entries[k].size);
         }
     }
     write_layout(fd, &l, sparse);

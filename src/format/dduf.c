@@ -37,8 +37,8 @@ static bool ends_in(const char *name, size_t length, const char *end)
     return length >= count && memcmp(name + length - count, end, count) == 0;
 }
 
-/* huggingface_hub takes a name without a dot for one with nothing before it; here it is refused, and
- * so is a name that leads elsewhere. */
+/* huggingface_hub takes a name without a dot for one with nothing before it; here it is refused,
+ * and so is a name that leads elsewhere. */
 static int check_name(const rules *r, const char *name, size_t length, as_error *e)
 {
     static const char *const extensions[] = {".json", ".model", ".safetensors", ".txt"};

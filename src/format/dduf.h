@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * DDUF: a diffusion model's folder as one zip file of stored entries, at most one folder deep, whose
- * model_index.json names the folders (huggingface_hub/serialization/_dduf.py). The rules are
+ * DDUF: a diffusion model's folder as one zip file of stored entries, at most one folder deep,
+ * whose model_index.json names the folders (huggingface_hub/serialization/_dduf.py). The rules are
  * checked before anything is written, and when a file is read.
  */
 #ifndef ALLSHARD_FORMAT_DDUF_H
@@ -25,8 +25,9 @@ typedef struct as_dduf_entry {
 } as_dduf_entry;
 
 /* Lays out a DDUF file, byte for byte as huggingface_hub writes these entries in this order on the
- * CPython that `style` stands for (AS_ZIP_PYTHON of zip_write.h: 3.11.4 and later). CRCs of what comes later are late literals. model_index.json must be
- * there as bytes. AS_INVALID if the entries break a rule of the format; AS_LIMIT. */
+ * CPython that `style` stands for (AS_ZIP_PYTHON of zip_write.h: 3.11.4 and later). CRCs of what
+ * comes later are late literals. model_index.json must be there as bytes. AS_INVALID if the entries
+ * break a rule of the format; AS_LIMIT. */
 int as_dduf_layout(as_dduf_entry *entries, size_t count, int style, as_file_layout *out,
                    as_error *e);
 
@@ -34,7 +35,8 @@ int as_dduf_layout(as_dduf_entry *entries, size_t count, int style, as_file_layo
  * AS_CORRUPT with the reason. *out is overwritten; after an error it holds nothing. */
 int as_dduf_read(const as_source *source, as_zip *out, as_error *e);
 
-/* The bytes of an entry as a source of their own, for a reader of what lies inside; borrows both. */
+/* The bytes of an entry as a source of their own, for a reader of what lies inside; borrows both.
+ * */
 typedef struct as_dduf_part {
     const as_source *source;
     uint64_t begin;

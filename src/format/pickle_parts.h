@@ -37,8 +37,8 @@ int as_pickle_new(as_pickle *p, int kind, as_pickle_value *out, as_error *e);
 int as_pickle_push(as_pickle *p, const as_pickle_value *node, const as_pickle_value *value,
                    as_error *e);
 
-/* Makes a node of the stack's entries from number `from` on, of those above the last mark, or of the
- * `count` on top (a tuple), and pushes it in their place. */
+/* Makes a node of the stack's entries from number `from` on, of those above the last mark, or of
+ * the `count` on top (a tuple), and pushes it in their place. */
 int as_pickle_gather(as_pickle *p, int kind, size_t from, as_error *e);
 int as_pickle_gather_marked(as_pickle *p, int kind, as_error *e);
 int as_pickle_gather_last(as_pickle *p, size_t count, as_error *e);

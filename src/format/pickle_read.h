@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  * An unpickler that makes data of data and never runs anything. It knows protocols 2 to 5 as far as
- * a state dict of tensors needs them: None, booleans, numbers, strings, bytes, tuples, lists, dicts,
- * and a fixed list of names in torch and collections (pickle_torch.c), whose calls it does not make
- * but understands. Any other name, call or opcode ends the reading with a text that says which.
+ * a state dict of tensors needs them: None, booleans, numbers, strings, bytes, tuples, lists,
+ * dicts, and a fixed list of names in torch and collections (pickle_torch.c), whose calls it does
+ * not make but understands. Any other name, call or opcode ends the reading with a text that says
+ * which.
  *
- * Nothing recurses. Memory is bounded by the bytes that have been read: an opcode of n bytes makes at
- * most one node and, later, one cell; memo numbers may not pass the bytes read so far; strings stay
- * where they lie in the text.
+ * Nothing recurses. Memory is bounded by the bytes that have been read: an opcode of n bytes makes
+ * at most one node and, later, one cell; memo numbers may not pass the bytes read so far; strings
+ * stay where they lie in the text.
  */
 #ifndef ALLSHARD_FORMAT_PICKLE_READ_H
 #define ALLSHARD_FORMAT_PICKLE_READ_H
@@ -56,7 +57,8 @@ typedef struct as_pickle_storage {
     uint64_t numel; /* elements of the class; bytes of an UntypedStorage */
 } as_pickle_storage;
 
-/* A range of a storage that tensors count their offsets from: all of it, in files of torch ≥ 0.4. */
+/* A range of a storage that tensors count their offsets from: all of it, in files of torch ≥ 0.4.
+ * */
 typedef struct as_pickle_view {
     uint32_t storage; /* in as_pickle.storages */
     uint64_t offset;  /* elements */
@@ -95,7 +97,8 @@ void as_pickle_open(as_pickle *p, const as_source *source, const char *what, uin
                     uint64_t room);
 
 /* Reads one pickle from where the last one ended, with a stack and a memo of its own; values of
- * former ones stay. AS_FORMAT; AS_LIMIT if it has more than 128 MiB or tens of millions of parts. */
+ * former ones stay. AS_FORMAT; AS_LIMIT if it has more than 128 MiB or tens of millions of parts.
+ * */
 int as_pickle_run(as_pickle *p, as_pickle_value *out, as_error *e);
 
 void as_pickle_close(as_pickle *p);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The names are those of torch.serialization and torch._utils (torch 0.4 to 2.15). What an old or odd
- * pickle may hold besides (sparse and quantised tensors, subclasses, numpy's scalars, nested pickles)
- * is refused by name.
+ * The names are those of torch.serialization and torch._utils (torch 0.4 to 2.15). What an old or
+ * odd pickle may hold besides (sparse and quantised tensors, subclasses, numpy's scalars, nested
+ * pickles) is refused by name.
  */
 #include "format/pickle_torch.h"
 

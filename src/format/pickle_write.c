@@ -107,8 +107,8 @@ int as_pickler_ints(as_pickler *w, const uint64_t *values, size_t count, as_erro
     return code == AS_OK ? as_pickler_tuple(w, count, e) : code;
 }
 
-/* Whether item i is written alone: the only one of a dict, the last one of an OrderedDict that would
- * begin a batch. */
+/* Whether item i is written alone: the only one of a dict, the last one of an OrderedDict that
+ * would begin a batch. */
 static bool is_alone(bool ordered, size_t i, size_t count)
 {
     return ordered ? i % AS_PICKLE_BATCH == 0 && i + 1 == count : count == 1;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Writes a pickle of protocol 2 opcode for opcode as CPython's own pickler does (3.10 to 3.13), which
- * torch.save uses: what it puts into its memo, how it writes numbers, where it cuts a dict.
+ * Writes a pickle of protocol 2 opcode for opcode as CPython's own pickler does (3.10 to 3.13),
+ * which torch.save uses: what it puts into its memo, how it writes numbers, where it cuts a dict.
  *
- * That pickler refers to an object that it has met before by its number in the memo. Two strings of the
- * same text may or may not be one object in a Python program; here each is its own unless the caller
- * keeps its number.
+ * That pickler refers to an object that it has met before by its number in the memo. Two strings of
+ * the same text may or may not be one object in a Python program; here each is its own unless the
+ * caller keeps its number.
  */
 #ifndef ALLSHARD_FORMAT_PICKLE_WRITE_H
 #define ALLSHARD_FORMAT_PICKLE_WRITE_H
@@ -15,7 +15,7 @@
 
 enum { AS_PICKLE_BATCH = 1000 }; /* items of a dict that are written at once */
 
-/* What is called AS_NEW has no number yet. */
+/* The number of what has none yet. */
 #define AS_PICKLER_NEW UINT32_MAX
 
 typedef struct as_pickler {
@@ -33,7 +33,8 @@ int as_pickler_get(as_pickler *w, uint32_t number, as_error *e);
 int as_pickler_int(as_pickler *w, uint64_t value, as_error *e);
 int as_pickler_bool(as_pickler *w, bool value, as_error *e);
 
-/* A string, with its number: the one in *number, or a new one, which is kept there. NULL: always new. */
+/* A string, with its number: the one in *number, or a new one, which is kept there. NULL: always
+ * new. */
 int as_pickler_string(as_pickler *w, const char *text, size_t length, uint32_t *number,
                       as_error *e);
 

@@ -89,7 +89,8 @@ as_storage as_table_storage(const as_table *t, size_t i);
 int as_table_add(as_table *t, const char *name, size_t name_length, int dtype, int ndim,
                  const uint64_t *shape, uint64_t begin, uint64_t end, as_error *e);
 
-/* Appends an entry that is a view of storage number `storage`. A table has such entries alone, or none. */
+/* Appends an entry that is a view of storage number `storage`. A table has such entries alone, or
+ * none. */
 int as_table_add_view(as_table *t, const char *name, size_t name_length, int dtype, int ndim,
                       const uint64_t *shape, const uint64_t *strides, uint32_t storage,
                       uint64_t begin, uint64_t end, as_error *e);

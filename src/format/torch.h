@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Files of torch.save: a state dict as a zip file (torch 1.6 and later), or in the form before that,
- * which is read only. docs/formats.md tells what of them is read, refused and written.
+ * Files of torch.save: a state dict as a zip file (torch 1.6 and later), or in the form before
+ * that, which is read only. docs/formats.md tells what of them is read, refused and written.
  */
 #ifndef ALLSHARD_FORMAT_TORCH_H
 #define ALLSHARD_FORMAT_TORCH_H
@@ -11,10 +11,10 @@
 
 /* ---- reading ---- */
 
-/* as_format.read: entries are views of storages (table.h). Nested dicts and lists are one name, with
- * dots ("state.0.exp_avg"); strings, numbers and booleans are metadata, as text. The order of the
- * dict is that of the names in as_table.names. AS_FORMAT, AS_LIMIT, AS_CORRUPT (a CRC of the pickle),
- * with the reason. */
+/* as_format.read: entries are views of storages (table.h). Nested dicts and lists are one name,
+ * with dots ("state.0.exp_avg"); strings, numbers and booleans are metadata, as text. The order of
+ * the dict is that of the names in as_table.names. AS_FORMAT, AS_LIMIT, AS_CORRUPT (a CRC of the
+ * pickle), with the reason. */
 int as_torch_read(const as_source *source, as_table *out, const as_log *log, as_error *e);
 
 /* The parts of it. Ranges: where the storages of the pickle lie, as many as it has. */
@@ -68,9 +68,9 @@ typedef struct as_torch_options {
     size_t module_count;
 } as_torch_options;
 
-/* Lays out a new file: the tensors' dict in this order. Storages are numbered by first use, as torch
- * does. CRCs of storages are late literals. AS_INVALID for a tensor that torch could not save so (a
- * name twice or not UTF-8, two dtypes on one storage, elements beyond it, a storage without
+/* Lays out a new file: the tensors' dict in this order. Storages are numbered by first use, as
+ * torch does. CRCs of storages are late literals. AS_INVALID for a tensor that torch could not save
+ * so (a name twice or not UTF-8, two dtypes on one storage, elements beyond it, a storage without
  * tensors, a dtype that the version does not have); AS_LIMIT. Then *out holds nothing. */
 int as_torch_layout(const as_torch_tensor *tensors, size_t count, as_torch_storage *storages,
                     size_t storage_count, const as_torch_options *options, as_file_layout *out,

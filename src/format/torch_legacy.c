@@ -164,9 +164,12 @@ int as_torch_read_legacy(const as_source *source, as_table *out, const as_log *l
     code = code == AS_OK ? as_pickle_run(&p, &root, e) : code;
     code = code == AS_OK ? as_pickle_run(&p, &keys, e) : code;
     as_storage *ranges = calloc(as_pickle_storage_count(&p) + 1, sizeof *ranges);
-    code = code == AS_OK && !ranges ? as_fail_nomem(e) : code;
-    code = code == AS_OK ? find_storages(&p, &keys, ranges, log, e) : code;
-    code = code == AS_OK ? as_torch_table(&p, &root, ranges, out, log, e) : code;
+    if (!ranges) {
+        code = as_fail_nomem(e);
+    } else {
+        code = code == AS_OK ? find_storages(&p, &keys, ranges, log, e) : code;
+        code = code == AS_OK ? as_torch_table(&p, &root, ranges, out, log, e) : code;
+    }
     free(ranges);
     as_pickle_close(&p);
     if (code == AS_OK) {

@@ -191,19 +191,23 @@ int as_torch_pickle(const as_torch_tensor *tensors, size_t count, const as_torch
                .tensors = tensors,
                .storages = storages,
                .options = options,
-               .keys = keys,
                .word_storage = AS_PICKLER_NEW,
                .word_cpu = AS_PICKLER_NEW,
                .word_version = AS_PICKLER_NEW};
+    s.keys = keys;
     memset(s.globals, 0xff, sizeof s.globals);
     s.key_of = malloc((storage_count + 1) * sizeof *s.key_of);
     s.key_memo = malloc((storage_count + 1) * sizeof *s.key_memo);
-    int code = s.key_of && s.key_memo ? AS_OK : as_fail_nomem(e);
-    for (size_t i = 0; i < storage_count && code == AS_OK; i++) {
+    if (!s.key_of || !s.key_memo) {
+        free(s.key_of);
+        free(s.key_memo);
+        return as_fail_nomem(e);
+    }
+    for (size_t i = 0; i < storage_count; i++) {
         s.key_of[i] = SIZE_MAX;
         s.key_memo[i] = AS_PICKLER_NEW;
     }
-    code = code == AS_OK ? put_dict(&s, count, e) : code;
+    int code = put_dict(&s, count, e);
     free(s.key_of);
     free(s.key_memo);
     return code;

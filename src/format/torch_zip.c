@@ -176,9 +176,12 @@ static int read_state(const reader *r, as_table *out, const as_log *log, as_erro
     code = as_pickle_run(&p, &root, e);
     code = code == AS_OK ? check_text(&p, entry, e) : code;
     as_storage *ranges = calloc(as_pickle_storage_count(&p) + 1, sizeof *ranges);
-    code = code == AS_OK && !ranges ? as_fail_nomem(e) : code;
-    code = code == AS_OK ? find_storages(r, &p, ranges, e) : code;
-    code = code == AS_OK ? as_torch_table(&p, &root, ranges, out, log, e) : code;
+    if (!ranges) {
+        code = as_fail_nomem(e);
+    } else {
+        code = code == AS_OK ? find_storages(r, &p, ranges, e) : code;
+        code = code == AS_OK ? as_torch_table(&p, &root, ranges, out, log, e) : code;
+    }
     free(ranges);
     as_pickle_close(&p);
     return code;

@@ -135,11 +135,11 @@ static int read_central(const as_source *source, const char *bytes, size_t left,
         return as_zip_refuse(source, e, "its directory is damaged");
     }
     const char *fault = name_fault(c->name, c->name_length);
-    fault = fault                               ? fault
-            : as_zip_get_16(bytes, 32) != 0     ? "has a comment"
-            : as_zip_get_16(bytes, 34) != 0     ? "lies on another disk"
-            : c->flags & FLAG_ENCRYPTED         ? "is encrypted"
-            : c->flags & ~(uint32_t)FLAGS_KNOWN ? "has flags that are not known"
+    fault = fault                                 ? fault
+            : as_zip_get_16(bytes, 32) != 0       ? "has a comment"
+            : as_zip_get_16(bytes, 34) != 0       ? "lies on another disk"
+            : (c->flags & FLAG_ENCRYPTED)         ? "is encrypted"
+            : (c->flags & ~(uint32_t)FLAGS_KNOWN) ? "has flags that are not known"
             : c->method != 0 ? "is compressed. Neither torch nor DDUF compresses: "
                                "pack the file again with zip -0"
                              : NULL;
@@ -287,8 +287,8 @@ static int check_records(const as_source *source, const as_zip *z, const as_zip_
         code = as_zip_refuse(source, e, "bytes lie before its first record");
     }
     for (size_t i = 0; i < count && code == AS_OK; i++) {
-        central c;
-        size_t taken;
+        central c = {.name = ""};
+        size_t taken = 0;
         as_zip_entry *entry = &entries[spans[i].entry];
         size_t at = places[spans[i].entry];
         uint64_t next = spans[i + 1].header < d->begin ? spans[i + 1].header : d->begin;
@@ -308,8 +308,8 @@ static int read_entries(const as_source *source, as_zip *z, const as_zip_directo
     size_t at = 0;
     int code = AS_OK;
     while (code == AS_OK && at < size) {
-        central c;
-        size_t taken;
+        central c = {.name = ""};
+        size_t taken = 0;
         code = read_central(source, bytes + at, size - at, &c, &taken, e);
         if (code != AS_OK) {
             break;
@@ -358,10 +358,16 @@ int as_zip_read(const as_source *source, as_zip *out, as_error *e)
     }
     as_buffer places = AS_BUFFER_INIT;
     char *bytes = malloc((size_t)d.size + 1);
-    code = bytes ? source->read(source, d.begin, bytes, (size_t)d.size, e) : as_fail_nomem(e);
+    if (!bytes) {
+        return as_fail_nomem(e);
+    }
+    code = source->read(source, d.begin, bytes, (size_t)d.size, e);
     code = code == AS_OK ? read_entries(source, out, &d, bytes, &places, e) : code;
-    if (code == AS_OK) {
-        code = check_records(source, out, &d, bytes, (const size_t *)(const void *)places.data, e);
+    const size_t *at = (const size_t *)(const void *)places.data;
+    if (code == AS_OK && at) {
+        code = check_records(source, out, &d, bytes, at, e);
+    } else if (code == AS_OK && d.begin != 0) {
+        code = as_zip_refuse(source, e, "bytes lie before its directory, which has no records");
     }
     code = code == AS_OK ? map_names(source, out, e) : code;
     free(bytes);

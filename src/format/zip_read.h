@@ -52,8 +52,8 @@ const as_zip_entry *as_zip_find(const as_zip *z, const char *name);
 int as_zip_sniff(const as_source *source, bool *is_zip, as_error *e);
 
 /* Reads and checks the directory and the local headers; of payloads nothing. AS_FORMAT with the
- * reason, AS_LIMIT if the directory is longer than 128 MiB (a million records and more); memory is a
- * few times the directory. *out is overwritten; after an error it holds nothing. */
+ * reason, AS_LIMIT if the directory is longer than 128 MiB (a million records and more); memory is
+ * a few times the directory. *out is overwritten; after an error it holds nothing. */
 int as_zip_read(const as_source *source, as_zip *out, as_error *e);
 
 /* The payload of a small entry → *out (appended), its CRC checked. AS_LIMIT with more than `most`

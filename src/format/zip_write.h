@@ -32,13 +32,13 @@ typedef struct as_zip_writer {
     as_buffer names;    /* of those, one behind the other */
 } as_zip_writer;
 
-/* `align`: a power of two up to 2^15 at which payloads begin (torch's is 64); Python's
+/* `align`: a power of two up to 2^15 at which payloads begin (torch's is 64); Python's styles
  * take 1 alone. */
 void as_zip_begin(as_zip_writer *w, int style, uint64_t align);
 
-/* Each adds a record; the name is copied. *offset (if not NULL): where its payload begins. AS_NOMEM;
- * AS_LIMIT for a name beyond 65535 bytes or a file beyond 2^63. The caller sees to it that names
- * are UTF-8 and differ. After an error only as_zip_drop is left. */
+/* Each adds a record; the name is copied. *offset (if not NULL): where its payload begins.
+ * AS_NOMEM; AS_LIMIT for a name beyond 65535 bytes or a file beyond 2^63. The caller sees to it
+ * that names are UTF-8 and differ. After an error only as_zip_drop is left. */
 int as_zip_add_bytes(as_zip_writer *w, const char *name, size_t name_length, const void *bytes,
                      size_t size, uint64_t *offset, as_error *e);
 int as_zip_add_room(as_zip_writer *w, const char *name, size_t name_length, uint64_t size,

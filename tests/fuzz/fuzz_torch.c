@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Fuzzes the reader of torch's files. The first byte says what the rest is: a whole file, or (with P)
- * a pickle, around which a zip file with storages is made, so that the fuzzer need not find CRCs. What is
- * accepted lies in the file, and is read again the same when our writer has written it.
+ * Fuzzes the reader of torch's files. The first byte says what the rest is: a whole file, or (with
+ * P) a pickle, around which a zip file with storages is made, so that the fuzzer need not find
+ * CRCs. What is accepted lies in the file, and is read again the same when our writer has written
+ * it.
  */
 #include "base/checked.h"
 #include "base/crc32.h"
