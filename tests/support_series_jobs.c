@@ -63,7 +63,7 @@ static int let_go(const job *j, as_txn *t, as_error *e)
         code = as_prune_plan(&plan, &members, &j->rules, &used, j->now_ms, e);
     }
     if (code == AS_OK) {
-        code = as_prune_spare(&plan, &members, as_txn_folder(t), j->root, e);
+        code = as_prune_spare(&plan, &members, as_txn_folder(t), e);
     }
     if (code == AS_OK) {
         code = as_away_move(t, &plan.going, NULL, e);

@@ -9,6 +9,7 @@
 #include "commit/apply.h"
 #include "commit/folder.h"
 #include "commit/meta.h"
+#include "commit/movable.h"
 #include "commit/transaction_parts.h"
 
 static int check_settled(const as_txn *t, as_error *e)
@@ -27,8 +28,17 @@ int as_txn_check_name(as_txn *t, const char *name, bool folder, bool *there, as_
     if (code == AS_OK) {
         code = as_name_is_folder(t->folder, t->dir, name, there, &is_folder, e);
     }
-    if (code != AS_OK || !*there || is_folder == folder) {
+    if (code != AS_OK || !*there) {
         return code;
+    }
+    if (is_folder == folder) {
+        const char *why = folder ? as_immovable(t->folder, name) : NULL;
+        return why ? as_fail(
+                         e, AS_INVALID, 0,
+                         "%s: \"%s\" has to be replaced or removed, but it cannot be moved: %s; "
+                         "change that, or save elsewhere or under another name",
+                         t->dir, name, why)
+                   : AS_OK;
     }
     return folder ? as_fail(e, AS_INVALID, 0,
                             "%s: \"%s\" is no folder, but a checkpoint of that name has to be put "

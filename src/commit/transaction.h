@@ -86,7 +86,7 @@ int as_txn_commit_folders(as_txn *t, const char *const *incoming, size_t incomin
                           const char *const *outgoing, size_t outgoing_count, as_error *e);
 
 /* Is the name plain, and nothing of DIR in the way of a file (or a folder) of that name but another
- * file (or folder), which has to go (*there)? AS_INVALID. */
+ * file (or folder), which has to go (*there), and, if it is a folder, can be moved? AS_INVALID. */
 int as_txn_check_name(as_txn *t, const char *name, bool folder, bool *there, as_error *e);
 
 /* After a commit that gave AS_OK: removes the journal, durably. What went lies in .allshard/old/, and

@@ -38,8 +38,8 @@ int as_prune_plan(as_prune *out, const as_members *members, const as_keep_rules 
 /* Takes off the plan what could not be moved out of the root: folders that this user may not write
  * to (`chmod a-w` protects one), another's in a root with the sticky bit, mounts. To be asked before
  * anything is moved: once the journal of a prune is written, a move that cannot be made holds up
- * every save. `root` is open, `path` for texts. AS_SYSTEM. */
-int as_prune_spare(as_prune *p, const as_members *members, int root, const char *path, as_error *e);
+ * every save. `root` is open. AS_NOMEM. */
+int as_prune_spare(as_prune *p, const as_members *members, int root, as_error *e);
 
 /* Did somebody tag the checkpoint after it was looked at? `folder` is the parent of the folder
  * `name`, where that lies now; `what` the path of `folder` for texts. Tags that cannot be read bring

@@ -3,37 +3,17 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/checked.h"
 #include "base/sys.h"
+#include "commit/movable.h"
 #include "series/prune.h"
 #include "series/tags.h"
 
-/* Would a rename of the folder into another one be allowed? Moving it changes its "..", for which it
- * must be writable; the server of a network file system has its own mind about who may. */
-static bool is_movable(int root, const struct stat *above, const char *name)
+int as_prune_spare(as_prune *p, const as_members *members, int root, as_error *e)
 {
-    struct stat status;
-    if (as_sys_table.fstatat(root, name, &status, AT_SYMLINK_NOFOLLOW) < 0) {
-        return errno == ENOENT; /* gone by itself, which is no error later either */
-    }
-    uid_t user = geteuid();
-    bool sticky =
-        (above->st_mode & S_ISVTX) && user != 0 && user != status.st_uid && user != above->st_uid;
-    return status.st_dev == above->st_dev && !sticky &&
-           as_sys_table.faccessat(root, name, W_OK | X_OK, AT_EACCESS) == 0;
-}
-
-int as_prune_spare(as_prune *p, const as_members *members, int root, const char *path, as_error *e)
-{
-    struct stat above;
     if (p->going.count == 0) {
         return AS_OK;
-    }
-    if (as_sys_table.fstat(root, &above) < 0) {
-        return as_fail(e, AS_SYSTEM, errno, "%s: cannot stat this folder", path);
     }
     as_names going = AS_NAMES_INIT;
     int64_t bytes = 0;
@@ -43,7 +23,7 @@ int as_prune_spare(as_prune *p, const as_members *members, int root, const char 
         if (p->reasons[i] != 0) {
             continue;
         }
-        if (!is_movable(root, &above, m->name)) {
+        if (as_immovable(root, m->name)) {
             p->reasons[i] = AS_KEEP_FIXED;
             continue;
         }

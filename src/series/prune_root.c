@@ -46,7 +46,7 @@ static int spare(const as_prune_call *call, const as_members *members, as_prune 
     int folder;
     int code = as_folder_open(call->root, &folder, e);
     if (code == AS_OK) {
-        code = as_prune_spare(plan, members, folder, call->root, e);
+        code = as_prune_spare(plan, members, folder, e);
         (void)as_sys_table.close(folder);
     }
     return code;

@@ -100,7 +100,7 @@ static int retain(as_series *r, as_error *e)
         code = as_prune_plan(&plan, &r->seen, &r->keep, &in_use, as_stamp_now(), e);
     }
     if (code == AS_OK) {
-        code = as_prune_spare(&plan, &r->seen, as_txn_folder(r->txn), r->root, e);
+        code = as_prune_spare(&plan, &r->seen, as_txn_folder(r->txn), e);
     }
     if (code == AS_OK) {
         code = as_away_move(r->txn, &plan.going, &gone, e);
