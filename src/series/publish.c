@@ -76,10 +76,19 @@ static void tell_gone(as_series *r, const as_members *members, const as_names *g
     }
 }
 
-/* Names that stay whatever the rules say. */
+/* Names that stay whatever the rules say; also what ROOT/latest leads to, which is an older one if
+ * it could not be set: whoever follows it must find something. */
 static int list_in_use(const as_series *r, as_names *out, as_error *e)
 {
+    char *latest = NULL;
     int code = as_names_add(out, r->saving.name, e);
+    if (code == AS_OK) {
+        code = as_latest_get(as_txn_folder(r->txn), r->root, &latest, e);
+    }
+    if (code == AS_OK && latest) {
+        code = as_names_add(out, latest, e);
+    }
+    free(latest);
     for (size_t i = 0; i < r->in_use.count && code == AS_OK; i++) {
         code = as_names_add(out, r->in_use.items[i], e);
     }

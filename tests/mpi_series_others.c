@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Saves of a series whose root somebody else holds for a moment, as `allshard prune` does: they wait
- * and succeed.
+ * Saves of a series beside what others do to its root. Where somebody holds it for a moment, as
+ * `allshard prune` does, they wait and succeed. Where `latest` cannot be set, what it leads to stays.
  */
 /* ranks: 1 3 */
 /* timeout: 60 */
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "box_support.h"
 #include "commit/transaction.h"
@@ -48,10 +50,43 @@ static void save_beside_another(allshard *as, allshard_series *series, allshard_
     }
 }
 
+static bool is_there(const char *name)
+{
+    char path[600];
+    struct stat status;
+    (void)snprintf(path, sizeof path, "%s/%s", root, name);
+    return stat(path, &status) == 0;
+}
+
+static void latest_leads_to_something(allshard *as, allshard_series *series, allshard_state *model)
+{
+    char path[600];
+    allshard_state *const states[] = {model};
+    allshard_checkpoint c = {.size = sizeof c, .states = states, .state_count = 1};
+    ranks_scene("latest cannot be set");
+    (void)snprintf(path, sizeof path, "%s/.latest.new", root); /* where its draft would be */
+    CHECK(world_rank() != 0 || mkdir(path, 0777) == 0);
+    for (c.step = 3; c.step <= 5; c.step++) {
+        GOOD(as, allshard_series_save(series, &c));
+    }
+    ranks_wait(world_comm());
+    CHECK(is_there("latest") && is_there("checkpoint-2"));
+    CHECK(!is_there("checkpoint-3") && is_there("checkpoint-5"));
+    ranks_wait(world_comm());
+    CHECK(world_rank() != 0 || rmdir(path) == 0);
+    c.step = 6;
+    GOOD(as, allshard_series_save(series, &c));
+    c.step = 7;
+    GOOD(as, allshard_series_save(series, &c));
+    CHECK(is_there("latest") && !is_there("checkpoint-2") && is_there("checkpoint-7"));
+    ranks_wait(world_comm());
+}
+
 int main(int argc, char **argv)
 {
     static const int64_t shape[] = {1};
     int64_t value = 7;
+    const allshard_series_options o = {.size = sizeof o, .keep_last = 1};
     allshard *as = NULL;
     allshard_state *model = NULL;
     allshard_series *series = NULL;
@@ -68,13 +103,14 @@ int main(int argc, char **argv)
     if (world_rank() == 0) {
         GOOD(as, allshard_state_tensor(model, &t));
     }
-    GOOD(as, allshard_series_open(&series, as, root, NULL));
+    GOOD(as, allshard_series_open(&series, as, root, &o));
     save_beside_another(as, series, model, 1, false);
     save_beside_another(as, series, model, 2, true);
+    latest_leads_to_something(as, series, model);
     allshard_loaded from = {.size = sizeof from};
     allshard_state *const states[] = {model};
     GOOD(as, allshard_series_load(series, ALLSHARD_NEWEST, states, 1, NULL, &from));
-    CHECK(from.step == 2);
+    CHECK(from.step == 7);
     GOOD(as, allshard_series_close(series));
     GOOD(as, allshard_state_free(model));
     CHECK(allshard_close(as) == ALLSHARD_OK);
