@@ -48,6 +48,16 @@ class Usage(Case):
                           ["plan", "--model", "gpt2", "x"], ["demo"], ["ls", ""]):
             self.refuse(2, "allshard: error: ", *arguments)
 
+    def test_wrong_usage_in_json(self):
+        """Wherever --json stands; what is no option does not ask for it."""
+        for arguments in (["ls", "--tensor", "x", "--json"], ["ls", "--json", "--tensor", "x"],
+                          ["stop", "x", "--release", "--json"], ["tag", "x", "", "a", "--json"],
+                          ["plan", "--json", "--model"]):
+            for ranks in (0, 3):
+                told = json.loads(self.run_tool(*arguments, ranks=ranks, status=2).stdout)
+                self.assertEqual((told["ok"], told["error"]["code"]), (False, "ALLSHARD_INVALID"))
+        self.refuse(2, "--tensor", "ls", "--tensor", "--", "--json")
+
     def test_values_are_checked_before_anything_is_read(self):
         target = self.dir / "out"
         for text, *arguments in (("1KiB", "--max-shard-size", "1KiB"),

@@ -178,6 +178,15 @@ static bool asks_for_help(int argc, char **argv)
     return false;
 }
 
+/* That the line is wrong is told in the way that all of it asks for. */
+static void take_json(const as_arg_command *c, int argc, char **argv)
+{
+    const as_arg_option *json = find_option(c->options, "json", strlen("json"));
+    for (int i = 0; json && json->flag && i < argc && strcmp(argv[i], "--") != 0; i++) {
+        *json->flag = *json->flag || strcmp(argv[i], "--json") == 0;
+    }
+}
+
 int as_args_parse(const as_arg_command *command, int argc, char **argv, as_arg_result *out,
                   as_error *e)
 {
@@ -198,13 +207,17 @@ int as_args_parse(const as_arg_command *command, int argc, char **argv, as_arg_r
         } else if (!options_end && argv[i][0] == '-' && argv[i][1] != '\0') {
             code = take_option(command, argc, argv, &i, e);
         } else if (argv[i][0] == '\0') {
-            code = as_fail(e, AS_INVALID, 0, "a path is empty; %s takes %s", command->name,
+            code = as_fail(e, AS_INVALID, 0, "an argument is empty; %s takes %s", command->name,
                            command->operands);
         } else {
             out->operands[out->operand_count++] = argv[i];
         }
     }
-    return code == AS_OK ? check_operands(command, out, e) : code;
+    if (code != AS_OK) {
+        take_json(command, argc, argv);
+        return code;
+    }
+    return check_operands(command, out, e);
 }
 
 void as_arg_result_free(as_arg_result *r)

@@ -48,7 +48,8 @@ typedef struct as_arg_result {
 
 /* Parses the arguments after the sub-command's name. `--name VALUE` and `--name=VALUE`;
  * options and operands in any order; `--` ends the options. AS_INVALID with a text that names
- * the argument and points to --help. The lists in the table are the caller's to free. */
+ * the argument and points to --help; the flag --json is then set if it stands anywhere in the line.
+ * The lists in the table are the caller's to free. */
 int as_args_parse(const as_arg_command *command, int argc, char **argv, as_arg_result *out,
                   as_error *e);
 
