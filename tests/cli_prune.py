@@ -260,6 +260,11 @@ class Prune(Case):
         self.assertIn("\n2 checkpoints, all good; the newest is checkpoint-200.\n",
                       self.run_tool("recover", self.dir / "good").stdout)
         self.assertEqual(os.readlink(self.dir / "good" / "latest"), "checkpoint-200")
+        # One in which no manifest can be read is one all the same.
+        for folder in (self.dir / "good").glob("checkpoint-*"):
+            (folder / "allshard.manifest.json").write_text("x")
+        self.assertIn("\n2 checkpoints, all damaged; none is good",
+                      self.run_tool("recover", self.dir / "good").stdout)
         # A checkpoint is no series.
         done = self.run_json("recover", self.root / "checkpoint-300")
         self.assertIsNone(done["series"])

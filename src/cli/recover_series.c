@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/sys.h"
+#include "cli/series_root.h"
 #include "commit/folder.h"
 #include "series/latest.h"
 
@@ -55,6 +56,9 @@ int as_recover_series(const char *root, const as_recover_report *report, bool dr
 {
     int code = as_members_read(out, root, NULL, log, e);
     *is_series = code == AS_OK && has_record(out);
+    if (code == AS_OK && !*is_series && out->count > 0) { /* no manifest of any can be read, say */
+        code = as_root_is_series(root, NULL, is_series, e);
+    }
     if (*is_series && !dry_run) {
         mend_latest(root, report, out, log);
     }
