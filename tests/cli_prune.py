@@ -64,7 +64,6 @@ class Prune(Case):
                             (["--keep-best", 1], [400, 500]),
                             (["--keep-best", 2, "--metric", "loss"], [200, 400, 500]),
                             (["--keep-best", 2, "--max"], [100, 500]),
-                            (["--keep-best", 3, "--metric", "f1"], [500]),
                             (["--keep-days", 3], [300, 400, 500]),
                             (["--keep-hours", "30.5"], [400, 500]),
                             (["--keep-days", 2, "--keep-hours", 24], [300, 400, 500]),
@@ -236,6 +235,17 @@ class Prune(Case):
         self.assertEqual([c["came_back"] for c in told["checkpoints"]], [False, True, False])
         self.assertFalse((self.root / ".allshard").exists())
         self.check([200, 300], "--keep-last", 1)
+
+    def test_no_such_metric(self):
+        """A name that is spelt wrong must not let the best go."""
+        self.lay([100, 200], step_100="loss=1", step_200="loss=2")
+        for words in [[], ["--dry-run"]]:
+            self.refuse(3, 'no checkpoint here was saved with the metric "los"', "prune", self.root,
+                        "--keep-best", 1, "--metric", "los", *words)
+        self.assertEqual(self.left(), [100, 200])
+        self.assertFalse((self.root / ".allshard").exists())
+        self.check([100, 200], "--keep-best", 1, "--metric", "los", "--keep-every", 100)
+        self.check([100, 200], "--keep-best", 1, "--metric", "loss")
 
     # ---- recover ----
 

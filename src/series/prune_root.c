@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "base/sys.h"
@@ -52,6 +53,24 @@ static int spare(const as_prune_call *call, const as_members *members, as_prune 
     return code;
 }
 
+/* A name that is spelt wrong would let the best go. */
+static int check_metric(const as_prune_call *call, const as_members *members, const as_prune *plan,
+                        as_error *e)
+{
+    const char *metric = call->rules.metric;
+    bool found = call->rules.best == 0 || !metric || plan->going.count == 0;
+    for (size_t i = 0; i < members->count && !found; i++) {
+        const as_member *m = &members->items[i];
+        found = m->has_record && m->record.metric && strcmp(m->record.metric, metric) == 0;
+    }
+    return found
+               ? AS_OK
+               : as_fail(e, AS_NOT_FOUND, 0,
+                         "%s: no checkpoint here was saved with the metric \"%s\", so that nothing "
+                         "was removed; `allshard ls` shows their metrics",
+                         call->root, metric);
+}
+
 int as_prune_look(const as_prune_call *call, as_members *members, as_prune *plan, const as_log *log,
                   as_error *e)
 {
@@ -69,6 +88,9 @@ int as_prune_look(const as_prune_call *call, as_members *members, as_prune *plan
     }
     if (code == AS_OK) {
         code = spare(call, members, plan, e);
+    }
+    if (code == AS_OK) {
+        code = check_metric(call, members, plan, e);
     }
     as_names_free(&used);
     as_folder_pattern_free(pattern);

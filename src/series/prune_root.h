@@ -21,7 +21,8 @@ typedef struct as_prune_call {
 } as_prune_call;
 
 /* What would go; changes nothing and asks no lock. The caller frees members and plan, also after an
- * error. AS_NOT_FOUND: there is no such root; AS_PATTERN, AS_SYSTEM, AS_NOMEM. */
+ * error. AS_NOT_FOUND: there is no such root, or something would go and no checkpoint has the metric
+ * of the rules; AS_PATTERN, AS_SYSTEM, AS_NOMEM. */
 int as_prune_look(const as_prune_call *call, as_members *members, as_prune *plan, const as_log *log,
                   as_error *e);
 
