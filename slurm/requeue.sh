@@ -164,13 +164,14 @@ allshard_job()
 
 # Is the job still this script's to put back? Not if somebody cancelled it, nor if Slurm itself puts
 # it back (preemption, scontrol requeue): such a job is COMPLETING while its last processes end. One
-# whose time is up is so, too, and Slurm tells that apart.
+# whose time is up is so, too, and Slurm tells that apart. SIGNALING is a running one that is just
+# being sent a signal.
 allshard_is_ours()
 {
     local state
     if state=$(timeout 20 squeue -h -j "$(allshard_job)" -o '%T %r' 2>/dev/null); then
         case $state in
-        RUNNING* | "COMPLETING TimeLimit"* | TIMEOUT*) return 0 ;;
+        RUNNING* | SIGNALING* | "COMPLETING TimeLimit"* | TIMEOUT*) return 0 ;;
         *)
             allshard_say "not put back by this script: Slurm says ${state:-nothing} of the job"
             return 1

@@ -176,6 +176,7 @@ class Scripts(unittest.TestCase):
     def test_who_ended_the_job_decides_whether_it_is_put_back(self):
         self.stub("srun", "exit 75")
         for state, back in (("RUNNING None", True), ("RUNNING Prolog", True),
+                            ("SIGNALING None", True),
                             ("COMPLETING TimeLimit", True), ("COMPLETING None", False),
                             ("COMPLETING NodeDown", False), ("PENDING BeginTime", False),
                             ("CANCELLED None", False), ("", False)):

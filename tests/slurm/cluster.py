@@ -222,7 +222,7 @@ def ask(*command, check=True, timeout=30):
 
 
 ALIVE = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "STOPPED",
-         "RESIZING")
+         "RESIZING", "SIGNALING")
 
 
 class Job:
