@@ -126,7 +126,8 @@ obtain_build()
 {
     obtain "${build_packages[@]}" "$@" && return
     local package
-    for package in gcc cmake pkg-config libopenmpi-dev openmpi-bin libjansson-dev libxxhash-dev zlib1g-dev; do
+    for package in gcc cmake pkg-config libopenmpi-dev openmpi-bin libjansson-dev libxxhash-dev \
+        zlib1g-dev; do
         present "$package" || stop "Cannot build without $package."
     done
     present liburing-dev || say "Without liburing-dev the engine uring works as direct does."

@@ -66,6 +66,7 @@ static void test_golden_write(void **state)
         assert_int_equal(entries[0].offset, 66);
         char *file = calloc(1, l.file_size);
         if (!file || !b.data) {
+            free(file);
             fail_msg("no memory");
             return;
         }

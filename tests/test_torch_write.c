@@ -36,6 +36,7 @@ static void compare_golden(const char *golden, const as_torch_tensor *tensors, s
     assert_int_equal(l.file_size, file.size);
     char *ours = calloc(1, file.size + 1);
     if (!ours || !file.data) {
+        free(ours);
         fail_msg("no memory");
         return;
     }
