@@ -121,6 +121,45 @@ class Prune(Case):
                          [["may not be moved"], [], ["newest good", "last"]])
         self.assertFalse((self.root / ".allshard").exists())
 
+    def test_what_may_not_be_removed_holds_up_nobody(self):
+        """A checkpoint can hold a folder of a person's in which this user may remove nothing."""
+        user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+        self.lay([100, 200, 300, 400])
+        for step in 100, 200:
+            notes = self.root / f"checkpoint-{step}" / "notes"
+            notes.mkdir()
+            (notes / "text").write_text("mine")
+        if user:
+            for path in [self.dir, self.root, *self.root.rglob("*")]:
+                os.chown(path, user["user"], user["group"])
+        for step in 100, 200:
+            (self.root / f"checkpoint-{step}" / "notes").chmod(0o555)
+
+        def let_go():
+            for path in self.root.rglob("notes"):
+                path.chmod(0o755)
+
+        self.addCleanup(let_go)
+
+        def tool(*words, status=0):
+            try:
+                done = subprocess.run([TOOL, *words], stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+                                      cwd="/", **user)
+            except PermissionError:
+                self.skipTest("the build folder is not for other users")
+            self.assertEqual(done.returncode, status, done.stderr)
+            return done.stderr
+
+        for left in [200, 300, 400], [300, 400], [400]:
+            self.assertIn('cannot remove "text"',
+                          tool("prune", self.root, "--keep-last", str(len(left))))
+            self.assertEqual(self.left(), left)
+        self.assertIn('cannot remove "text"', tool("recover", self.root, status=3))
+        let_go()
+        tool("recover", self.root)
+        self.assertFalse((self.root / ".allshard").exists())
+
     def test_text(self):
         self.lay([100, 200, 300], step_200="tag=1")
         told = self.run_tool("prune", self.root, "--keep-last", 1, "--dry-run").stdout

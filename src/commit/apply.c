@@ -285,9 +285,13 @@ int as_meta_clear(as_lock *lock, as_error *e)
         code = as_folder_list(lock->meta, lock->meta_path, &names, e);
     }
     const as_tick tick = {.call = keep_lock, .self = lock};
-    for (size_t i = 0; code == AS_OK && i < names.count; i++) {
+    /* What cannot be removed keeps nothing else; a lost lock does. */
+    for (size_t i = 0; code != AS_BUSY && i < names.count; i++) {
+        as_error own = AS_ERROR_INIT;
         if (strcmp(names.items[i], AS_LOCK_NAME) != 0) {
-            code = as_tree_remove(lock->meta, names.items[i], lock->meta_path, &tick, e);
+            int one = as_tree_remove(lock->meta, names.items[i], lock->meta_path, &tick, &own);
+            code = code == AS_OK || one == AS_BUSY ? one : code;
+            (void)as_error_pass(e, &own);
         }
     }
     as_names_free(&names);

@@ -13,6 +13,8 @@
 #include "commit/journal.h"
 #include "commit/meta.h"
 
+enum { MOST_LEFT = 1000 /* folders of old checkpoints that cannot be removed */ };
+
 static int copy_names(const as_names *from, as_names *to, as_error *e)
 {
     for (size_t i = 0; i < from->count; i++) {
@@ -194,6 +196,56 @@ static int finish_save(const as_journal *j, as_lock *lock, int folder, const cha
     return code;
 }
 
+/* A place of its own for what went, where no later commit meets it. */
+static bool put_old_aside(const as_lock *lock)
+{
+    for (int i = 0; i < MOST_LEFT; i++) {
+        char name[sizeof AS_GONE_PREFIX + 24];
+        (void)snprintf(name, sizeof name, AS_GONE_PREFIX "left-%d", i);
+        if (as_sys_table.renameat(lock->meta, AS_OLD_NAME, lock->meta, name) == 0 ||
+            errno == ENOENT) {
+            return true;
+        }
+        if (errno != ENOTEMPTY && errno != EEXIST) {
+            return false;
+        }
+    }
+    return false;
+}
+
+/* Is all that is left what went, set aside? */
+static bool only_gone_is_left(const as_lock *lock)
+{
+    as_names names = AS_NAMES_INIT;
+    bool only =
+        put_old_aside(lock) && as_folder_list(lock->meta, lock->meta_path, &names, NULL) == AS_OK;
+    for (size_t i = 0; i < names.count; i++) {
+        only = only && (is_gone(names.items[i]) || strcmp(names.items[i], AS_LOCK_NAME) == 0);
+    }
+    as_names_free(&names);
+    return only;
+}
+
+/* An old checkpoint in which there is something that this user may not remove, or a mount, must not
+ * hold up every save to come: unless somebody asked for just that it stays, with a warning. */
+static int clear(as_lock *lock, bool must, const as_log *log, as_error *e)
+{
+    as_error own = AS_ERROR_INIT;
+    int code = as_meta_clear(lock, &own);
+    bool refused = code == AS_LIMIT ||
+                   (code == AS_SYSTEM && (own.sys_errno == EACCES || own.sys_errno == EPERM ||
+                                          own.sys_errno == EBUSY || own.sys_errno == ENOTEMPTY));
+    if (refused && !must && only_gone_is_left(lock)) {
+        as_log_say(
+            log, AS_LOG_WARNING,
+            "%s; a checkpoint that was let go of lies there, and uses space until you remove "
+            "it by hand; all else goes on",
+            as_error_text(&own));
+        as_error_clear(&own);
+    }
+    return as_error_pass(e, &own);
+}
+
 int as_recover_held(as_lock *lock, int folder, const char *dir, as_recover_report *report,
                     const as_log *log, as_error *e)
 {
@@ -209,7 +261,7 @@ int as_recover_held(as_lock *lock, int folder, const char *dir, as_recover_repor
         }
     }
     if (code == AS_OK && own.outcome != AS_RECOVER_NOTHING) {
-        code = as_meta_clear(lock, e);
+        code = clear(lock, report != NULL, log, e);
     }
     if (code == AS_OK && own.outcome == AS_RECOVER_CLEARED) {
         as_log_say(log, AS_LOG_WARNING,
@@ -258,7 +310,7 @@ static int recover_locked(int folder, const char *dir, int64_t lease_ms, as_reco
         return code;
     }
     as_recover_report own = AS_RECOVER_REPORT_INIT;
-    code = as_recover_held(lock, folder, dir, &own, log, e);
+    code = as_recover_held(lock, folder, dir, report ? &own : NULL, log, e);
     int released = as_lock_release(lock, folder, e);
     code = code == AS_OK ? released : code;
     if (code == AS_OK) {

@@ -39,14 +39,15 @@ typedef struct as_recover_report {
 /* Recovers DIR under its lock. AS_BUSY if a live save holds it; AS_NOT_FOUND if
  * there is no DIR; AS_FORMAT if the journal is damaged or a file that it promises
  * is missing: then everything is kept and the text says what to do. dry_run: only
- * looks. `report` may be NULL. lease_ms <= 0: the default. */
+ * looks. lease_ms <= 0: the default. AS_SYSTEM if something in an old checkpoint that went may not
+ * be removed; without a report (NULL), from who only wants to go on, that is a warning. */
 int as_recover(const char *dir, bool dry_run, int64_t lease_ms, as_recover_report *report,
                const as_log *log, as_error *e);
 
 void as_recover_report_free(as_recover_report *report);
 
 /* The same for one who holds the lock already; `folder` is DIR, open. The lock
- * stays, .allshard/ holds nothing else afterwards. */
+ * stays, .allshard/ holds nothing else afterwards but what may not be removed. */
 int as_recover_held(as_lock *lock, int folder, const char *dir, as_recover_report *report,
                     const as_log *log, as_error *e);
 

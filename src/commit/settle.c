@@ -12,6 +12,8 @@
 #include "commit/movable.h"
 #include "commit/transaction_parts.h"
 
+enum { MOST_TRIES = 1000 };
+
 static int check_settled(const as_txn *t, as_error *e)
 {
     return t->state == AS_TXN_SETTLED
@@ -61,15 +63,18 @@ int as_txn_set_aside(as_txn *t, const char *name, bool *any, as_error *e)
     if (as_sys_table.unlinkat(t->lock->meta, AS_OLD_NAME, AT_REMOVEDIR) == 0) {
         return AS_OK; /* nothing was in it */
     }
-    (void)snprintf(to, sizeof to, "%s-%d", name, t->set_aside);
-    if (as_sys_table.renameat(t->lock->meta, AS_OLD_NAME, t->lock->meta, to) == 0) {
-        t->set_aside++;
-        *any = true;
-        return AS_OK;
+    int failure = ENOTEMPTY; /* one of that name may be there that could not be removed */
+    for (int i = 0; i < MOST_TRIES && (failure == ENOTEMPTY || failure == EEXIST); i++) {
+        (void)snprintf(to, sizeof to, "%s-%d", name, t->set_aside++);
+        if (as_sys_table.renameat(t->lock->meta, AS_OLD_NAME, t->lock->meta, to) == 0) {
+            *any = true;
+            return AS_OK;
+        }
+        failure = errno;
     }
-    return errno == ENOENT ? AS_OK
-                           : as_fail(e, AS_SYSTEM, errno, "%s/" AS_OLD_NAME ": cannot rename it",
-                                     t->lock->meta_path);
+    return failure == ENOENT ? AS_OK
+                             : as_fail(e, AS_SYSTEM, failure,
+                                       "%s/" AS_OLD_NAME ": cannot rename it", t->lock->meta_path);
 }
 
 int as_txn_open_old(as_txn *t, int *fd, as_error *e)

@@ -25,7 +25,7 @@ struct as_txn {
     as_log log;
     enum as_txn_state state;
     bool inner;    /* as_txn_options */
-    int set_aside; /* how often */
+    int set_aside; /* the next number */
 };
 
 #endif
