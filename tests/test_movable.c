@@ -12,7 +12,10 @@
 #include <sys/mount.h>
 
 #include "checkpoint_folder.h"
+#include "commit/folder.h"
+#include "commit/meta.h"
 #include "commit/movable.h"
+#include "commit/recover.h"
 #include "commit/transaction.h"
 
 enum { NOBODY = 65534 };
@@ -103,11 +106,49 @@ static void a_mount_is_not_replaced(void **state)
     assert_int_equal(replace("one", &e), AS_OK);
 }
 
+/* Nor is what is mounted deeper in it emptied. */
+static void a_mount_within_is_not_emptied(void **state)
+{
+    char path[700];
+    char there[700];
+    as_error e = AS_ERROR_INIT;
+    (void)state;
+    (void)snprintf(path, sizeof path, "%s/one/data", root);
+    (void)snprintf(there, sizeof there, "%s/mine", root);
+    must(mkdirat(root_fd, "one", 0777) == 0 && mkdir(path, 0777) == 0, path);
+    must(mkdir(there, 0777) == 0, there);
+    write_text(there, "text", "precious");
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount(there, path, NULL, MS_BIND, NULL) != 0) {
+        skip(); /* not the right to */
+    }
+    int on = open(path, O_RDONLY | O_DIRECTORY); /* the mount moves with the folder */
+    must(on >= 0, path);
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", on);
+    int first = replace("one", &e);
+    int second = replace("one", &e);
+    int folder = open(root, O_RDONLY | O_DIRECTORY);
+    as_error why = AS_ERROR_INIT;
+    must(folder >= 0, root);
+    int third = as_recover(root, false, 0, NULL, NULL, &e);
+    int removed = as_tree_remove(folder, AS_META_NAME, root, NULL, &why);
+    must(close(folder) == 0, root);
+    must(umount2(path, MNT_DETACH) == 0 && close(on) == 0, path);
+    assert_int_equal(first, AS_OK);
+    assert_int_equal(second, AS_OK);
+    assert_int_equal(third, AS_OK);
+    assert_int_equal(removed, AS_SYSTEM);
+    assert_non_null(strstr(as_error_text(&why), "mounted"));
+    as_error_clear(&why);
+    assert_string_equal(read_text(there, "text"), "precious");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_without_write_permission_is_not_replaced, begin, end),
         cmocka_unit_test_setup_teardown(a_mount_is_not_replaced, begin, end),
+        cmocka_unit_test_setup_teardown(a_mount_within_is_not_emptied, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

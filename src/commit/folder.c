@@ -268,6 +268,25 @@ int as_folder_list(int fd, const char *what, as_names *out, as_error *e)
 /* Deeper trees than this are none of allshard's making. */
 enum { DEEPEST_TREE = 64 };
 
+/* What is mounted in a tree is somebody's whom its removal is no business of. */
+static int check_mount(int folder, int inner, const char *name, const char *what, as_error *e)
+{
+    struct stat out;
+    struct stat in;
+    struct statx more;
+    if (as_sys_table.fstat(folder, &out) < 0 || as_sys_table.fstat(inner, &in) < 0) {
+        return as_fail(e, AS_SYSTEM, errno, "%s: cannot stat this folder", what);
+    }
+    /* Another place of the same file system has the same st_dev; older kernels do not tell more. */
+    bool is_mount = as_sys_table.statx(inner, "", AT_EMPTY_PATH, STATX_TYPE, &more) == 0 &&
+                    (more.stx_attributes & more.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT);
+    return is_mount || in.st_dev != out.st_dev
+               ? as_fail(e, AS_SYSTEM, EBUSY,
+                         "%s: something is mounted at \"%s\" in what is to be removed; unmount it",
+                         what, name)
+               : AS_OK;
+}
+
 static int remove_below(int folder, const char *name, const char *what, const as_tick *tick,
                         int depth, as_error *e)
 {
@@ -298,7 +317,8 @@ static int remove_below(int folder, const char *name, const char *what, const as
                        what);
     }
     as_names names = AS_NAMES_INIT;
-    int code = as_folder_list(fd, what, &names, e);
+    int code = check_mount(folder, fd, name, what, e);
+    code = code == AS_OK ? as_folder_list(fd, what, &names, e) : code;
     for (size_t i = 0; code == AS_OK && i < names.count; i++) {
         code = remove_below(fd, names.items[i], what, tick, depth + 1, e);
     }
