@@ -160,6 +160,16 @@ class Prune(Case):
         tool("recover", self.root)
         self.assertFalse((self.root / ".allshard").exists())
 
+    def test_an_empty_staging_folder_is_no_news(self):
+        """A save beside this one that comes or goes can leave it for a moment."""
+        self.lay([100, 200])
+        (self.root / ".allshard" / "new").mkdir(parents=True)
+        self.assertEqual(self.run_tool("prune", self.root, "--keep-last", 1).stderr, "")
+        (self.root / ".allshard" / "new").mkdir(parents=True)
+        (self.root / ".allshard" / "new" / "file").write_text("x")
+        self.assertIn("staged files: 1",
+                      self.run_tool("prune", self.root, "--keep-last", 1).stderr)
+
     def test_text(self):
         self.lay([100, 200, 300], step_200="tag=1")
         told = self.run_tool("prune", self.root, "--keep-last", 1, "--dry-run").stdout

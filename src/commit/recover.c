@@ -264,7 +264,9 @@ int as_recover_held(as_lock *lock, int folder, const char *dir, as_recover_repor
         code = clear(lock, report != NULL, log, e);
     }
     if (code == AS_OK && own.outcome == AS_RECOVER_CLEARED) {
-        as_log_say(log, AS_LOG_WARNING,
+        /* Empty folders, of one who just comes or goes, are no news. */
+        bool news = own.had_owner || own.had_old || own.cleared.count > 0;
+        as_log_say(log, news ? AS_LOG_WARNING : AS_LOG_DEBUG,
                    own.had_old ? "%s: removed what a complete save had left (old files: %zu)"
                                : "%s: cleared away what an unfinished save had left (staged "
                                  "files: %zu)",
