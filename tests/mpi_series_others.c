@@ -29,7 +29,7 @@ static void *release(void *none)
 static void save_beside_another(allshard *as, allshard_series *series, allshard_state *model,
                                 int64_t step, bool nonblocking)
 {
-    pthread_t thread;
+    pthread_t thread = 0;
     as_error e = AS_ERROR_INIT;
     allshard_state *const states[] = {model};
     const allshard_checkpoint c = {

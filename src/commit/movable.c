@@ -21,7 +21,7 @@ static const char *look_deeper(int root, const char *name)
     if (set & STATX_ATTR_MOUNT_ROOT) {
         return "something is mounted there";
     }
-    return set & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)
+    return (set & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0
                ? "it has the attribute immutable or append-only (chattr)"
                : NULL;
 }
