@@ -367,7 +367,7 @@ class Hostile(Root):
                     worst += 1
         self.assertGreater(worst, 5)
         done = run("call=pread,nth=1-,do=EIO", "latest", self.root)
-        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertEqual((done.returncode, done.stdout), (3, ""))
         self.assertIn("Input/output error", done.stderr)
         done = run("call=openat,nth=4-,do=EMFILE", "latest", self.root)
         self.assertEqual((done.returncode, done.stdout), (3, ""))

@@ -48,12 +48,18 @@ class Latest(Root):
         done = self.run_tool("latest", self.root, status=1)
         self.assertEqual(done.stdout, "")
         self.assertIn("there is no good checkpoint", done.stderr)
-        self.assertIn("there is no good checkpoint",
+        self.assertIn("there is no good checkpoint: there is no such folder",
                       self.run_tool("latest", self.dir / "nowhere", status=1, ranks=2).stderr)
         self.assertIsNone(self.run_json("latest", self.dir / "nowhere", status=1)["path"])
         folder, = self.series(3)
         (folder / "allshard.manifest.json").write_text("{}")
-        self.assertEqual(self.latest(status=1)[0], "")
+        # None is good: that is no fresh run.
+        for ranks in (0, 2):
+            self.refuse(3, "none of 1 is", "latest", self.root, ranks=ranks)
+            told = self.run_json("latest", self.root, status=3, ranks=ranks)
+            self.assertEqual(told["error"]["code"], "ALLSHARD_CORRUPT")
+        self.assertIn("none at all that is named so",
+                      self.latest("--pattern", "v{step}", status=1)[1])
         self.refuse(3, "not a folder", "latest", folder / "allshard.manifest.json")
 
     def test_wrong_usage(self):

@@ -30,8 +30,10 @@ static const as_arg_command arguments = {
         "Damaged ones that are newer are passed over, each with a warning. Names, sizes, manifest, "
         "index\n"
         "and headers are looked at, weights are not (see `allshard verify`). Exit status 1: there "
-        "is\n"
-        "none (an empty ROOT, or none at all, as before the first save).\n",
+        "is no\n"
+        "checkpoint (an empty ROOT, or none at all, as before the first save); 3: there are some, "
+        "and none\n"
+        "is good, or ROOT cannot be read.\n",
     .examples = "  allshard latest runs/a\n"
                 "  if path=$(allshard latest runs/a); then resume \"$path\"; fi\n",
     .least = 1,
@@ -44,6 +46,24 @@ static int check(const as_arg_result *args, as_error *e)
 {
     (void)args;
     return as_root_check_pattern(options.pattern, e);
+}
+
+/* A run that begins anew where all checkpoints are damaged would train over what can be mended. */
+static int tell_none(as_tool *tool, const char *root, const as_members *all, bool is_there,
+                     as_error *e)
+{
+    tool->bad = all->count == 0;
+    tool->failed = all->count > 0;
+    if (all->count > 0) {
+        return as_fail(e, AS_CORRUPT, 0,
+                       "%s: there is no good checkpoint: none of %zu is; `allshard verify` tells "
+                       "more of each",
+                       root, all->count);
+    }
+    as_say_warning(&tool->out, "%s: there is no good checkpoint: there is %s%s", root,
+                   is_there ? "none at all" : "no such folder",
+                   is_there && options.pattern ? " that is named so" : "");
+    return AS_OK;
 }
 
 /* Warns of newer ones that are damaged; NULL: none is good. */
@@ -64,13 +84,12 @@ static const as_member *pick(as_tool *tool, const char *root, const as_members *
     return NULL;
 }
 
-static int tell(as_tool *tool, const char *root, const as_members *all, as_error *e)
+static int tell(as_tool *tool, const char *root, const as_members *all, bool is_there, as_error *e)
 {
     as_buffer path = AS_BUFFER_INIT;
     json_t *passed = json_array();
     const as_member *m = pick(tool, root, all, passed);
     int code = m ? as_root_path(root, m->name, &path, e) : AS_OK;
-    tool->bad = !m;
     if (options.json) {
         tool->result = m ? as_root_json(m, root, as_stamp_now()) : json_object();
         if (!m) {
@@ -82,7 +101,7 @@ static int tell(as_tool *tool, const char *root, const as_members *all, as_error
         as_print(&tool->out, "%s\n", path.data);
     }
     if (!m) {
-        as_say_warning(&tool->out, "%s: there is no good checkpoint", root);
+        code = tell_none(tool, root, all, is_there, e);
     }
     json_decref(passed);
     as_buffer_free(&path);
@@ -96,12 +115,13 @@ static int run(as_tool *tool, const as_arg_result *args, as_error *e)
         as_error why = AS_ERROR_INIT;
         const char *root = args->operands[0];
         int code = as_root_members(&all, tool, root, options.pattern, &why);
-        if (code == AS_NOT_FOUND) { /* as before the first save */
+        bool is_there = code != AS_NOT_FOUND;
+        if (!is_there) { /* as before the first save */
             as_error_clear(&why);
             code = AS_OK;
         }
         if (code == AS_OK) {
-            (void)tell(tool, root, &all, &why);
+            (void)tell(tool, root, &all, is_there, &why);
         }
         as_members_free(&all);
         (void)as_error_pass(e, &why);

@@ -25,6 +25,7 @@ typedef struct as_tool {
     as_output out;
     bool usage;     /* set by as_tool_usage: the error is one of usage */
     bool bad;       /* set by a command, on all ranks: the status is AS_STATUS_BAD */
+    bool failed;    /* set by a command with an error of damage: the status is AS_STATUS_FAILED */
     json_t *result; /* set by a command, on the rank that speaks: what --json prints */
 } as_tool;
 

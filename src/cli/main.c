@@ -123,6 +123,9 @@ static int finish(as_tool *tool, as_error *e)
     if (status == AS_STATUS_GOOD && tool->bad) {
         status = AS_STATUS_BAD;
     }
+    if (status == AS_STATUS_BAD && tool->failed) {
+        status = AS_STATUS_FAILED;
+    }
     if (as_world_is_lost()) {
         tool->out.speaks = tool->world.rank == (e->rank == 0);
     }
