@@ -168,7 +168,10 @@ static int tell(as_tool *tool, const char *root, const as_member *m, as_error *e
     } else if (m && code == AS_OK) {
         as_print(&tool->out, "%s\n", path.data);
     }
-    if (!m) {
+    if (!m && wanted.timeout == 0) {
+        as_say_warning(&tool->out, "%s: there is no good checkpoint of step %lld or a later one",
+                       root, (long long)wanted.step);
+    } else if (!m) {
         as_say_warning(&tool->out,
                        "%s: after %s there is no good checkpoint of step %lld or a later one", root,
                        as_human_seconds(wanted.timeout).text, (long long)wanted.step);
