@@ -848,7 +848,7 @@ ALLSHARD_API int allshard_series_save(allshard_series *r, const allshard_checkpo
  * poll, or from wait. Collective. */
 ALLSHARD_API int allshard_series_isave(allshard_series *r, const allshard_checkpoint *c);
 
-/* Waits for the save that is in flight; its outcome; AS_OK if there is none, or poll has told of
+/* Waits for the save that is in flight; its outcome; ALLSHARD_OK if there is none, or poll has told of
  * it. `stats` (NULL: no): sums over its parts. Collective. */
 ALLSHARD_API int allshard_series_wait(allshard_series *r, allshard_stats *stats);
 
