@@ -374,6 +374,7 @@ class Hostile(Root):
         for call in ("pwrite", "fsync", "renameat", "create"):
             done = run(f"call={call},nth=1,do=EIO", "tag", self.root, "1", "t")
             self.assertEqual(done.returncode, 3, done.stderr)
+            self.assertRegex(done.stderr, "/checkpoint-1.*allshard\\.tags\\.json")
             names = os.listdir(self.root / "checkpoint-1")
             self.assertEqual([n for n in names if n.startswith("allshard.tags.json")], [])
 

@@ -169,10 +169,14 @@ int as_tags_to_bytes(const as_names *tags, as_buffer *out, as_error *e)
 /* A file of its own, then one rename: a reader sees the old tags or the new ones. */
 static int replace(int folder, const char *what, const as_buffer *bytes, as_error *e)
 {
+    as_buffer path = AS_BUFFER_INIT;
     char draft[64];
     (void)snprintf(draft, sizeof draft, "%s%ld-%" PRIx64, draft_prefix, (long)getpid(),
                    (uint64_t)as_clock());
-    int code = as_file_put(folder, draft, 0, what, bytes->data, bytes->size, e);
+    int code = as_buffer_format(&path, e, "%s/" AS_TAGS_NAME, what);
+    code = code == AS_OK ? as_file_put(folder, draft, 0, path.data, bytes->data, bytes->size, e)
+                         : code;
+    as_buffer_free(&path);
     if (code == AS_OK && as_sys_table.renameat(folder, draft, folder, AS_TAGS_NAME) < 0) {
         code = as_fail(e, AS_SYSTEM, errno, "%s: cannot rename a file to " AS_TAGS_NAME, what);
         (void)as_sys_table.unlinkat(folder, draft, 0);
