@@ -162,6 +162,36 @@ static void test_passed_over(void)
     close_series(r, root);
 }
 
+static int bare; /* warnings of a manifest that is missing, on this rank */
+
+static void count_bare(int level, const char *text, void *user)
+{
+    (void)user;
+    bare += level <= ALLSHARD_LOG_WARNING && strstr(text, "has no allshard.manifest.json");
+}
+
+/* It counts, but less can be told of it, and that is told. */
+static void test_without_manifest(void)
+{
+    const char *root = scratch_path("bare");
+    ranks_scene("a manifest is gone");
+    allshard_loaded loaded = {.size = sizeof loaded};
+    allshard_series *r = open_series(as, root, NULL);
+    save_step(r, 1);
+    GOOD(as, allshard_series_load(r, ALLSHARD_NEWEST, all.states, 1, NULL, NULL));
+    CHECK(bare == 0);
+    if (world_rank() == 0) {
+        char path[1024];
+        (void)snprintf(path, sizeof path, "%s/checkpoint-1/allshard.manifest.json", root);
+        CHECK(unlink(path) == 0);
+    }
+    ranks_wait(world_comm());
+    GOOD(as, allshard_series_load(r, ALLSHARD_NEWEST, all.states, 1, NULL, &loaded));
+    CHECK(loaded.step == 1 && !loaded.rank_state && loaded.passed == 0);
+    CHECK(bare == (world_rank() == 0));
+    close_series(r, root);
+}
+
 static void test_refused(void)
 {
     const char *root = scratch_path("refused");
@@ -404,11 +434,13 @@ static void test_cancelled(void)
 int main(int argc, char **argv)
 {
     ranks_start(&argc, &argv, 60);
-    CHECK(allshard_open(&as, world_comm(), NULL) == ALLSHARD_OK);
+    const allshard_options o = {.size = sizeof o, .log = count_bare};
+    CHECK(allshard_open(&as, world_comm(), &o) == ALLSHARD_OK);
     run_open(&all, as, world_rank(), world_size());
     test_save_and_load();
     test_replace();
     test_passed_over();
+    test_without_manifest();
     test_refused();
     test_names_and_retention();
     test_nonblocking();

@@ -89,9 +89,7 @@ static int read_manifest(const char *root, const char *name, as_manifest *m, as_
     int folder = -1;
     bool found = false;
     int code = as_buffer_format(&path, e, "%s/%s", root, name);
-    if (code == AS_OK) {
-        code = as_folder_open(path.data, &folder, e);
-    }
+    code = code == AS_OK ? as_folder_open(path.data, &folder, e) : code;
     if (code == AS_OK) {
         code = as_file_read(folder, AS_MANIFEST_NAME, AS_MANIFEST_LARGEST, path.data, &text, NULL,
                             &found, e);
@@ -153,15 +151,9 @@ static int describe(search *q, const as_member *m, as_error *e)
         code = add_text(&q->told, record->fields.items[i].name, e);
         code = code == AS_OK ? add_text(&q->told, record->fields.items[i].value, e) : code;
     }
-    if (code == AS_OK) {
-        code = add_patterns(q, &manifest, e);
-    }
-    if (code == AS_OK) {
-        code = add_text(&q->told, m->name, e);
-    }
-    if (code == AS_OK) {
-        code = add_rank_states(q, &manifest, &states, e);
-    }
+    code = code == AS_OK ? add_patterns(q, &manifest, e) : code;
+    code = code == AS_OK ? add_text(&q->told, m->name, e) : code;
+    code = code == AS_OK ? add_rank_states(q, &manifest, &states, e) : code;
     if (code == AS_OK) {
         c.rank_states = (int64_t)states;
         memcpy(q->told.data, &c, sizeof c);
@@ -231,6 +223,12 @@ static void tell_loaded(search *q, const as_member *m)
     if (q->passed) {
         as_log_say(&r->session->log, AS_LOG_WARNING, "%s: goes on from \"%s\"; %s", r->root,
                    m->name, text);
+    }
+    if (!m->has_manifest) {
+        as_log_say(&r->session->log, AS_LOG_WARNING,
+                   "%s/%s has no " AS_MANIFEST_NAME ": what was loaded could not be compared with "
+                   "checksums, and no rank gets its own state back",
+                   r->root, m->name);
     }
 }
 
