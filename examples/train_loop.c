@@ -212,6 +212,7 @@ int main(int argc, char **argv)
     free(r.weight);
     free(r.momentum);
 #ifndef ALLSHARD_NO_MPI
+    MPI_Barrier(comm); /* a launcher kills the others when one leaves with another status than 0 */
     MPI_Finalize();
 #endif
     return status;
