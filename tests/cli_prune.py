@@ -298,6 +298,22 @@ class Prune(Case):
 
     # ---- recover ----
 
+    def test_recover_tells_the_bytes(self):
+        """Those in the staged parts of a series' checkpoint, too; links are not followed."""
+        self.lay([100])
+        staged = self.root / ".allshard" / "new"
+        inner = staged / "part-0" / ".allshard" / "new"
+        inner.mkdir(parents=True)
+        (inner / "model.safetensors").write_bytes(b"x" * 1000)
+        (staged / "part-0" / "config.json").write_bytes(b"x" * 200)
+        (staged / "draft").write_bytes(b"x" * 30)
+        (inner / "link").symlink_to(self.root / "checkpoint-100")
+        told = self.run_json("recover", self.root, "--dry-run")
+        self.assertEqual((told["cleared"], told["cleared_bytes"]), (["draft", "part-0"], 1230))
+        self.assertIn("1230 bytes", self.run_tool("recover", self.root).stdout)
+        self.assertEqual(self.left(), [100])
+        self.assertFalse((self.root / ".allshard").exists())
+
     def test_recover_a_series(self):
         self.lay([100, 200, 300], step_200="damaged=1")
         told = self.run_tool("recover", self.root).stdout

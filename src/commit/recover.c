@@ -26,7 +26,34 @@ static int copy_names(const as_names *from, as_names *to, as_error *e)
     return AS_OK;
 }
 
-/* The files in one of the folders of .allshard/, and what they hold. */
+/* A series stages folders: each part of a checkpoint, and in that what a save of its own stages. */
+enum { DEEPEST_STAGED = 8 };
+
+/* What files hold, those below a folder, too. Only a figure for people: what cannot be looked at, and
+ * what lies deeper than allshard puts it, does not count. */
+static int64_t bytes_of(int folder, const char *name, const char *what, int depth)
+{
+    struct stat status;
+    if (as_sys_table.fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) < 0) {
+        return 0;
+    }
+    int fd;
+    if (!S_ISDIR(status.st_mode) || depth >= DEEPEST_STAGED ||
+        as_folder_open_at(folder, name, what, &fd, NULL) != AS_OK) {
+        return S_ISREG(status.st_mode) ? status.st_size : 0;
+    }
+    int64_t sum = 0;
+    as_names names = AS_NAMES_INIT;
+    (void)as_folder_list(fd, what, &names, NULL);
+    for (size_t i = 0; i < names.count; i++) {
+        sum += bytes_of(fd, names.items[i], what, depth + 1);
+    }
+    as_names_free(&names);
+    (void)as_sys_table.close(fd);
+    return sum;
+}
+
+/* What lies in one of the folders of .allshard/, and the bytes of all of it. */
 static int list_folder(int meta, const char *meta_path, const char *name, as_names *files,
                        int64_t *bytes, as_error *e)
 {
@@ -42,11 +69,7 @@ static int list_folder(int meta, const char *meta_path, const char *name, as_nam
         as_names here = AS_NAMES_INIT;
         code = as_folder_list(fd, meta_path, &here, &own);
         for (size_t i = 0; code == AS_OK && i < here.count; i++) {
-            struct stat status;
-            if (as_sys_table.fstatat(fd, here.items[i], &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-                S_ISREG(status.st_mode)) {
-                *bytes += status.st_size;
-            }
+            *bytes += bytes_of(fd, here.items[i], meta_path, 0);
             code = as_names_add(files, here.items[i], &own);
         }
         as_names_free(&here);

@@ -26,9 +26,9 @@ typedef struct as_recover_report {
     bool had_staging;                /* CLEARED: it never counted ... */
     bool had_old;          /* ... or it was complete; neither: its first or last moments */
     as_names cleared;      /* CLEARED: staged files that were removed */
-    int64_t cleared_bytes; /* sum of their sizes */
+    int64_t cleared_bytes; /* of the files, and of those in staged folders */
     as_names freed;        /* old files that waited in .allshard/old/ to be removed */
-    int64_t freed_bytes;   /* sum of their sizes */
+    int64_t freed_bytes;   /* likewise */
     as_names others;       /* removed from .allshard/, too: drafts, and what no save made */
     bool had_owner;        /* a dead holder's lock was found ... */
     as_owner owner;        /* ... of this process; pid 0 if unreadable */
