@@ -62,8 +62,9 @@ def environment(**more):
     own.update(ALLSHARD=TOOL, ALLSHARD_SLURM=str(SOURCE / "slurm"),
                # The scenes say when the time is up; short limits would have every run stop at once.
                ALLSHARD_END_TIME=str(int(time.time()) + 86400),
-               # Ranks that begin again right after others were killed, on nodes that are no machines,
-               # were seen to miss each other's shared memory, and to crash in MPI_Init.
+               # With shared memory besides, steps on several of these nodes crashed in MPI_Init, in four
+               # of four runs of all scenes on a busy machine: Open MPI's reader of TCP got a message
+               # before anybody was there for it. By TCP alone none did, in five.
                OMPI_MCA_btl="self,tcp",
                # mpirun waits for twice this when ranks leave with 75, too.
                OMPI_MCA_odls_base_sigkill_timeout="2")
