@@ -125,10 +125,10 @@ static int save(const job *j, as_error *e)
 
 /* ---- the others ---- */
 
-static int prune(const job *j, as_error *e)
+static int prune_by(const job *j, const as_keep_rules *rules, as_error *e)
 {
     const as_prune_call call = {
-        .root = j->root, .pattern = SERIES_PATTERN, .rules = j->rules, .now_ms = j->now_ms};
+        .root = j->root, .pattern = SERIES_PATTERN, .rules = *rules, .now_ms = j->now_ms};
     as_members members = AS_MEMBERS_INIT;
     as_prune plan = AS_PRUNE_INIT;
     as_names gone = AS_NAMES_INIT;
@@ -141,6 +141,21 @@ static int prune(const job *j, as_error *e)
     as_prune_free(&plan);
     as_names_free(&gone);
     return code;
+}
+
+/* A prune by a metric that no checkpoint has is refused, as a slip of a person's. Here it is meant: by
+ * such a rule none is kept, and the newest good one always is. */
+static int prune(const job *j, as_error *e)
+{
+    as_error own = AS_ERROR_INIT;
+    if (prune_by(j, &j->rules, &own) != AS_NOT_FOUND || j->rules.best == 0) {
+        return as_error_pass(e, &own);
+    }
+    as_error_clear(&own);
+    as_keep_rules without = j->rules;
+    without.best = 0;
+    without.last = as_keep_rules_any(&without) ? without.last : 1;
+    return prune_by(j, &without, e);
 }
 
 static struct {
