@@ -462,7 +462,7 @@ class Train(unittest.TestCase):
         run = self.play("time_that_remains")
         self.assertEqual(run.check(self), 0)
         self.assertNotIn("told to save and to stop", run.text())
-        self.assertIn("because of walltime", run.text())
+        self.assertRegex(run.text(), r"stopping at step \d+ because of (\w+, )*walltime")
 
     def test_preempt_mpirun(self):
         self.play("preempt_mpirun").check(self)
