@@ -21,7 +21,7 @@ struct allshard {
     allshard_request *flights; /* api/flights.h */
     int64_t flights_begun;
     allshard_series *series; /* api/series.h: those that are open */
-    const char **missing; /* of the last load; pointers into missing_names */
+    const char **missing;    /* of the last load; pointers into missing_names */
     size_t missing_count;
     as_buffer missing_names; /* each followed by a NUL */
     const char **unexpected;
