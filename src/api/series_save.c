@@ -153,10 +153,33 @@ static void make_flights(allshard_request **out, size_t count, as_error *e)
     }
 }
 
+static int run_nonblocking(allshard_series *r, const allshard_checkpoint *c, taken *t, as_error *e)
+{
+    allshard_request *made[AS_MOST_PARTS] = {NULL};
+    make_flights(made, t->call.count, e); /* an error is for the next agreement */
+    int code = as_series_isave(r->series, &t->call, e);
+    if (code == AS_OK) {
+        add_flights(r, c, t->call.count, made);
+    }
+    for (size_t i = 0; i < t->call.count; i++) {
+        free(made[i]);
+    }
+    return code;
+}
+
+static int run_blocking(allshard_series *r, taken *t, as_error *e)
+{
+    as_series_news news = {.step = t->call.step};
+    int code = as_series_save(r->series, &t->call, &news, e);
+    if (code == AS_OK) {
+        as_policy_saved(r->policy, news.step, news.blocked_s, news.durable_s);
+    }
+    return code;
+}
+
 static int run(allshard_series *r, const allshard_checkpoint *c, taken *t, bool nonblocking,
                as_error *e)
 {
-    allshard_request *made[AS_MOST_PARTS] = {NULL};
     int code = compare(r->context->session.comm, t, e);
     if (code == AS_OK) {
         code = clear_way(r, c, t, e);
@@ -165,22 +188,7 @@ static int run(allshard_series *r, const allshard_checkpoint *c, taken *t, bool 
         return code;
     }
     as_policy_began(r->policy, t->call.step);
-    if (!nonblocking) {
-        as_series_news news = {.step = t->call.step};
-        code = as_series_save(r->series, &t->call, &news, e);
-        if (code == AS_OK) {
-            as_policy_saved(r->policy, news.step, news.blocked_s, news.durable_s);
-        }
-    } else {
-        make_flights(made, t->call.count, e); /* an error is for the next agreement */
-        code = as_series_isave(r->series, &t->call, e);
-        if (code == AS_OK) {
-            add_flights(r, c, t->call.count, made);
-        }
-        for (size_t i = 0; i < t->call.count; i++) {
-            free(made[i]);
-        }
-    }
+    code = nonblocking ? run_nonblocking(r, c, t, e) : run_blocking(r, t, e);
     if (code != AS_OK) {
         as_policy_failed(r->policy, t->call.step);
     }

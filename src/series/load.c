@@ -19,8 +19,7 @@
  * fields, the patterns of the wanted parts (empty: not told), the folder's name (all of these each
  * with a NUL), and the bytes of each rank's state. */
 typedef struct candidate {
-    int32_t found; /* 0: there is none any more */
-    int32_t field_count;
+    int64_t field_count;
     int64_t step;
     int64_t world;
     int64_t passed;
@@ -134,8 +133,7 @@ static int add_rank_states(search *q, const as_manifest *m, size_t *count, as_er
 static int describe(search *q, const as_member *m, as_error *e)
 {
     const as_record *record = &m->record;
-    candidate c = {.found = 1,
-                   .field_count = m->has_record ? (int32_t)record->fields.count : 0,
+    candidate c = {.field_count = m->has_record ? (int64_t)record->fields.count : 0,
                    .step = m->step,
                    .world = m->has_record ? record->world_size : 0,
                    .passed = q->passed,
@@ -147,7 +145,7 @@ static int describe(search *q, const as_member *m, as_error *e)
     if (code == AS_OK) {
         code = as_buffer_append(&q->told, &c, sizeof c, e);
     }
-    for (int32_t i = 0; i < c.field_count && code == AS_OK; i++) {
+    for (int64_t i = 0; i < c.field_count && code == AS_OK; i++) {
         code = add_text(&q->told, record->fields.items[i].name, e);
         code = code == AS_OK ? add_text(&q->told, record->fields.items[i].value, e) : code;
     }
@@ -172,18 +170,11 @@ static bool is_damage(const as_error *e)
 /* Puts the next candidate into q->told; *m NULL: there is none. */
 static int find(search *q, const as_member **m, as_error *e)
 {
-    int code = AS_OK;
+    const as_member *good;
     *m = NULL;
-    for (;;) {
-        const as_member *good = next_good(q);
-        if (!good) {
-            const candidate none = {.found = 0, .passed = q->passed};
-            q->told.size = 0;
-            return as_buffer_append(&q->told, &none, sizeof none, e);
-        }
+    while ((good = next_good(q)) != NULL) {
         as_error own = AS_ERROR_INIT;
-        code = describe(q, good, &own);
-        if (code == AS_OK) {
+        if (describe(q, good, &own) == AS_OK) {
             *m = good;
             return AS_OK;
         }
@@ -193,6 +184,8 @@ static int find(search *q, const as_member **m, as_error *e)
         pass_over(q, good, as_error_text(&own));
         as_error_clear(&own);
     }
+    q->told.size = 0;
+    return AS_OK;
 }
 
 static int no_candidate(const search *q, as_error *e)
@@ -266,7 +259,7 @@ static void free_own(own *o)
 static int take_texts(search *q, reading *in, own *o, as_buffer *path, as_error *e)
 {
     int code = AS_OK;
-    for (int32_t i = 0; i < in->c.field_count; i++) {
+    for (int64_t i = 0; i < in->c.field_count; i++) {
         const char *name = next_text(in);
         const char *value = next_text(in);
         code = code == AS_OK ? as_fields_set(&o->fields, name, value, e) : code;
