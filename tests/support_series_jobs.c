@@ -21,7 +21,12 @@
 #define GONE AS_GONE_PREFIX "test"
 
 /* Long, so that no sign of life falls due: the calls are the same ones each time. */
-enum { LEASE_MS = 60000 };
+enum { LONG_LEASE_MS = 60000 };
+
+static int64_t lease_ms(const job *j)
+{
+    return j->lease_ms ? j->lease_ms : LONG_LEASE_MS;
+}
 
 /* ---- a save ---- */
 
@@ -101,7 +106,7 @@ static void tidy(const job *j, as_txn *t)
 
 static int save(const job *j, as_error *e)
 {
-    const as_txn_options options = {.lease_ms = LEASE_MS};
+    const as_txn_options options = {.lease_ms = lease_ms(j)};
     const char *name = j->one.name;
     as_txn *t;
     int code = as_txn_begin(&t, j->root, &options, NULL, e);
@@ -190,7 +195,7 @@ int job_do(const job *j, as_error *e)
     case JOB_PRUNE:
         return prune(j, e);
     default:
-        return as_recover(j->root, false, LEASE_MS, NULL, NULL, e);
+        return as_recover(j->root, false, lease_ms(j), NULL, NULL, e);
     }
 }
 

@@ -20,6 +20,7 @@ typedef struct job {
     as_keep_rules rules;    /* a save's and a prune's */
     char loaded[BOOK_NAME]; /* a save's: that the run was loaded from */
     char tag[BOOK_NAME]; /* gets a tag just before it is moved out of the root; empty: none does */
+    int64_t lease_ms;    /* of a save's and a recovery's lock; 0: longer than any test */
 } job;
 
 /* Puts what tags at the worst moment into the table of system calls; after fault_install, once. */
