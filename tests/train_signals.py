@@ -138,8 +138,10 @@ class Signals(train_support.Case):
             self.goes_on(name, 3, self.stopped(job))
 
     def term(self, patience):
-        """TERM to mpirun: to the ranks CONT, after so many seconds TERM, after as many KILL."""
-        job = Job(self, 4, "term", "--every", EVERY, "--delay-ms", 40, steps=10**6, patience=patience)
+        """TERM to mpirun: to the ranks CONT, after so many seconds TERM, after as many KILL. It reads
+        nothing of what they print from then on: a rank that prints 16 KiB before its TERM stands still."""
+        job = Job(self, 4, "term", "--every", EVERY, "--delay-ms", 400 if patience > 10 else 40,
+                  steps=10**6, patience=patience)
         job.wait_for("step 25 ")
         os.kill(job.launcher(), signal.SIGTERM)
         begin = time.monotonic()
