@@ -28,32 +28,32 @@ static const scene shown_scenes[] = {{"blocking, new", false, 0},
 
 static allshard *as;
 static run u;
-static allshard_series *r;
+static allshard_series *series;
 static open_things baseline;
-static const series_scene *now; /* that is tried */
+static const series_scene *trial;
 
 static int save_values(int64_t step, int64_t values, bool nonblocking)
 {
     run_fill(&u, values);
     const allshard_checkpoint c = run_checkpoint(&u, step);
     if (!nonblocking) {
-        return allshard_series_save(r, &c);
+        return allshard_series_save(series, &c);
     }
-    int code = allshard_series_isave(r, &c);
+    int code = allshard_series_isave(series, &c);
     run_spoil(&u);
-    return code == ALLSHARD_OK ? allshard_series_wait(r, NULL) : code;
+    return code == ALLSHARD_OK ? allshard_series_wait(series, NULL) : code;
 }
 
 static int64_t step_on_trial(void)
 {
-    return now->replaces ? 2 : 3;
+    return trial->replaces ? 2 : 3;
 }
 
 /* What the values of the checkpoint of a step are; 0: there is none, −1: it is neither. */
 static int64_t values_of(int64_t step)
 {
     run_spoil(&u);
-    int code = allshard_series_load(r, step, u.states, RUN_PARTS, NULL, NULL);
+    int code = allshard_series_load(series, step, u.states, RUN_PARTS, NULL, NULL);
     if (code == ALLSHARD_NOT_FOUND) {
         return 0;
     }
@@ -66,13 +66,13 @@ static void open_root(void)
 {
     const allshard_series_options o = {
         .size = sizeof o, .keep_last = KEPT, .walltime = ALLSHARD_WALLTIME_OFF};
-    GOOD(as, allshard_series_open(&r, as, folder, &o));
+    GOOD(as, allshard_series_open(&series, as, folder, &o));
 }
 
 /* Checkpoints 1 and 2, and no 3; 1 goes when 3 comes, if this run has not loaded from it. */
 static void set_root(void)
 {
-    GOOD(as, allshard_series_close(r));
+    GOOD(as, allshard_series_close(series));
     if (world_rank() == 0) {
         remove_tree(folder);
     }
@@ -114,13 +114,13 @@ static void check_root(const fault_case *c, int code)
         CHECK_TEXT(!has_leftovers(), "%s: .allshard is left by the recovery", case_text(c));
     }
     int64_t found = values_of(step);
-    int64_t old = now->replaces ? BEFORE + step : 0;
+    int64_t old = trial->replaces ? BEFORE + step : 0;
     CHECK_TEXT(found == AFTER + step || found == old, "%s: %s, and step %lld holds neither",
                case_text(c), allshard_error_name(code), (long long)step);
     CHECK_TEXT(!gave_up || found == old, "%s: the save failed, and counts", case_text(c));
     CHECK_TEXT((code != ALLSHARD_OK && code != ALLSHARD_PENDING) || found == AFTER + step,
                "%s: the save is good, and does not count", case_text(c));
-    CHECK_TEXT(now->replaces || values_of(2) == BEFORE + 2, "%s: step 2", case_text(c));
+    CHECK_TEXT(trial->replaces || values_of(2) == BEFORE + 2, "%s: step 2", case_text(c));
     int64_t first = values_of(1);
     CHECK_TEXT(first == BEFORE + 1 || (first == 0 && found == AFTER + 3), "%s: step 1 is %lld",
                case_text(c), (long long)first);
@@ -130,10 +130,10 @@ static void one_fault(const fault_case *c)
 {
     set_root();
     begin_case(c, "a save of a series");
-    int code = save_values(step_on_trial(), AFTER + step_on_trial(), now->nonblocking);
+    int code = save_values(step_on_trial(), AFTER + step_on_trial(), trial->nonblocking);
     /* What is removed in the background is part of it. */
-    allshard_series *closing = r;
-    r = NULL;
+    allshard_series *closing = series;
+    series = NULL;
     int closed = allshard_series_close(closing);
     hit h = end_case();
     CHECK_TEXT(closed == ALLSHARD_OK, "%s: closing: %s", case_text(c), allshard_error_name(closed));
@@ -159,12 +159,12 @@ static void test_scene(size_t number)
     int calls[3] = {0};
     const fault_case none = {
         .scene = &shown_scenes[number], .trouble = &troubles[0], .victim = -1, .at = 0};
-    now = &series_scenes[number];
+    trial = &series_scenes[number];
     for (int i = 0; i < 2; i++) {
         set_root();
         begin_case(&none, "a save of a series");
-        GOOD(as, save_values(step_on_trial(), AFTER + step_on_trial(), now->nonblocking));
-        GOOD(as, allshard_series_close(r));
+        GOOD(as, save_values(step_on_trial(), AFTER + step_on_trial(), trial->nonblocking));
+        GOOD(as, allshard_series_close(series));
         share_calls(fault_end(), calls);
         open_root();
         CHECK(values_of(step_on_trial()) == AFTER + step_on_trial());
@@ -192,7 +192,7 @@ int main(int argc, char **argv)
             test_scene(i);
         }
     }
-    GOOD(as, allshard_series_close(r));
+    GOOD(as, allshard_series_close(series));
     run_close(&u);
     CHECK(allshard_close(as) == ALLSHARD_OK);
     return end_matrix("saves of a series");

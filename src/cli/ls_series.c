@@ -87,7 +87,7 @@ static void print_rows(as_tool *tool, const row *rows, const as_members *all, co
     int widths[COLUMN_COUNT];
     for (int c = 0; c < COLUMN_COUNT; c++) {
         size_t width = 0;
-        for (size_t i = 0; i < all->count; i++) {
+        for (size_t i = 0; rows && i < all->count; i++) {
             width = rows[i].cells[c].size > width ? rows[i].cells[c].size : width;
         }
         /* A column that nobody fills is left out. */

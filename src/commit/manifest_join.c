@@ -38,7 +38,7 @@ static bool is_same(const owned *a, const owned *b)
 static int join_file(joining *j, const owned *now, as_error *e)
 {
     size_t number = j->files.size / sizeof *now;
-    if (as_name_map_find(&j->names, now->file->name, &number)) {
+    if (j->files.data && as_name_map_find(&j->names, now->file->name, &number)) {
         const owned *before = (const owned *)(const void *)j->files.data + number;
         if (is_same(before, now)) {
             return AS_OK;

@@ -24,18 +24,19 @@ typedef struct as_member {
     char *name;      /* of its folder; heap */
     int64_t step;    /* of the manifest, else of the name; −1: neither tells */
     int64_t time_ms; /* since the epoch: of the manifest, else of the folder */
+    char *why;       /* heap; damaged: the first thing that is wrong, with the file; else NULL */
     enum as_member_state state;
-    char *why; /* heap; damaged: the first thing that is wrong, with the file; else NULL */
-    bool
-        has_manifest; /* else it is somebody else's checkpoint, good if its files keep the format */
+    bool has_manifest; /* else somebody else's checkpoint, good if its files keep the format */
     bool has_record;
-    as_record record;
-    as_names parts;    /* of the manifest */
-    as_names tags;     /* sorted */
     bool tags_unknown; /* the list of tags cannot be read: it counts as tagged */
-    int64_t bytes;     /* of its files */
-    bool has_print;    /* its files could be listed: */
-    as_hash print;     /* of their names, inodes, sizes and times: the same while nobody writes */
+    bool has_print;
+    as_record record; /* has_record */
+    as_names parts;   /* of the manifest */
+    as_names tags;    /* sorted */
+    int64_t bytes;    /* of its files */
+    /* has_print, its files could be listed: of their names, inodes, sizes and times: the same while
+     * nobody writes. */
+    as_hash print;
 } as_member;
 
 typedef struct as_members {

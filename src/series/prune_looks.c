@@ -52,6 +52,7 @@ bool as_prune_comes_back(int folder, const char *what, const char *name)
     as_names tags = AS_NAMES_INIT;
     int code = as_tags_read(fd, what, &tags, &e);
     bool back = code != AS_OK || tags.count > 0;
+    as_error_clear(&e);
     as_names_free(&tags);
     as_sys_table.close(fd);
     return back;
