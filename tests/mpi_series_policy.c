@@ -77,6 +77,20 @@ static void write_words(const char *text)
     ranks_wait(world_comm());
 }
 
+/* Is a word still asked for? In the main process, for all. */
+static bool is_asked(const char *word)
+{
+    char path[600];
+    char text[200] = "";
+    (void)snprintf(path, sizeof path, "%s/allshard.control", root);
+    FILE *file = world_rank() == 0 ? fopen(path, "r") : NULL;
+    if (file) {
+        text[fread(text, 1, sizeof text - 1, file)] = 0;
+        (void)fclose(file);
+    }
+    return ranks_max(world_comm(), strstr(text, word) != NULL) != 0;
+}
+
 static bool is_there(const char *name)
 {
     char path[600];
@@ -185,6 +199,8 @@ static void check_words(void)
     CHECK(is_there("checkpoint-2") && is_there("checkpoint-3"));
     v = poll(r, step++);
     CHECK(!v.save);
+    /* Who writes while the word is struck out may be overwritten; the tool has a lock for that. */
+    POLL_UNTIL(v, r, step, !is_asked("save-now"));
     write_words("stop\n");
     POLL_UNTIL(v, r, step, v.stop);
     CHECK(v.save && !v.requeue && (v.reasons & ALLSHARD_REASON_CONTROL));
