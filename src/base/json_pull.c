@@ -2,6 +2,7 @@
 #include "base/json_pull.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/json_lex.h"
 
@@ -26,6 +27,19 @@ struct as_json {
     int levels;                                 /* deepest allowed */
     unsigned char in_object[PYTHON_LEVELS + 1]; /* what each level is */
 };
+
+int as_json_fill_memory(void *self, void *bytes, size_t capacity, size_t *count, as_error *e)
+{
+    as_json_memory *t = self;
+    (void)e;
+    *count = t->left < capacity ? t->left : capacity;
+    if (*count > 0) {
+        memcpy(bytes, t->at, *count);
+        t->at = (const char *)t->at + *count;
+        t->left -= *count;
+    }
+    return AS_OK;
+}
 
 int as_json_open(as_json **out, as_json_fill fill, void *self, int dialect, as_error *e)
 {

@@ -49,6 +49,14 @@ typedef int (*as_json_fill)(void *self, void *bytes, size_t capacity, size_t *co
 
 typedef struct as_json as_json;
 
+/* Text in memory, borrowed; as_json_fill_memory takes it off, with the as_json_memory as `self`. */
+typedef struct as_json_memory {
+    const void *at;
+    size_t left; /* bytes */
+} as_json_memory;
+
+int as_json_fill_memory(void *self, void *bytes, size_t capacity, size_t *count, as_error *e);
+
 /* AS_OK, AS_NOMEM. */
 int as_json_open(as_json **out, as_json_fill fill, void *self, int dialect, as_error *e);
 

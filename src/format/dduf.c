@@ -71,24 +71,6 @@ static int check_name(const rules *r, const char *name, size_t length, as_error 
     return AS_OK;
 }
 
-typedef struct text {
-    const char *at;
-    size_t left;
-} text;
-
-static int fill(void *self, void *bytes, size_t capacity, size_t *count, as_error *e)
-{
-    text *t = self;
-    (void)e;
-    *count = t->left < capacity ? t->left : capacity;
-    if (*count > 0) {
-        memcpy(bytes, t->at, *count);
-        t->at += *count;
-        t->left -= *count;
-    }
-    return AS_OK;
-}
-
 /* The members of the object under way → r->keys. */
 static int parse_members(rules *r, as_json *json, as_error *e)
 {
@@ -114,8 +96,8 @@ static int parse_index(rules *r, const char *bytes, size_t size, as_error *e)
         return as_fail(e, AS_LIMIT, 0, AS_DDUF_INDEX " has more than 16 MiB");
     }
     as_json *json;
-    text t = {.at = bytes, .left = size};
-    int code = as_json_open(&json, fill, &t, AS_JSON_PYTHON, e);
+    as_json_memory t = {.at = bytes, .left = size};
+    int code = as_json_open(&json, as_json_fill_memory, &t, AS_JSON_PYTHON, e);
     if (code != AS_OK) {
         return code;
     }

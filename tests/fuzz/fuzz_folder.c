@@ -151,32 +151,14 @@ static void start(void)
     (void)atexit(stop);
 }
 
-typedef struct text {
-    const uint8_t *at;
-    size_t left;
-} text;
-
-static int fill(void *self, void *bytes, size_t capacity, size_t *count, as_error *e)
-{
-    text *t = self;
-    (void)e;
-    *count = t->left < capacity ? t->left : capacity;
-    if (*count > 0) {
-        memcpy(bytes, t->at, *count);
-    }
-    t->at += *count;
-    t->left -= *count;
-    return AS_OK;
-}
-
 /* Where the last tensor of a header ends, if that is near. */
 static size_t data_size(const uint8_t *json_text, size_t size)
 {
-    text t = {.at = json_text, .left = size};
+    as_json_memory t = {.at = json_text, .left = size};
     as_json *json;
     as_table table = AS_TABLE_INIT;
     uint64_t end = 0;
-    MUST(as_json_open(&json, fill, &t, AS_JSON_SERDE, NULL) == AS_OK);
+    MUST(as_json_open(&json, as_json_fill_memory, &t, AS_JSON_SERDE, NULL) == AS_OK);
     (void)as_safetensors_parse(json, &table, NULL);
     as_json_close(json);
     for (size_t i = 0; i < as_table_count(&table); i++) {
