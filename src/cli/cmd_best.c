@@ -29,11 +29,7 @@ static const as_arg_option table[] = {
      .value = "K",
      .help = "so many, the best first; default 1",
      .text = &options.count},
-    {.name = "pattern",
-     .value = "P",
-     .help = "look only at folders that are named so, such as\n"
-             "'checkpoint-{step}'; default: at all checkpoints in ROOT",
-     .text = &options.pattern},
+    AS_ROOT_PATTERN_OPTION(&options.pattern),
     {.name = "json", .help = "print one JSON object", .flag = &options.json},
     {.name = NULL},
 };

@@ -12,11 +12,7 @@ static struct {
 } options;
 
 static const as_arg_option table[] = {
-    {.name = "pattern",
-     .value = "P",
-     .help = "look only at folders that are named so, such as\n"
-             "'checkpoint-{step}'; default: at all checkpoints in ROOT",
-     .text = &options.pattern},
+    AS_ROOT_PATTERN_OPTION(&options.pattern),
     {.name = "json", .help = "print one JSON object", .flag = &options.json},
     {.name = NULL},
 };

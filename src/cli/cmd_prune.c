@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "cli/command.h"
+#include "cli/series_root.h"
 #include "cli/prune_report.h"
 #include "commit/folder.h"
 #include "series/prune_root.h"
@@ -56,11 +57,7 @@ static const as_arg_option table[] = {
      .value = "H",
      .help = "likewise; with --keep-days the two add up",
      .text = &options.keep_hours},
-    {.name = "pattern",
-     .value = "P",
-     .help = "look only at folders that are named so, such as\n"
-             "'checkpoint-{step}'; default: at all checkpoints in ROOT",
-     .text = &options.pattern},
+    AS_ROOT_PATTERN_OPTION(&options.pattern),
     {.name = "dry-run",
      .help = "only say what would go, and why the others stay",
      .flag = &options.dry_run},

@@ -31,11 +31,7 @@ static const as_arg_option table[] = {
      .help = "give up after so many seconds, with exit status 1;\n"
              "0 only looks; default: never",
      .text = &options.timeout},
-    {.name = "pattern",
-     .value = "P",
-     .help = "look only at folders that are named so, such as\n"
-             "'checkpoint-{step}'; default: at all checkpoints in ROOT",
-     .text = &options.pattern},
+    AS_ROOT_PATTERN_OPTION(&options.pattern),
     {.name = "json", .help = "print one JSON object", .flag = &options.json},
     {.name = NULL},
 };

@@ -14,6 +14,15 @@
 #include "cli/command.h"
 #include "series/members.h"
 
+/* The row of that option in a table of options; `place` is where its text goes. */
+#define AS_ROOT_PATTERN_OPTION(place)                                                              \
+    {                                                                                              \
+        .name = "pattern", .value = "P",                                                           \
+        .help = "look only at folders that are named so, such as\n"                                \
+                "'checkpoint-{step}'; default: at all checkpoints in ROOT",                        \
+        .text = (place)                                                                            \
+    }
+
 /* The option --pattern of these commands (--series-pattern of ls) is well-formed, or NULL.
  * AS_PATTERN. */
 int as_root_check_pattern(const char *pattern, as_error *e);
