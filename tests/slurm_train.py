@@ -274,23 +274,22 @@ def scene_signal_mpirun():
     return run
 
 
-def scene_requeue():
-    """(b) An operator puts the job back; three nodes, srun."""
-    run = Run("requeue", ranks=6)
-    job = run.submit(nodes=3, ALLSHARD_LAUNCHER="srun")
+def requeue(name, launcher):
+    run = Run(name, ranks=6)
+    job = run.submit(nodes=3, ALLSHARD_LAUNCHER=launcher)
     run.wait_for_step(40)
     ask("scontrol", "requeue", job.id)
     run.wait_for_end()
     return run
+
+
+def scene_requeue():
+    """(b) An operator puts the job back; three nodes, srun."""
+    return requeue("requeue", "srun")
 
 
 def scene_requeue_mpirun():
-    run = Run("requeue_mpirun", ranks=6)
-    job = run.submit(nodes=3, ALLSHARD_LAUNCHER="mpirun")
-    run.wait_for_step(40)
-    ask("scontrol", "requeue", job.id)
-    run.wait_for_end()
-    return run
+    return requeue("requeue_mpirun", "mpirun")
 
 
 def scene_preempt():

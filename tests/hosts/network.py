@@ -3,10 +3,8 @@
 bridge, with a shared GlusterFS folder that a further host serves. Runs inside enter.sh. Killing a
 host's first process takes the whole host down; its link can be cut."""
 
-import fcntl
 import os
 import pathlib
-import random
 import shlex
 import shutil
 import subprocess
@@ -14,6 +12,7 @@ import sys
 import time
 
 import agent
+from own_folder import own_folder
 
 HERE = pathlib.Path(__file__).resolve().parent
 STORE = "store"
@@ -28,27 +27,6 @@ def run(*command):
     if done.returncode:
         raise NotHere(f"{shlex.join(map(str, command))}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
-
-
-def own_folder(parent):
-    """A new folder in `parent`, and away with those whose owners are gone (killed): each owner
-    holds a lock on its folder as long as it lives."""
-    for old in pathlib.Path(parent).glob("hosts-*.run"):
-        handle = os.open(old, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(old, ignore_errors=True)
-            print(f"removed {old.name}, left by a killed run")
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(handle)
-    folder = pathlib.Path(parent) / f"hosts-{random.SystemRandom().randrange(16**8):08x}.run"
-    folder.mkdir()
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    os.set_inheritable(handle, False)
-    return folder
 
 
 class Host:
@@ -144,7 +122,7 @@ class Network:
     def __init__(self, count, parent):
         if " " in str(HERE):
             raise NotHere(f"mpirun takes no remote shell from {HERE}, for the blank in it")
-        self.folder = own_folder(parent)
+        self.folder = own_folder(parent, "hosts")
         self.shared = self.folder / "shared"
         self.brick = self.folder / "brick"
         self.nodes = [Host(f"node{i}", i, self.folder) for i in range(1, count + 1)]

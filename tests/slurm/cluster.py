@@ -4,15 +4,14 @@ loopback, with a key, ports and folders of its own. Runs inside enter.sh. Each n
 /dev/shm and process numbers of its own, so that MPI takes nodes for what they are; killing a node's
 first process takes all of it down, as if the power went."""
 
-import fcntl
 import os
-import pathlib
-import random
 import shlex
 import shutil
 import signal
 import subprocess
 import time
+
+from own_folder import own_folder
 
 HEAD = "head"
 PORT = 16817
@@ -68,27 +67,6 @@ class NotHere(Exception):
     """This machine cannot have such a Slurm; says why."""
 
 
-def own_folder(parent):
-    """A new folder in `parent`, and away with those whose owners are gone (killed): each owner
-    holds a lock on its folder as long as it lives."""
-    for old in pathlib.Path(parent).glob("slurm-*.run"):
-        handle = os.open(old, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(old, ignore_errors=True)
-            print(f"removed {old.name}, left by a killed run")
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(handle)
-    folder = pathlib.Path(parent) / f"slurm-{random.SystemRandom().randrange(16**8):08x}.run"
-    folder.mkdir()
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    os.set_inheritable(handle, False)
-    return folder
-
-
 def wait_until(look, what, timeout=60, step=0.05):
     end = time.monotonic() + timeout
     while True:
@@ -130,7 +108,7 @@ class Cluster:
     """Partitions: {name: ([names of nodes], "more options")}; the first is the default one."""
 
     def __init__(self, parent, partitions, prolog="", cpus=64):
-        self.folder = own_folder(parent)
+        self.folder = own_folder(parent, "slurm")
         self.nodes = {}
         self.daemons = []
         self.partitions = partitions
